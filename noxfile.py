@@ -1,0 +1,139 @@
+"""Every check of the project: ``pip install nox`` and ``nox`` run all of them on a fresh machine.
+
+The sessions that need torch share the environment of the session ``environment``, since torch takes minutes to install
+and gigabytes to keep. Each puts the built wheels it tests into it, never the source folders, and takes out what it
+must do without.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import nox
+
+ROOT = Path(__file__).parent
+WHEELS = ROOT / "dist"
+PYTHON = ROOT / ".nox" / "environment" / ("Scripts" if os.name == "nt" else "bin") / "python"
+CONSTRAINTS = ("--constraint", "constraints.txt")
+CORE, TIMM, PRUNING = "torch_dag_core", "torch_dag_timm", "torch_dag_pruning"
+MODEL_ZOO = ("timm", "torchvision")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins"]
+
+
+def distributions() -> dict[str, dict[str, Any]]:
+    """Return the project table of every distribution in the repository by its folder."""
+    files = sorted([*ROOT.glob("torch_dag_*/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")])
+    return {
+        file.parent.relative_to(ROOT).as_posix(): tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        for file in files
+    }
+
+
+def wheel(folder: str) -> str:
+    """Return the wheel that the session ``environment`` built of one distribution."""
+    (built,) = (WHEELS / folder).glob("*.whl")
+    return str(built)
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run the shared environment's Python."""
+    session.run(str(PYTHON), *arguments, env=TEST_ENVIRONMENT, external=True)
+
+
+def provide(session: nox.Session, *folders: str, tools: tuple[str, ...] = TEST_TOOLS) -> None:
+    """Leave exactly these distributions of ours, and these tools, in the shared environment."""
+    ours = [project["name"] for project in distributions().values()]
+    unwanted = [package for package in (*ours, *MODEL_ZOO) if package not in tools]
+    python(session, "-m", "pip", "uninstall", "-qq", "--yes", *unwanted)
+    wheels = [wheel(folder) for folder in folders]
+    python(session, "-m", "pip", "install", "--quiet", *CONSTRAINTS, *wheels, *tools)
+
+
+def test(session: nox.Session, *arguments: str) -> None:
+    """Run pytest on two processes with what follows ``--`` on the command line."""
+    python(session, "-m", "pytest", "--numprocesses=2", *arguments, *session.posargs)
+
+
+def test_examples(session: nox.Session, package: str) -> None:
+    """Run the examples in an installed package's docstrings."""
+    python(session, "-m", "pytest", "--quiet", "--doctest-modules", "--pyargs", package)
+
+
+@nox.session(reuse_venv=True, default=False)
+def environment(session: nox.Session) -> None:
+    """Build every wheel and the environment that the sessions below share."""
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    session.install("--quiet", "torch", *CONSTRAINTS)
+    for folder in distributions():
+        target = str(WHEELS / folder)
+        session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", target, f"./{folder}")
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Check style, dead code, complexity and the direction of imports."""
+    session.install("--quiet", "ruff", *CONSTRAINTS)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def types(session: nox.Session) -> None:
+    """Check every annotation, strictly."""
+    provide(session, CORE, tools=("mypy",))
+    python(session, "-m", "mypy", *[f"{folder}/src" for folder in distributions()])
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def core(session: nox.Session) -> None:
+    """Test the core with neither a plugin nor a model zoo installed."""
+    provide(session, CORE)
+    test_examples(session, CORE)
+    test(session, "tests/core")
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def timm(session: nox.Session) -> None:
+    """Test the timm plugin."""
+    provide(session, CORE, TIMM, tools=(*TEST_TOOLS, *MODEL_ZOO))
+    test(session, "tests/timm")
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def pruning(session: nox.Session) -> None:
+    """Test channel pruning, on the zoo's models but without the timm plugin."""
+    provide(session, CORE, PRUNING, tools=(*TEST_TOOLS, *MODEL_ZOO))
+    test(session, "tests/pruning")
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def with_plugins(session: nox.Session) -> None:
+    """Test the core once more, and how all distributions work together."""
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO))
+    folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
+    test(session, *[f"tests/{folder}" for folder in folders])
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def heavy(session: nox.Session) -> None:
+    """Run the tests marked heavy: many models, minutes each."""
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO))
+    test(session, "-m", "heavy", "tests")
+
+
+@nox.session(requires=["environment"], default=False)
+def minimums(session: nox.Session) -> None:
+    """Test with the oldest release of every dependency, in an environment of its own."""
+    required = [item for project in distributions().values() for item in project["dependencies"]]
+    oldest = [re.sub(r">=([^,]+).*", r"==\1", item) for item in required if not item.startswith("torch-dag-")]
+    session.install(*[wheel(folder) for folder in distributions()], *oldest, *TEST_TOOLS)
+    session.run("pytest", "tests", *session.posargs, env=TEST_ENVIRONMENT)

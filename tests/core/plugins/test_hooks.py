@@ -1,0 +1,126 @@
+"""Every hook, used by a plugin as its author would."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import click
+import pytest
+from torch import nn
+
+from torch_dag_core import hookspecs
+from torch_dag_core.algorithms import algorithms
+from torch_dag_core.cli.references import load_model
+from torch_dag_core.plugins import default_registry, first_answer, list_plugins, named_contributions
+
+HOOKS = [name for name, function in vars(hookspecs).items() if name.startswith("torch_dag_") and callable(function)]
+
+
+def test_every_hook_is_documented_and_tested():
+    tested = {name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")}
+    assert tested == {name.removeprefix("torch_dag_") for name in HOOKS}
+    assert all(inspect.getdoc(getattr(hookspecs, name)) for name in HOOKS)
+
+
+def test_the_package_root_offers_hookimpl():
+    import torch_dag_core
+
+    assert torch_dag_core.hookimpl is hookspecs.hookimpl
+
+
+def test_hook_ops(site, op_source):
+    site.install("art", op_source("art.blur"))
+    spec = default_registry().get("art.blur")
+    assert default_registry().for_module(spec.target()) is spec
+    assert [info.hooks for info in list_plugins() if info.name == "art"] == [("torch_dag_ops",)]
+
+
+def test_hook_atomic_modules(site):
+    source = """
+    class Whole(nn.Module):
+        pass
+
+    @hookimpl
+    def torch_dag_atomic_modules():
+        return [AtomicSpec(target=Whole)]
+    """
+    site.install("art", source)
+    registry = default_registry()
+    whole = sys.modules["sample_module_art"].Whole
+    assert registry.atomic_for(whole()).owner == "sample-art"
+    assert registry.atomic_for(type("Part", (whole,), {})()) is None
+
+
+def test_hook_normalizers(site):
+    source = """
+    @hookimpl
+    def torch_dag_normalizers():
+        yield Normalizer(functions=("torch.add",), normalize=lambda call: NotImplemented)
+    """
+    site.install("art", source)
+    assert default_registry().normalizers_for("torch.add")[0].owner == "sample-art"
+
+
+def test_hook_algorithms(site):
+    source = """
+    from dataclasses import dataclass
+    from torch_dag_core.algorithms import AlgorithmSpec
+
+    @dataclass(frozen=True)
+    class Settings:
+        strength: float = 0.5
+
+    @hookimpl
+    def torch_dag_algorithms():
+        return [AlgorithmSpec(name="squeeze", summary="Makes it small.", config=Settings, create=list)]
+    """
+    site.install("art", source)
+    assert algorithms()["squeeze"].config(strength=0.25).strength == 0.25
+
+
+def test_hook_example_inputs(site):
+    source = """
+    @hookimpl
+    def torch_dag_example_inputs(model):
+        return (model.in_features,) if isinstance(model, nn.Linear) else None
+    """
+    site.install("art", source)
+    assert first_answer("torch_dag_example_inputs", tuple, model=nn.Linear(3, 2)) == (3,)
+    assert first_answer("torch_dag_example_inputs", tuple, model=nn.ReLU()) is None
+
+
+def test_hook_model_source(site):
+    source = """
+    @hookimpl
+    def torch_dag_model_source(reference, options):
+        if reference == "art:line":
+            return nn.Linear(options.get("width", 4), 2)
+    """
+    site.install("art", source)
+    assert load_model("art:line").in_features == 4
+    assert load_model("art:line", ["width=7"]).in_features == 7
+
+
+def test_hook_commands(site):
+    source = """
+    import click
+
+    @hookimpl
+    def torch_dag_commands():
+        return [click.Command("paint", callback=lambda: click.echo("painted"))]
+    """
+    site.install("art", source)
+    assert named_contributions("torch_dag_commands", click.Command)["paint"].name == "paint"
+
+
+def test_a_plugin_is_asked_before_the_core(site):
+    pytest.importorskip("torchvision")
+    source = """
+    @hookimpl
+    def torch_dag_model_source(reference):
+        if reference == "torchvision:resnet18":
+            return nn.Identity()
+    """
+    site.install("art", source)
+    assert isinstance(load_model("torchvision:resnet18"), nn.Identity)

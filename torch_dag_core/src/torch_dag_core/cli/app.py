@@ -1,0 +1,62 @@
+"""The command group ``torch-dag``: the core's commands, those of plugins, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from torch_dag_core.cli.console import print_line
+from torch_dag_core.cli.plugin_table import plugins
+from torch_dag_core.errors import PluginWarning, TorchDagError
+from torch_dag_core.plugins import named_contributions
+
+
+class Application(click.Group):
+    """A group that asks plugins for commands when one of them, or the list of all, is wanted."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run a command; an error of torch-dag is one red line and exit code 1, unless ``--debug`` is given."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", PluginWarning)
+            warnings.showwarning = _showing_plugin_warnings(warnings.showwarning)
+            try:
+                return super().main(arguments, *rest, **options)
+            except TorchDagError as error:
+                if "--debug" in arguments:
+                    raise
+                print_line("red", f"error: {error}")
+                sys.exit(1)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the core's commands and those of plugins."""
+        return sorted({*super().list_commands(ctx), *named_contributions("torch_dag_commands", click.Command)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; plugins cannot replace one of the core's."""
+        own = super().get_command(ctx, cmd_name)
+        return own or named_contributions("torch_dag_commands", click.Command).get(cmd_name)
+
+
+def _showing_plugin_warnings(show: Callable[..., None]) -> Callable[..., None]:
+    def show_one(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, PluginWarning):
+            print_line("yellow", f"warning: {message}")
+        else:
+            show(message, category, *place)
+
+    return show_one
+
+
+@click.group(cls=Application, name="torch-dag")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@click.version_option(package_name="torch-dag-core")
+def app() -> None:
+    """Convert, inspect and edit models as graphs."""
+
+
+app.add_command(plugins)

@@ -1,0 +1,11 @@
+"""Where the commands print."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+
+def print_line(style: str, message: str) -> None:
+    """Print one coloured line to standard error."""
+    Console(stderr=True, soft_wrap=True).print(Text(" ".join(message.split()), style=style))

@@ -1,0 +1,83 @@
+"""Decisions that the model took on sizes, as conditions on the inputs of the graph."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch_dag_core.conversion.builder import Value
+from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes
+from torch_dag_core.inputs import Assumption
+from torch_dag_core.tracing.sizes import Guard
+
+_NEGATED = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+
+
+def assumptions(guards: list[Guard], sizes: Sizes, inputs: list[Value]) -> tuple[Assumption, ...]:
+    """Return the conditions that are not always true, each once.
+
+    Raises:
+        SizeError: a decision rests on a free size that is no simple function of the input sizes.
+    """
+    found: dict[tuple[Any, ...], None] = {}
+    for guard in guards:
+        operator, left, right = guard.condition
+        left, right = (_over_inputs(side, sizes, inputs, guard) for side in (left, right))
+        if _is_free(left) or _is_free(right):
+            found[operator if guard.outcome else _NEGATED[operator], left, right] = None
+    return tuple(Assumption(condition) for condition in found if not _always(condition))
+
+
+def _always(condition: tuple[Any, ...]) -> bool:
+    """Tell whether the condition holds for every tensor that is not empty."""
+    operator, left, right = condition
+    return left == right and operator in ("eq", "le", "ge") or (
+        left[:1] == ("input",) and right == 0 and operator in ("ne", "gt", "ge")
+    ) if isinstance(left, tuple) else False  # fmt: skip
+
+
+def _is_free(expression: Any) -> bool:
+    return isinstance(expression, tuple)
+
+
+def _over_inputs(expression: Any, sizes: Sizes, inputs: list[Value], guard: Guard) -> Any:
+    if not isinstance(expression, tuple):
+        return expression
+    if expression[0] == "size":
+        return _leaf(sizes.size(expression[1], expression[2]), inputs, guard)
+    operator, left, right = expression
+    left, right = _over_inputs(left, sizes, inputs, guard), _over_inputs(right, sizes, inputs, guard)
+    if _is_free(left) or _is_free(right):
+        return (operator, left, right)
+    return _FOLD[operator](left, right)
+
+
+_FOLD: dict[str, Any] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+}
+
+
+def _leaf(size: int, inputs: list[Value], guard: Guard) -> Any:
+    if type(size) is not FreeSize:
+        return size
+    for index, value in enumerate(inputs):
+        for dim, extent in enumerate(value.shape or ()):
+            if type(extent) is not FreeSize or int(size) * extent.other != size.other * int(extent):
+                continue
+            exact = ("input", index, dim)
+            if int(size) == int(extent):
+                return exact
+            if dim == 0:
+                return _times(int(size), int(extent), exact)
+    message = f"the model compares sizes at {guard.source} in a way that does not follow the inputs' sizes simply"
+    raise SizeError(message)
+
+
+def _times(size: int, extent: int, leaf: Any) -> Any:
+    common = math.gcd(size, extent)
+    product = ("mul", leaf, size // common) if size != common else leaf
+    return ("floordiv", product, extent // common) if extent != common else product

@@ -1,0 +1,177 @@
+"""Turns recorded calls into vertices: operands, names, and constants that follow sizes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from torch_dag_core.conversion.joining import FreeSize, SizeError
+from torch_dag_core.dag import DagModule
+from torch_dag_core.op import Op
+from torch_dag_core.values import Size
+from torch_dag_core.vertex import Vertex
+
+_MOST_DIMS = 4
+
+
+@dataclass(eq=False)
+class Value:
+    """The value of a vertex (one tensor, or a tuple of them) as normalizers see it.
+
+    ``make`` creates the vertex at its first use, so that a parameter which ends up inside a module never
+    becomes a vertex of its own.
+    """
+
+    make: Callable[[], Vertex]
+    shape: tuple[int, ...] | None = None
+    dtype: Any = None
+    held: str = ""
+    tensor: Tensor | None = None
+    readers: tuple[fx.Node, ...] = ()
+    _vertex: Vertex | None = None
+
+    @property
+    def vertex(self) -> Vertex:
+        """The vertex; created now if it was not before."""
+        if self._vertex is None:
+            self._vertex = self.make()
+        return self._vertex
+
+
+@dataclass
+class Call:
+    """One recorded call, handed to normalizers.
+
+    Attributes:
+        name: Canonical name of the function (``add`` for ``x.add_(y)``), or of the module's class.
+        args, keywords: Arguments, with a `Value` for every tensor.
+        shape, dtype: Of the result where it is one tensor; sizes that follow the inputs are `FreeSize`.
+        length: Number of results where there are several.
+        item_shapes: Their shapes.
+        scope: Path of the module that made the call.
+        source: ``file:line`` of the call.
+    """
+
+    builder: Builder
+    name: str
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    shape: tuple[int, ...] | None
+    dtype: Any
+    length: int | None
+    item_shapes: tuple[tuple[int, ...], ...]
+    scope: str
+    source: str
+
+    def emit(self, module: nn.Module, *operands: Value, stem: str = "", path: str = "") -> Value:
+        """Append a vertex that calls ``module`` on the operands; `FreeSize` constants become `Size`.
+
+        Args:
+            module: An op; constants may hold sizes that follow the inputs.
+            operands: Its tensors.
+            stem: Last part of the vertex name; the function's name by default.
+            path: Whole vertex name instead.
+        """
+        name = path or ".".join(filter(None, (self.scope, stem or self.name.strip("_"))))
+        return self.builder.emit(name, module, operands)
+
+
+@dataclass
+class Builder:
+    """Grows one `DagModule` and remembers the shapes of its values."""
+
+    dag: DagModule = field(default_factory=DagModule)
+    inputs: list[Value] = field(default_factory=list)
+    _seen: list[Value] = field(default_factory=list)
+    _copies: dict[int, Any] = field(default_factory=dict)
+    promoted: dict[Any, nn.Module] = field(default_factory=dict)
+
+    def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: Any) -> None:
+        """Attach shape and type to a value; later constants may refer to its sizes."""
+        if value.shape is None:
+            value.shape, value.dtype = shape, dtype
+            if shape is not None and any(type(size) is FreeSize for size in shape):
+                self._seen.append(value)
+
+    def copy_of(self, module: nn.Module) -> nn.Module:
+        """Return the graph's own copy of a module or tensor of the model; ties between them are kept."""
+        twin: nn.Module = copy.deepcopy(module, self._copies)
+        for part in twin.modules() if isinstance(twin, nn.Module) else ():
+            if getattr(part, "inplace", False) is True:
+                part.inplace = False  # type: ignore[assignment]
+        return twin
+
+    def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...]) -> Value:
+        """Append one vertex."""
+        chosen = list(operands)
+        if isinstance(module, Op):
+            for constant in module.fields:
+                setattr(module, constant, self._bound(getattr(module, constant), chosen))
+        elif any(True for _ in _free_in(list(vars(module).values()))):
+            message = f"{type(module).__name__} has a constant that follows the input sizes"
+            raise SizeError(message)
+        vertices = [value.vertex for value in chosen]
+        vertex = self.dag.add_vertex(self.dag.unique_name(name), module, vertices)
+        return Value(lambda: vertex, _vertex=vertex)
+
+    def _bound(self, constant: Any, operands: list[Value]) -> Any:
+        if type(constant) is FreeSize:
+            return self._size(constant, operands)
+        if isinstance(constant, tuple):
+            return tuple(self._bound(item, operands) for item in constant)
+        if isinstance(constant, slice):
+            parts = (constant.start, constant.stop, constant.step)
+            return slice(*(self._bound(part, operands) for part in parts))
+        return constant
+
+    def _size(self, target: FreeSize, operands: list[Value]) -> Size:
+        """State ``target`` over sizes of the operands; where that fails, over another value, made an operand."""
+        for position, value in enumerate(operands):
+            found = _over(target, value.shape)
+            if found is not None:
+                return _on(found, position)
+        for value in itertools.chain(self.inputs, reversed(self._seen)):
+            found = _over(target, value.shape)
+            if found is not None:
+                operands.append(value)
+                return _on(found, len(operands) - 1)
+        message = f"a size is {int(target)} at one input size and {target.other} at another, and follows no tensor's size"
+        raise SizeError(message)
+
+
+def _on(size: Size, operand: int) -> Size:
+    return size.shifted(operand)
+
+
+def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Size | None:
+    """State ``target`` as a rational multiple of a product of free sizes of ``shape``, or one plus a constant."""
+    free = [(dim, size) for dim, size in enumerate(shape or ()) if type(size) is FreeSize]
+    for dim, size in free:
+        if (int(size), size.other) == (int(target), target.other):
+            return Size(((0, dim),))
+    for count in range(1, min(len(free), _MOST_DIMS) + 1):
+        for chosen in itertools.combinations(free, count):
+            here = math.prod(int(size) for _, size in chosen)
+            there = math.prod(size.other for _, size in chosen)
+            if int(target) * there == target.other * here:
+                common = math.gcd(int(target), here)
+                dims = tuple((0, dim) for dim, _ in chosen)
+                return Size(dims, int(target) // common, here // common)
+    for dim, size in free:
+        if int(target) - int(size) == target.other - size.other:
+            return Size(((0, dim),), add=int(target) - int(size))
+    return None
+
+
+def _free_in(value: Any) -> Iterator[FreeSize]:
+    if type(value) is FreeSize:
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _free_in(item)

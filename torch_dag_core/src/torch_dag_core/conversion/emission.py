@@ -1,0 +1,229 @@
+"""Walks the joined traces and hands every call to whoever turns it into vertices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import fx, nn
+
+from torch_dag_core.conversion.builder import Builder, Call, Value
+from torch_dag_core.conversion.joining import ByMode, Event, Sizes, live_nodes
+from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
+from torch_dag_core.errors import TraceError
+from torch_dag_core.ops.layout import GetItem
+from torch_dag_core.ops.stochastic import TrainingSwitch
+from torch_dag_core.ops.tensors import Constant, FreeParameter, State
+from torch_dag_core.registry import Registry
+from torch_dag_core.tracing.aliasing import pick
+
+
+class Emission:
+    """One pass over the events of a model, in order; values of both modes are kept apart until they meet."""
+
+    def __init__(
+        self, model: nn.Module, registry: Registry, builder: Builder, evaluation: Sizes, training: Sizes
+    ) -> None:
+        self._model, self._registry, self._builder = model, registry, builder
+        self._evaluation, self._training = evaluation, training
+        self._values: dict[fx.Node, Any] = {}
+        self._switches: dict[tuple[int, int], Value] = {}
+        self._states: dict[str, tuple[State, Value]] = {}
+        self._live = live_nodes(evaluation.trace, self._is_folded) | live_nodes(training.trace, self._is_folded)
+
+    def inputs(self, names: list[str]) -> None:
+        """Create the input vertices."""
+        dag = self._builder.dag
+        for name, node, twin in zip(names, self._evaluation.trace.nodes, self._training.trace.nodes, strict=False):
+            vertex = dag.add_input(dag.unique_name(name))
+            value = Value(lambda vertex=vertex: vertex)  # type: ignore[misc]
+            self._builder.remember(value, self._evaluation.shape(node), node.meta["dtype"])
+            self._builder.inputs.append(value)
+            self._values[node] = self._values[twin] = value
+
+    def add(self, event: Event) -> None:
+        """Emit the vertices of one event."""
+        nodes = [node for node in (event.evaluation, event.training) if node is not None]
+        if nodes[0].op == "placeholder" or not any(node in self._live for node in nodes):
+            return
+        if len({self._is_folded(node) for node in nodes}) > 1:
+            self._add_apart(event)
+            return
+        value = self._constant(nodes[0]) if self._is_folded(nodes[0]) else self._emit(event)
+        if isinstance(value, Value):
+            self._builder.remember(value, self._sizes(event).shape(event.node), event.node.meta.get("dtype"))
+        written = event.node.meta.get("writes")
+        if written is not None:
+            value = self._update_state(written, value, event)
+        for node in nodes:
+            self._values[node] = value
+
+    def _add_apart(self, event: Event) -> None:
+        self.add(Event(event.evaluation, None))
+        self.add(Event(None, event.training))
+
+    def outputs(self) -> None:
+        """Set what the graph returns; another structure in training becomes an output of its own."""
+        dag = self._builder.dag
+        first, second = self._evaluation.trace, self._training.trace
+        values = [self._values[node] for node in first.outputs]
+        others = [self._values[node] for node in second.outputs]
+        if first.output_template == second.output_template:
+            values = [self._switched(a, b) for a, b in zip(values, others, strict=True)]
+        else:
+            dag.set_outputs(second.output_template, [value.vertex for value in others], training_only=True)
+        dag.set_outputs(first.output_template, [value.vertex for value in values])
+
+    # Constants, parameters and state ---------------------------------------------------------------------------
+
+    def _is_folded(self, node: fx.Node) -> bool:
+        sizes = self._evaluation if node.graph is self._evaluation.trace.graph else self._training
+        return bool(node.meta["constant"]) and "value" in node.meta and sizes.same_value(node)
+
+    def _constant(self, node: fx.Node) -> Value:
+        held = node.op == "get_attr" and node.meta["held"] == "buffer"
+        name = str(node.target) if held else _join(node.meta["module"], node.meta["function"].strip("_"))
+        tensor = node.meta["value"]
+
+        def make() -> Any:
+            copy = self._builder.copy_of(tensor.detach())
+            vertex = Constant(tuple(copy.shape), copy.dtype, copy)
+            return self._builder.emit(name, vertex, ()).vertex
+
+        return Value(make, held=str(node.target) if held else "", tensor=tensor, readers=tuple(node.users))
+
+    def _attribute(self, node: fx.Node) -> Value:
+        name = str(node.target)
+        if name in self._evaluation.trace.state or name in self._training.trace.state:
+            return self._state(name)
+        tensor = self._parameter(name, node)
+
+        def make() -> Any:
+            copy = self._builder.copy_of(tensor)
+            holder = FreeParameter(tuple(copy.shape), copy.dtype, copy)
+            return self._builder.emit(name, holder, ()).vertex
+
+        return Value(make, held=name, tensor=tensor, readers=tuple(node.users))
+
+    def _parameter(self, name: str, node: fx.Node) -> Any:
+        if node.meta["held"] != "parameter" or name.startswith("constant_"):
+            message = f"the constant {name!r} follows the input sizes, but the trace cannot see how it is made"
+            raise TraceError(message)
+        return self._model.get_parameter(name)
+
+    def _state(self, name: str) -> Value:
+        if name not in self._states:
+            buffer = self._builder.copy_of(self._model.get_buffer(name))
+            module = State(tuple(buffer.shape), buffer.dtype, buffer)  # type: ignore[arg-type]
+            self._states[name] = (module, self._builder.emit(name, module, ()))
+        return self._states[name][1]
+
+    def _update_state(self, name: str, value: Value, event: Event) -> Value:
+        current = self._state(name)
+        module = self._states[name][0]
+        if event.evaluation is None:
+            value = self._switched(current, value)
+        updated = self._builder.emit(f"{name}_update", module, (value,))
+        self._states[name] = (module, updated)
+        return updated
+
+    # Calls -----------------------------------------------------------------------------------------------------
+
+    def _sizes(self, event: Event) -> Sizes:
+        return self._training if event.evaluation is None else self._evaluation
+
+    def _emit(self, event: Event) -> Any:
+        node = event.node
+        if node.op == "get_attr":
+            return self._attribute(node)
+        args, keywords = self._arguments(event)
+        if node.target is pick:
+            values, index = args
+            if isinstance(values, (tuple, list)):
+                return values[index]
+            return self._builder.emit(_join(node.meta["module"], "getitem"), GetItem(index), (values,))
+        call = self._call(event, args, keywords)
+        return self._emit_module(call, node) if node.op == "call_module" else self._emit_function(call)
+
+    def _call(self, event: Event, args: Any, keywords: Any) -> Call:
+        node, sizes = event.node, self._sizes(event)
+        items = sorted((n for n in node.users if n.target is pick), key=lambda n: int(n.args[1]))  # type: ignore[call-overload]
+        return Call(
+            builder=self._builder, name=node.meta["function"], args=tuple(args), keywords=keywords,
+            shape=sizes.shape(node), dtype=node.meta.get("dtype"), length=node.meta.get("length"),
+            item_shapes=tuple(sizes.shape(n) or () for n in items) if node.meta.get("length") else (),
+            scope=node.meta["module"], source=node.meta["source"],
+        )  # fmt: skip
+
+    def _emit_module(self, call: Call, node: fx.Node) -> Any:
+        path = str(node.target)
+        module = self._model.get_submodule(path)
+        for normalizer in self._registry.normalizers_for(f"module:{type(module).__qualname__}"):
+            result = normalizer.normalize(call, module, *call.args, **call.keywords)
+            if result is not NotImplemented:
+                return result
+        copy = self._builder.copy_of(module)
+        atomic = self._registry.atomic_for(module)
+        if atomic is not None and atomic.convert is not None:
+            copy = self._builder.promoted.setdefault(id(copy), atomic.convert(copy))
+        operands = bind_operands(call, module)
+        return call.emit(copy, *operands, path=path)
+
+    def _emit_function(self, call: Call) -> Any:
+        for normalizer in self._registry.normalizers_for(call.name):
+            result = normalizer.normalize(call, *call.args, **call.keywords)
+            if result is not NotImplemented:
+                return result
+        spec = self._registry.for_function(call.name)
+        result = by_signature(call, spec.target) if spec is not None else NotImplemented
+        return torch_call(call) if result is NotImplemented else result
+
+    # Arguments of both modes -----------------------------------------------------------------------------------
+
+    def _arguments(self, event: Event) -> tuple[Any, Any]:
+        sizes, node = self._sizes(event), event.node
+        args = sizes.joined(node, node.args, lambda n: n.args)
+        keywords = sizes.joined(node, node.kwargs, lambda n: n.kwargs)
+        twin = event.training if event.evaluation is not None else None
+        raw, other = (node.args, node.kwargs), (twin.args, twin.kwargs) if twin is not None else None
+        return self._merged((args, dict(keywords)), raw, other)  # type: ignore[no-any-return]
+
+    def _merged(self, joined: Any, raw: Any, other: Any) -> Any:
+        """Replace nodes by values, and constants that differ in the other mode by `ByMode`."""
+        if isinstance(joined, fx.Node):
+            value = self._values[joined]
+            return value if other is None else self._switched(value, self._values[other])
+        if isinstance(joined, (tuple, list)):
+            others = [None] * len(joined) if other is None else other
+            return type(joined)([self._merged(*parts) for parts in zip(joined, raw, others, strict=True)])
+        if isinstance(joined, dict):
+            return {
+                key: self._merged(item, raw[key], None if other is None else other[key])
+                for key, item in joined.items()
+            }
+        if isinstance(joined, slice):
+            return slice(*(self._merged(*parts) for parts in _slice_parts(joined, raw, other)))
+        return joined if other is None or raw == other else ByMode(raw, other)
+
+    def _switched(self, evaluation: Any, training: Any) -> Any:
+        if evaluation is training:
+            return evaluation
+        if not isinstance(evaluation, Value):
+            return type(evaluation)(self._switched(a, b) for a, b in zip(evaluation, training, strict=True))
+        key = (id(evaluation), id(training))
+        if key not in self._switches:
+            switch = self._builder.emit("training_switch", TrainingSwitch(), (evaluation, training))
+            self._builder.remember(switch, evaluation.shape, evaluation.dtype)
+            self._switches[key] = switch
+        return self._switches[key]
+
+
+def _slice_parts(joined: slice, raw: slice, other: slice | None) -> Iterator[tuple[Any, Any, Any]]:
+    for part in ("start", "stop", "step"):
+        yield getattr(joined, part), getattr(raw, part), None if other is None else getattr(other, part)
+
+
+def _join(scope: str, name: str) -> str:
+    return f"{scope}.{name}" if scope else name
+
+

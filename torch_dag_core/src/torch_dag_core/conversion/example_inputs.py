@@ -1,0 +1,134 @@
+"""Example inputs: where they come from, and how they are resized to see what follows their sizes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.errors import ExampleInputsError
+from torch_dag_core.inputs import Parameter
+from torch_dag_core.structure import pack, slots, unpack
+
+_IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
+
+
+@dataclass
+class ExampleInputs:
+    """The arguments of one call of the model, taken apart into parameters and tensors."""
+
+    parameters: tuple[Parameter, ...]
+    names: list[str]
+    tensors: list[Tensor]
+    template: Any
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Any) -> ExampleInputs:
+        """Read the user's example: a tensor, a tuple of arguments, a dict of keywords, or a pair of both."""
+        args, kwargs = _as_arguments(inputs)
+        tensors: list[Tensor] = []
+        template = pack((args, kwargs), lambda v: isinstance(v, Tensor), tensors)
+        parameters = _parameters(model, *template)
+        names = [""] * len(tensors)
+        for parameter in parameters:
+            inside = slots(parameter.structure)
+            for place, slot in enumerate(inside):
+                names[slot] = parameter.name if len(inside) == 1 else f"{parameter.name}_{place}"
+        return cls(parameters, names, tensors, template)
+
+    def call_arguments(self, tensors: list[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return args and kwargs with these tensors."""
+        return unpack(self.template, tensors)  # type: ignore[no-any-return]
+
+    def resized(self, *, batch: int | None, other_space: bool) -> list[Tensor]:
+        """Return tensors without data, of another batch size and, where asked, another image size."""
+        sizes = [self._size(tensor, batch, other_space=other_space) for tensor in self.tensors]
+        return [torch.empty(s, dtype=t.dtype, device="meta") for s, t in zip(sizes, self.tensors, strict=True)]
+
+    def _size(self, tensor: Tensor, batch: int | None, *, other_space: bool) -> list[int]:
+        shape = list(tensor.shape)
+        if batch is not None and self._has_batch(tensor):
+            shape[0] = batch
+        if other_space and tensor.is_floating_point():
+            for place, dim in enumerate(_IMAGE_RANKS.get(len(shape), ())):
+                shape[dim] = _other_extent(shape[dim], place)
+        return shape
+
+    def _has_batch(self, tensor: Tensor) -> bool:
+        first = next(t for t in self.tensors if t.dim() > 0)
+        return tensor.dim() > 0 and tensor.shape[0] == first.shape[0]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any input has spatial dimensions that might be free."""
+        return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
+
+
+def _other_extent(size: int, place: int) -> int:
+    """Return another multiple of 32 away, a different one for each place, so that no two sizes are confused."""
+    step = 32 * (place + 1)
+    return size - step if size >= 2 * step + 64 else size + step
+
+
+def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, dict):
+        return (), inputs
+    if isinstance(inputs, tuple):
+        if len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict):  # noqa: PLR2004
+            return inputs
+        return inputs, {}
+    message = (
+        f"example_inputs is a {type(inputs).__name__}; pass a tensor, a tuple of arguments, a dict of keyword "
+        "arguments, or a pair (tuple, dict)"
+    )
+    raise ExampleInputsError(message)
+
+
+def _parameters(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Parameter, ...]:
+    signature = inspect.signature(model.forward)
+    bound = signature.bind(*args, **kwargs).arguments
+    result: list[Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            result += [Parameter(f"{name}_{i}", item) for i, item in enumerate(bound.get(name, ()))]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            result += [Parameter(key, item) for key, item in bound.get(name, {}).items()]
+        elif name in bound:
+            result.append(Parameter(name, bound[name], default=_is_constant(bound[name])))
+        elif _is_constant(parameter.default):
+            result.append(Parameter(name, parameter.default, default=True))
+    return tuple(sorted(result, key=lambda parameter: parameter.default))
+
+
+def _is_constant(structure: Any) -> bool:
+    return structure is None or isinstance(structure, (bool, int, float, str))
+
+
+_FIRST_LAYERS: dict[type[nn.Module], Any] = {
+    nn.Linear: lambda m: torch.randn(2, m.in_features),
+    nn.Conv1d: lambda m: torch.randn(2, m.in_channels, 64),
+    nn.Conv2d: lambda m: torch.randn(2, m.in_channels, 224, 224),
+    nn.Conv3d: lambda m: torch.randn(2, m.in_channels, 16, 112, 112),
+    nn.Embedding: lambda m: torch.zeros(2, 16, dtype=torch.int64),
+}
+
+
+def guess(model: nn.Module) -> Tensor:
+    """Return inputs that suit the first layer of the model.
+
+    Raises:
+        ExampleInputsError: the first layer with parameters tells nothing.
+    """
+    for module in model.modules():
+        make = _FIRST_LAYERS.get(type(module))
+        if make is not None:
+            return make(module)  # type: ignore[no-any-return]
+        if any(True for _ in module.parameters(recurse=False)):
+            break
+    message = f"no example inputs for {type(model).__name__}: pass example_inputs, as its forward takes them"
+    raise ExampleInputsError(message)

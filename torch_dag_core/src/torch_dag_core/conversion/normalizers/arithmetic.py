@@ -1,0 +1,153 @@
+"""Elementwise functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.arithmetic import BINARY, REVERSED, Binary, Cast, CastLike, Clamp, Detach, MaskedFill, Mul, Where
+from torch_dag_core.values import DTYPES
+
+_OPS = {name: op for op, names in BINARY.items() for name in names}
+
+
+@normalizes(*_OPS)
+def binary(call: Call, input: Any, other: Any, *, alpha: Any = 1, rounding_mode: str | None = None) -> Any:
+    """Turn any spelling of a two-operand op into the op, with a constant on either side."""
+    op = _OPS[call.name]
+    if rounding_mode is not None:
+        if rounding_mode != "floor":
+            return NotImplemented
+        op = _OPS["floor_divide"]
+    if alpha != 1:
+        other = call.emit(Mul(scalar=alpha), other, stem="scaled") if isinstance(other, Value) else other * alpha
+    return _emit(call, op, input, other)
+
+
+@normalizes(*REVERSED)
+def reflected(call: Call, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """Turn ``2 - x`` into the op with its operands swapped."""
+    if alpha != 1:
+        return NotImplemented
+    return _emit(call, REVERSED[call.name], other, input)
+
+
+def _emit(call: Call, op: type[Binary], first: Any, second: Any) -> Value:
+    stem = op.__name__.lower()
+    if isinstance(first, Value) and isinstance(second, Value):
+        return call.emit(op(), first, second, stem=stem)
+    if isinstance(first, Value):
+        return call.emit(op(scalar=second), first, stem=stem)
+    return call.emit(op(scalar=first, scalar_first=not op.commutative), second, stem=stem)
+
+
+@normalizes("where")
+def where(call: Call, condition: Value, input: Any = None, other: Any = None) -> Any:
+    """Keep constants as constants."""
+    if input is None and other is None:
+        return NotImplemented
+    constants = {name: v for name, v in (("x", input), ("y", other)) if not isinstance(v, Value)}
+    operands = [value for value in (input, other) if isinstance(value, Value)]
+    return call.emit(Where(**constants), condition, *operands)
+
+
+@normalizes("masked_fill")
+def masked_fill(call: Call, input: Value, mask: Value, value: Any) -> Any:
+    """Fill with a constant, or with a tensor through `Where`."""
+    if isinstance(value, Value):
+        return call.emit(Where(), mask, value, input)
+    return call.emit(MaskedFill(value), input, mask)
+
+
+@normalizes("clamp", "clip", "hardtanh")
+def clamp(call: Call, input: Value, min: Any = None, max: Any = None) -> Any:
+    """Limit by constants; tensors as limits go the general way."""
+    if call.name == "hardtanh":
+        min, max = (-1.0 if min is None else min), (1.0 if max is None else max)
+    return NotImplemented if isinstance(min, Value) or isinstance(max, Value) else call.emit(Clamp(min, max), input)
+
+
+@normalizes("clamp_min")
+def clamp_min(call: Call, input: Value, min: Any) -> Any:
+    """Limit from below."""
+    return clamp(call, input, min, None)
+
+
+@normalizes("clamp_max")
+def clamp_max(call: Call, input: Value, max: Any) -> Any:
+    """Limit from above."""
+    return clamp(call, input, None, max)
+
+
+_CASTS = {
+    "float": torch.float32, "double": torch.float64, "half": torch.float16, "bfloat16": torch.bfloat16,
+    "int": torch.int32, "long": torch.int64, "short": torch.int16, "bool": torch.bool, "byte": torch.uint8,
+    "char": torch.int8,
+}  # fmt: skip
+
+
+@normalizes(*_CASTS)
+def cast(call: Call, input: Value, **_: Any) -> Value:
+    """``x.float()`` and its siblings."""
+    return call.emit(Cast(_CASTS[call.name]), input)
+
+
+@normalizes("to", "type")
+def to(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+    """A change of type; a change of device alone is none."""
+    given = [*args, *kwargs.values()]
+    dtype = next((value for value in given if value in DTYPES.values()), None)
+    if dtype is not None:
+        return call.emit(Cast(dtype), input)
+    like = next((value for value in given if isinstance(value, Value)), None)
+    return input if like is None else call.emit(CastLike(), input, like)
+
+
+@normalizes("type_as")
+def type_as(call: Call, input: Value, other: Value) -> Value:
+    """Follow another tensor's type."""
+    return call.emit(CastLike(), input, other)
+
+
+@normalizes("clone", "contiguous", "cpu", "cuda", "alias", "lift_fresh", "resolve_conj", "resolve_neg", "requires_grad")
+def unchanged(call: Call, input: Value, *_: Any, **__: Any) -> Value:
+    """Copies and layouts mean nothing in a graph without writes."""
+    del call
+    return input
+
+
+@normalizes("detach", "data")
+def detach(call: Call, input: Value, *_: Any) -> Value:
+    """Stop gradients."""
+    return call.emit(Detach(), input)
+
+
+_ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "relu": (nn.ReLU, ()), "relu6": (nn.ReLU6, ()), "sigmoid": (nn.Sigmoid, ()), "tanh": (nn.Tanh, ()),
+    "silu": (nn.SiLU, ()), "mish": (nn.Mish, ()), "hardswish": (nn.Hardswish, ()),
+    "hardsigmoid": (nn.Hardsigmoid, ()), "gelu": (nn.GELU, ("approximate",)), "elu": (nn.ELU, ("alpha",)),
+    "selu": (nn.SELU, ()), "leaky_relu": (nn.LeakyReLU, ("negative_slope",)), "softsign": (nn.Softsign, ()),
+    "softplus": (nn.Softplus, ("beta", "threshold")), "logsigmoid": (nn.LogSigmoid, ()), "glu": (nn.GLU, ("dim",)),
+    "tanhshrink": (nn.Tanhshrink, ()), "celu": (nn.CELU, ("alpha",)),
+}  # fmt: skip
+
+
+@normalizes(*_ACTIVATIONS)
+def activation(call: Call, input: Value, *args: Any, inplace: bool = False, **kwargs: Any) -> Value:
+    """Functional activations are the modules."""
+    del inplace
+    module, names = _ACTIVATIONS[call.name]
+    return call.emit(module(**dict(zip(names, args, strict=False)), **kwargs), input)
+
+
+@normalizes("softmax", "log_softmax")
+def softmax(call: Call, input: Value, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Value:
+    """Softmax along a dimension; a type is cast to first."""
+    if dtype is not None and not isinstance(dtype, int):
+        input = call.emit(Cast(dtype), input, stem="cast")
+    dim = call.keywords.get("dim", dim)
+    return call.emit((nn.Softmax if call.name == "softmax" else nn.LogSoftmax)(dim=dim), input)

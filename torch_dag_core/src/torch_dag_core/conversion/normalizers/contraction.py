@@ -1,0 +1,144 @@
+"""Functions that contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.joining import ByMode
+from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.conversion.normalizers.promotion import promote
+from torch_dag_core.ops.arithmetic import Add, Mul
+from torch_dag_core.ops.contraction import (
+    Convolution,
+    Einsum,
+    EmbeddingFunction,
+    LinearFunction,
+    Matmul,
+    ScaledDotProductAttention,
+    TransposedConvolution,
+)
+
+_CONVOLUTIONS: dict[str, Any] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
+_TRANSPOSED: dict[str, Any] = {
+    "conv_transpose1d": nn.ConvTranspose1d, "conv_transpose2d": nn.ConvTranspose2d, "conv_transpose3d": nn.ConvTranspose3d,
+}  # fmt: skip
+
+
+@normalizes("matmul", "__matmul__", "bmm", "mm")
+def matmul(call: Call, input: Value, other: Value, **_: Any) -> Value:
+    """Every matrix product is one op."""
+    return call.emit(Matmul(), input, other, stem="matmul")
+
+
+@normalizes("__rmatmul__")
+def reflected_matmul(call: Call, input: Value, other: Value) -> Value:
+    """A product written from the right."""
+    return call.emit(Matmul(), other, input, stem="matmul")
+
+
+@normalizes("addmm", "baddbmm")
+def addmm(call: Call, input: Value, first: Value, second: Value, *, beta: float = 1, alpha: float = 1) -> Value:
+    """A product plus a tensor."""
+    product = call.emit(Matmul(), first, second, stem="matmul")
+    scaled = product if alpha == 1 else call.emit(Mul(scalar=alpha), product, stem="mul")
+    added = input if beta == 1 else call.emit(Mul(scalar=beta), input, stem="mul")
+    return call.emit(Add(), added, scaled, stem="add")
+
+
+@normalizes("einsum")
+def einsum(call: Call, equation: str, *operands: Any) -> Value:
+    """Einstein sums, operands given one by one or in a list."""
+    flat = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
+    return call.emit(Einsum(equation.replace(" ", "")), *flat)
+
+
+@normalizes("linear")
+def linear(call: Call, input: Value, weight: Value, bias: Value | None = None) -> Value:
+    """A linear layer, or a product with a computed weight."""
+    out, width = weight.shape or (0, 0)
+
+    def make() -> nn.Module:
+        return nn.Linear(width, out, bias=bias is not None, device="meta")
+
+    promoted = promote(call, input, {"weight": weight, "bias": bias}, make, "linear")
+    return promoted or call.emit(LinearFunction(), input, weight, *([bias] if bias is not None else []))
+
+
+def _tuple(value: Any, rank: int) -> Any:
+    if isinstance(value, str):
+        return value
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return items * rank if len(items) == 1 else items
+
+
+@normalizes(*_CONVOLUTIONS)
+def convolution(
+    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: int = 1,
+) -> Value:  # fmt: skip
+    """A convolution layer, or one with a computed weight."""
+    shape = weight.shape or ()
+    rank = len(shape) - 2
+    stride, padding, dilation = _tuple(stride, rank), _tuple(padding, rank), _tuple(dilation, rank)
+
+    def make() -> nn.Module:
+        return _CONVOLUTIONS[call.name](  # type: ignore[no-any-return]
+            shape[1] * groups, shape[0], tuple(shape[2:]), stride, padding, dilation, groups,
+            bias=bias is not None, device="meta",
+        )  # fmt: skip
+
+    promoted = promote(call, input, {"weight": weight, "bias": bias}, make, call.name)
+    operands = (input, weight, *([bias] if bias is not None else []))
+    return promoted or call.emit(Convolution(stride, padding, dilation, groups), *operands)
+
+
+@normalizes(*_TRANSPOSED)
+def transposed_convolution(
+    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Value:  # fmt: skip
+    """A transposed convolution with a computed weight."""
+    rank = len(weight.shape or ()) - 2
+    op = TransposedConvolution(
+        _tuple(stride, rank), _tuple(padding, rank), _tuple(output_padding, rank), groups, _tuple(dilation, rank)
+    )
+    return call.emit(op, input, weight, *([bias] if bias is not None else []))
+
+
+@normalizes("embedding")
+def embedding(
+    call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: Any = None, *_: Any, **kw: Any
+) -> Any:
+    """Rows of a computed table."""
+    if max_norm is not None or any(kw.values()):
+        return NotImplemented
+    return call.emit(EmbeddingFunction(padding_idx), input, weight)
+
+
+@normalizes("prelu")
+def prelu(call: Call, input: Value, weight: Value) -> Any:
+    """A learned slope that one module owns."""
+    count = (weight.shape or (1,))[0]
+    promoted = promote(call, input, {"weight": weight}, lambda: nn.PReLU(count, device="meta"), "prelu")
+    return NotImplemented if promoted is None else promoted
+
+
+@normalizes("scaled_dot_product_attention")
+def attention(
+    call: Call, query: Value, key: Value, value: Value, attn_mask: Value | None = None, dropout_p: Any = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    """Fused attention; a rate that is zero in evaluation acts in training."""
+    if isinstance(dropout_p, ByMode):
+        if dropout_p.evaluation != 0.0:
+            return NotImplemented
+        dropout_p = dropout_p.training
+    elif dropout_p != 0.0:
+        return NotImplemented
+    op = ScaledDotProductAttention(dropout_p, is_causal, scale, enable_gqa)
+    return call.emit(op, query, key, value, *([attn_mask] if attn_mask is not None else []), stem="attention")
+
+

@@ -1,0 +1,86 @@
+"""Functions that make tensors whose sizes follow the inputs; all others are constants and never get here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.creation import Arange, Full, Linspace
+from torch_dag_core.ops.stochastic import Random
+
+_FILLS: dict[str, float] = {"zeros": 0.0, "ones": 1.0, "empty": 0.0}
+_PREFIXED = {f"new_{name}": value for name, value in _FILLS.items()}
+_LIKE = {f"{name}_like": value for name, value in _FILLS.items()}
+
+
+def _like(call: Call) -> tuple[Value, ...]:
+    """Return the tensor that a creation call was given, or the graph's first input, for its device."""
+    given = [value for value in call.args if isinstance(value, Value)]
+    return (given[0],) if given else (call.builder.inputs[0],)
+
+
+@normalizes(*_FILLS, *_PREFIXED, *_LIKE)
+def fill(call: Call, *_: Any, **__: Any) -> Value:
+    """A tensor of one value, in the shape that was seen."""
+    value = {**_FILLS, **_PREFIXED, **_LIKE}[call.name]
+    return call.emit(Full(call.shape or (), value, _dtype(call)), *_like(call))
+
+
+@normalizes("full", "new_full", "full_like")
+def full(call: Call, *args: Any, **kwargs: Any) -> Any:
+    """A tensor of a given value, in the shape that was seen."""
+    constants = [value for value in args if not isinstance(value, Value)]
+    value = kwargs.get("fill_value", constants[-1] if constants else None)
+    if isinstance(value, (Value, tuple, list)) or value is None:
+        return NotImplemented
+    return call.emit(Full(call.shape or (), value, _dtype(call)), *_like(call))
+
+
+def _dtype(call: Call) -> torch.dtype | None:
+    """Return the type, or None where it is that of the tensor it is made like."""
+    like = _like(call)[0]
+    return None if like.dtype == call.dtype else call.dtype
+
+
+@normalizes("arange")
+def arange(call: Call, *args: Any, **kwargs: Any) -> Any:
+    """A range whose bounds follow sizes."""
+    start, end, step = {1: (0, *args, 1), 2: (*args, 1), 3: args}.get(len(args), (0, 0, 1))
+    start, end, step = (kwargs.get(n, v) for n, v in (("start", start), ("end", end), ("step", step)))
+    if any(isinstance(bound, Value) for bound in (start, end, step)):
+        return NotImplemented
+    return call.emit(Arange(start, end, step, call.dtype), *_like(call))
+
+
+@normalizes("linspace")
+def linspace(call: Call, start: Any, end: Any, steps: Any = None, **_: Any) -> Any:
+    """A number of points that follows a size."""
+    if isinstance(start, Value) or isinstance(end, Value) or type(start) not in (int, float) or type(end) not in (int, float):
+        return NotImplemented
+    return call.emit(Linspace(start, end, steps, call.dtype), *_like(call))
+
+
+@normalizes("rand", "randn", "rand_like", "randn_like")
+def random(call: Call, *_: Any, **__: Any) -> Value:
+    """A fresh draw in the shape that was seen."""
+    kind = "uniform" if call.name.startswith("rand_") or call.name == "rand" else "normal"
+    return call.emit(Random(call.shape or (), kind, call.dtype), *_like(call))
+
+
+@normalizes("uniform", "normal")
+def random_in_place(call: Call, input: Value, low: float = 0.0, high: float = 1.0, **_: Any) -> Any:
+    """``x.uniform_()`` and ``x.normal_()`` with default parameters draw as ``rand`` and ``randn`` do."""
+    if (low, high) != (0.0, 1.0):
+        return NotImplemented
+    return call.emit(Random(call.shape or (), call.name, call.dtype), input)
+
+
+@normalizes("bernoulli")
+def bernoulli(call: Call, input: Value, p: Any = None, **_: Any) -> Any:
+    """Draws with a constant probability."""
+    if not isinstance(p, float):
+        return NotImplemented
+    return call.emit(Random(call.shape or (), "bernoulli", call.dtype, p), input)

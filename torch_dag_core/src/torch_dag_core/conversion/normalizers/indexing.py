@@ -1,0 +1,75 @@
+"""Indexing and writing by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.layout import Index, SetIndex, Triangle
+from torch_dag_core.values import Slot
+
+
+def _items(items: Any, operands: list[Value]) -> Any:
+    """Return the constants of an index; tensors are appended to ``operands`` and leave a `Slot`."""
+    if isinstance(items, Value):
+        operands.append(items)
+        return Slot(len(operands))
+    if isinstance(items, (tuple, list)):
+        return tuple(_items(item, operands) for item in items)
+    return items
+
+
+@normalizes("__getitem__")
+def getitem(call: Call, input: Value, items: Any) -> Value:
+    """Index a tensor."""
+    operands: list[Value] = []
+    constants = _items(items if isinstance(items, tuple) else (items,), operands)
+    return call.emit(Index(constants), input, *operands)
+
+
+@normalizes("select")
+def select(call: Call, input: Value, dim: int, index: Any) -> Any:
+    """Take one slice."""
+    if isinstance(index, Value):
+        return NotImplemented
+    return call.emit(Index((*_before(input, dim), index)), input)
+
+
+@normalizes("narrow")
+def narrow(call: Call, input: Value, dim: int, start: Any, length: Any) -> Any:
+    """Take a range of slices."""
+    if isinstance(start, Value) or type(start) is not int or type(length) is not int:
+        return NotImplemented
+    return call.emit(Index((*_before(input, dim), slice(start, start + length))), input)
+
+
+def _before(input: Value, dim: int) -> tuple[slice, ...]:
+    return (slice(None),) * (dim % len(input.shape or ()))
+
+
+@normalizes("set_index")
+def set_index(call: Call, input: Value, items: Any, value: Any) -> Value:
+    """Write into a copy."""
+    if isinstance(value, Value):
+        operands = [value]
+        constants = _items(items if isinstance(items, tuple) else (items,), operands)
+        return call.emit(SetIndex(constants), input, *operands)
+    operands = []
+    constants = _items(items if isinstance(items, tuple) else (items,), operands)
+    return call.emit(SetIndex(constants, value), input, *operands)
+
+
+@normalizes("copy")
+def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Any:
+    """``x.copy_(y)`` of equal shape and type is y."""
+    del call, non_blocking
+    return src if (input.shape, input.dtype) == (src.shape, src.dtype) else NotImplemented
+
+
+@normalizes("tril", "triu")
+def triangle(call: Call, input: Value, diagonal: int = 0) -> Value:
+    """Keep one triangle."""
+    return call.emit(Triangle(diagonal, upper=call.name == "triu"), input)
+
+

@@ -1,0 +1,90 @@
+"""Module classes that stand for nothing or for a function, pooling and resampling functions that are modules."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.sampling import GridSample, Interpolate
+
+
+@normalizes("module:Identity")
+def identity(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:
+    """Nothing."""
+    del call, module
+    return input
+
+
+_POOLS: dict[str, Any] = {
+    f"{kind}{rank}d": getattr(nn, f"{name}{rank}d")
+    for kind, name in (
+        ("max_pool", "MaxPool"), ("avg_pool", "AvgPool"), ("adaptive_avg_pool", "AdaptiveAvgPool"),
+        ("adaptive_max_pool", "AdaptiveMaxPool"), ("lp_pool", "LPPool"),
+    )
+    for rank in (1, 2, 3)
+}  # fmt: skip
+
+
+@normalizes(*_POOLS)
+def pool(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+    """Functional pooling is the module."""
+    kind = _POOLS[call.name]
+    if call.name == "max_pool1d" or call.name.startswith("max_pool"):
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        kwargs |= dict(zip(names, args, strict=False))
+        return call.emit(kind(**kwargs), input)
+    parameters = list(inspect.signature(kind.__init__).parameters)[1:]
+    return call.emit(kind(**dict(zip(parameters, args, strict=False)), **kwargs), input)
+
+
+@normalizes("interpolate", "upsample")
+def interpolate(
+    call: Call, input: Value, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Value:  # fmt: skip
+    """Resize; sizes taken from another tensor follow it."""
+    size = tuple(size) if isinstance(size, (tuple, list)) else size
+    scale_factor = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else scale_factor
+    op = Interpolate(size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    return call.emit(op, input)
+
+
+@normalizes("grid_sample")
+def grid_sample(
+    call: Call, input: Value, grid: Value, mode: str = "bilinear", padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Value:  # fmt: skip
+    """Sample at computed positions."""
+    return call.emit(GridSample(mode, padding_mode, align_corners), input, grid)
+
+
+@normalizes("pixel_shuffle", "pixel_unshuffle")
+def pixel_shuffle(call: Call, input: Value, factor: int) -> Value:
+    """Functional shuffles are the modules."""
+    return call.emit({"pixel_shuffle": nn.PixelShuffle, "pixel_unshuffle": nn.PixelUnshuffle}[call.name](factor), input)
+
+
+@normalizes("channel_shuffle")
+def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
+    """The function is the module."""
+    return call.emit(nn.ChannelShuffle(groups), input)
+
+
+@normalizes("unfold")
+def unfold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Any:
+    """Patches of an image; windows along one dimension go to their own op."""
+    from torch_dag_core.ops.layout import UnfoldDim
+
+    if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:  # noqa: PLR2004
+        return call.emit(UnfoldDim(*args), input)
+    return call.emit(nn.Unfold(*args, **kwargs), input)
+
+
+@normalizes("fold")
+def fold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+    """The function is the module."""
+    return call.emit(nn.Fold(*args, **kwargs), input)

@@ -1,0 +1,50 @@
+"""Tensors made from sizes of other tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_dag_core.op import Op
+from torch_dag_core.values import Size, resolve
+
+
+class Full(Op):
+    """A constant tensor on the device of its operand."""
+
+    shape: tuple[int | Size, ...]
+    value: float | bool = 0.0
+    dtype: torch.dtype | None = None
+
+    def forward(self, *like: Tensor) -> Tensor:
+        """Return ``shape`` filled with ``value``; without ``dtype``, of the first operand's type."""
+        dtype = like[0].dtype if self.dtype is None else self.dtype
+        return torch.full(resolve(self.shape, like), self.value, dtype=dtype, device=like[0].device)
+
+
+class Arange(Op):
+    """Evenly spaced numbers on the device of its operand."""
+
+    start: float | Size
+    end: float | Size
+    step: float | Size = 1
+    dtype: torch.dtype = torch.int64
+
+    def forward(self, *like: Tensor) -> Tensor:
+        """Return ``start, start + step, ...`` below ``end``."""
+        start, end, step = resolve((self.start, self.end, self.step), like)
+        return torch.arange(start, end, step, dtype=self.dtype, device=like[0].device)
+
+
+class Linspace(Op):
+    """A number of evenly spaced points on the device of its operand."""
+
+    start: float
+    end: float
+    steps: int | Size
+    dtype: torch.dtype = torch.float32
+
+    def forward(self, *like: Tensor) -> Tensor:
+        """Return ``steps`` points from ``start`` to ``end``, both included."""
+        steps = resolve(self.steps, like)
+        return torch.linspace(self.start, self.end, steps, dtype=self.dtype, device=like[0].device)

@@ -1,0 +1,60 @@
+"""Resampling of spatial dimensions, and pooling with TensorFlow's 'same' padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torch_dag_core.op import Op
+from torch_dag_core.values import Size, resolve
+
+
+class Interpolate(Op):
+    """Resize the spatial dimensions."""
+
+    size: int | tuple[int | Size, ...] | Size | None = None
+    scale_factor: float | tuple[float, ...] | None = None
+    mode: str = "nearest"
+    align_corners: bool | None = None
+    recompute_scale_factor: bool | None = None
+    antialias: bool = False
+
+    def forward(self, x: Tensor, *like: Tensor) -> Tensor:
+        """Return x (batch, channels, *space) resized to ``size``, or by ``scale_factor``."""
+        return functional.interpolate(
+            x, resolve(self.size, (x, *like)), self.scale_factor, self.mode,  # type: ignore[arg-type]
+            self.align_corners, self.recompute_scale_factor, self.antialias,
+        )  # fmt: skip
+
+
+class GridSample(Op):
+    """Sample at given positions."""
+
+    mode: str = "bilinear"
+    padding_mode: str = "zeros"
+    align_corners: bool | None = None
+
+    def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+        """Sample x (batch, channels, *space) at ``grid`` (batch, *out, dims) in [-1, 1]."""
+        return functional.grid_sample(x, grid, self.mode, self.padding_mode, self.align_corners)
+
+
+class SamePad(Op):
+    """Pad as TensorFlow's 'same' does for a window of this size: output = ceil(input / stride)."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+    value: float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (batch, channels, height, width) with the padding that its size asks for."""
+        pads: list[int] = []
+        for size, kernel, stride, dilation in zip(
+            reversed(x.shape[-2:]), reversed(self.kernel_size), reversed(self.stride), reversed(self.dilation),
+            strict=True,
+        ):  # fmt: skip
+            total = max((-(size // -stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+            pads += [total // 2, total - total // 2]
+        return functional.pad(x, pads, value=self.value)

@@ -1,0 +1,90 @@
+"""Ops that draw random numbers, and the choice between training and inference."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_dag_core.op import Op
+from torch_dag_core.values import Size, resolve
+
+
+class TrainingSwitch(Op):
+    """Pass on the first operand in evaluation, the second in training; forward code skips the other branch."""
+
+    has_modes: ClassVar[bool] = True
+
+    def forward(self, evaluation: Tensor, training: Tensor) -> Tensor:
+        """Return one of two tensors of equal shape."""
+        return training if self.training else evaluation
+
+
+class DropPath(Op):
+    """Drop whole samples of a residual branch while training (stochastic depth, arXiv:1603.09382)."""
+
+    drop_prob: float
+    scale_by_keep: bool = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply each sample of ``x`` (batch, ...) by a Bernoulli draw, scaled to keep the mean."""
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        if keep > 0.0 and self.scale_by_keep:
+            mask.div_(keep)
+        return x * mask
+
+
+class StochasticDepth(Op):
+    """Drop samples (``row``) or the whole batch (``batch``) while training, drawn as torchvision draws."""
+
+    p: float
+    mode: str = "row"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply ``x`` (batch, ...) by Bernoulli draws, scaled to keep the mean."""
+        if self.p == 0.0 or not self.training:
+            return x
+        survival = 1.0 - self.p
+        rows = x.shape[0] if self.mode == "row" else 1
+        mask = torch.empty((rows,) + (1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(survival)
+        if survival > 0.0:
+            mask.div_(survival)
+        return x * mask
+
+
+class FunctionalDropout(Op):
+    """Dropout that a function call asked for: active in training, in evaluation, or both."""
+
+    p: float
+    active_in_training: bool = True
+    active_in_evaluation: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero elements of ``x`` with probability ``p``, scaling the others by ``1 / (1 - p)``."""
+        active = self.active_in_training if self.training else self.active_in_evaluation
+        return torch.nn.functional.dropout(x, self.p, active)
+
+
+class Random(Op):
+    """A fresh random tensor on the device of its operand."""
+
+    shape: tuple[int | Size, ...]
+    distribution: str = "uniform"
+    dtype: torch.dtype | None = None
+    parameter: float | None = None
+
+    def forward(self, *like: Tensor) -> Tensor:
+        """Draw ``shape``; the operands give sizes, device and, without ``dtype``, the type."""
+        shape = resolve(self.shape, like)
+        dtype = like[0].dtype if self.dtype is None else self.dtype
+        device = like[0].device
+        if self.distribution == "bernoulli":
+            return torch.empty(shape, dtype=dtype, device=device).bernoulli_(self.parameter)
+        return _DISTRIBUTIONS[self.distribution](shape, dtype=dtype, device=device)
+
+
+_DISTRIBUTIONS = {"uniform": torch.rand, "normal": torch.randn}

@@ -1,0 +1,65 @@
+"""Parameters and buffers that stand alone in the graph."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.op import Op
+
+
+class TensorHolder(Op):
+    """Base of vertices without operands that hold one tensor under the attribute ``value``.
+
+    ``shape`` and ``dtype`` are read off the tensor, so they are right after any edit.
+    """
+
+    shape: ClassVar[tuple[int, ...]]
+    dtype: ClassVar[torch.dtype]
+    fields: ClassVar[dict[str, Any]] = {}
+    value: Tensor
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, value: Tensor | None = None) -> None:
+        nn.Module.__init__(self)
+        self._hold(torch.empty(shape, dtype=dtype, device="meta") if value is None else value)
+
+    def _hold(self, value: Tensor) -> None:
+        self.register_buffer("value", value)
+
+    def config(self) -> dict[str, Any]:
+        """Return shape and type of the tensor."""
+        return {"shape": tuple(self.value.shape), "dtype": self.value.dtype}
+
+    def extra_repr(self) -> str:
+        """Show shape and type."""
+        return f"{tuple(self.value.shape)}, {self.value.dtype}"
+
+    def forward(self) -> Tensor:
+        """Return the tensor itself."""
+        return self.value
+
+
+class FreeParameter(TensorHolder):
+    """A learned tensor that no module of the vocabulary owns: a class token, a position embedding, a scale."""
+
+    def _hold(self, value: Tensor) -> None:
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+
+
+class Constant(TensorHolder):
+    """A tensor that does not depend on the inputs: a buffer, or something the model computes from none."""
+
+
+class State(TensorHolder):
+    """A buffer that the model itself overwrites; every vertex that reads or writes it calls the same module."""
+
+    has_side_effect: ClassVar[bool] = True
+
+    def forward(self, *update: Tensor) -> Tensor:
+        """Without an operand, return a copy of the value; with one, overwrite the value and return a copy."""
+        if update:
+            with torch.no_grad():
+                self.value.copy_(update[0])
+        return self.value.clone()

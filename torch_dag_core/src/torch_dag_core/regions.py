@@ -1,0 +1,138 @@
+"""Regions of a graph found by dominance: residual blocks."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from torch_dag_core.graph import Graph
+from torch_dag_core.ops.arithmetic import Add
+from torch_dag_core.vertex import InnerVertex, Vertex
+
+
+def residual_blocks(dag: Graph, *, sums: Collection[type[nn.Module]] = (Add,)) -> list[tuple[InnerVertex, ...]]:
+    """List the innermost residual blocks, each in topological order with its sum last. O(n log n).
+
+    A block is a sum and all that lies between it and its fork, the last vertex that every path from the inputs to the
+    sum goes through; branch and shortcut alike, whatever is on them. Nothing in it but the sum is read from
+    outside. A sum of sums over one fork is one block. Vertices that depend on no input, such as position biases, belong
+    to the block if only it reads them. Blocks never overlap; one that holds another is left out, and so is one without
+    parameters, such as the sum inside a written-out activation.
+
+    Args:
+        dag: The graph; nested graphs are not entered.
+        sums: The exact module classes that join branches.
+    """
+    return _BlockSearch(dag, frozenset(sums)).run()
+
+
+@dataclass(frozen=True)
+class _Dominator:
+    """A vertex in the dominator tree, with a jump pointer: ancestors are reached in O(log depth) steps."""
+
+    vertex: Vertex | None
+    depth: int
+    parent: _Dominator | None
+    jump: _Dominator | None
+
+
+_ROOT = _Dominator(None, 0, None, None)
+
+
+def _child(parent: _Dominator, vertex: Vertex) -> _Dominator:
+    jump = parent
+    if parent.jump is not None and parent.jump.jump is not None:
+        far = parent.jump
+        if parent.depth - far.depth == far.depth - far.jump.depth:  # type: ignore[union-attr]
+            jump = far.jump  # type: ignore[assignment]
+    return _Dominator(vertex, parent.depth + 1, parent, jump)
+
+
+def _lift(node: _Dominator, depth: int) -> _Dominator:
+    while node.depth > depth:
+        assert node.parent is not None
+        node = node.jump if node.jump is not None and node.jump.depth >= depth else node.parent
+    return node
+
+
+def _common(first: _Dominator, second: _Dominator) -> _Dominator:
+    """Return the deepest vertex that dominates both."""
+    depth = min(first.depth, second.depth)
+    first, second = _lift(first, depth), _lift(second, depth)
+    while first is not second:
+        assert first.parent is not None
+        assert second.parent is not None
+        jumps = first.jump is not None and second.jump is not None and first.jump is not second.jump
+        first, second = (first.jump, second.jump) if jumps else (first.parent, second.parent)  # type: ignore[assignment]
+    return first
+
+
+def _dominators(dag: Graph) -> dict[Vertex, _Dominator]:
+    """Return the place in the dominator tree of every vertex that depends on an input."""
+    places: dict[Vertex, _Dominator] = {vertex: _child(_ROOT, vertex) for vertex in dag.input_vertices}
+    for vertex in dag.inner_vertices:
+        known = [places[predecessor] for predecessor in dict.fromkeys(vertex.predecessors) if predecessor in places]
+        if known:
+            parent = known[0]
+            for other in known[1:]:
+                parent = _common(parent, other)
+            places[vertex] = _child(parent, vertex)
+    return places
+
+
+class _BlockSearch:
+    def __init__(self, dag: Graph, sums: frozenset[type[nn.Module]]) -> None:
+        self.order = dag.inner_vertices
+        self.sums = sums
+        self.places = _dominators(dag)
+        self.position: Mapping[Vertex, int] = {vertex: i for i, vertex in enumerate(self.order)}
+        self.found: dict[Vertex, tuple[InnerVertex, ...]] = {}
+
+    def run(self) -> list[tuple[InnerVertex, ...]]:
+        """Try every sum, inner ones first."""
+        for vertex in self.order:
+            fork = self._fork(vertex)
+            if fork is not None and not self._is_part_of_larger_sum(vertex, fork):
+                block = self._block(vertex, fork)
+                if block is not None:
+                    self.found[vertex] = block
+        return list(self.found.values())
+
+    def _fork(self, vertex: Vertex) -> Vertex | None:
+        """Return where the branches that a sum joins come apart; None for anything but a sum of branches."""
+        if not isinstance(vertex, InnerVertex) or type(vertex.module) not in self.sums:
+            return None
+        branches = {predecessor for predecessor in vertex.predecessors if predecessor in self.places}
+        parent = self.places[vertex].parent if len(branches) > 1 else None
+        return None if parent is None else parent.vertex
+
+    def _is_part_of_larger_sum(self, vertex: Vertex, fork: Vertex) -> bool:
+        users = {user for user, _ in vertex._uses}
+        return len(users) == 1 and self._fork(next(iter(users))) is fork
+
+    def _block(self, root: InnerVertex, fork: Vertex) -> tuple[InnerVertex, ...] | None:
+        """Collect from the sum backwards, users before operands; give up where something is read from outside."""
+        members: dict[InnerVertex, None] = {}
+        waiting = [(-self.position[root], root)]
+        seen: set[Vertex] = {root, fork}
+        while waiting:
+            _, vertex = heapq.heappop(waiting)
+            leaks = any(user not in members for user, _ in vertex._uses)
+            if vertex in self.found or (leaks and vertex is not root):
+                if vertex in self.places:
+                    return None
+                continue
+            members[vertex] = None
+            for predecessor in vertex.predecessors:
+                if predecessor not in seen and isinstance(predecessor, InnerVertex):
+                    seen.add(predecessor)
+                    heapq.heappush(waiting, (-self.position[predecessor], predecessor))
+        block = tuple(reversed(members))
+        return block if any(_has_parameters(vertex.module) for vertex in block) else None
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None

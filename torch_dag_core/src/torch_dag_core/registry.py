@@ -1,0 +1,172 @@
+"""What the graph language consists of: one frozen record per op, looked up by key or by exact class."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import nn
+
+from torch_dag_core.errors import DuplicateOpError, UnknownOpError
+
+if TYPE_CHECKING:
+    from torch_dag_core.conversion.builder import Call
+
+Shape = tuple[int, ...]
+
+
+class ConfigCodec(Protocol):
+    """Turns a module's configuration into constants and back; weights travel separately."""
+
+    def config(self, module: nn.Module) -> dict[str, Any]:
+        """Return the constants (`torch_dag_core.values`) that rebuild the module."""
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """Return a module of this configuration; its weights are overwritten afterwards."""
+
+
+class FlopsRule(Protocol):
+    """FLOPs of one call; shapes may hold ints or differentiable scalars."""
+
+    def __call__(
+        self, module: nn.Module, inputs: Sequence[Sequence[Any]], outputs: Sequence[Sequence[Any]],
+        parameters: Mapping[str, Sequence[Any]],
+    ) -> Any:  # fmt: skip
+        """Return 2 x multiply-accumulates of contractions plus one per elementwise result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpSpec:
+    """One op of the vocabulary.
+
+    Attributes:
+        key: Stable name in files, ``namespace.op``.
+        target: Exact module class of the vertex.
+        codec: How the module is saved; None means that it runs but cannot be saved.
+        functions: Names of torch functions that become this op, bound by signature (tensors first, then the
+            fields in order).
+        flops: Cost rule; None means one FLOP per output element.
+        expand: Returns a module that computes the same out of vocabulary ops, for composite ops.
+        version: Version of the configuration; ``migrate(version, config)`` reads older ones.
+        owner: Distribution that registered the op; filled in by the registry.
+    """
+
+    key: str
+    target: type[nn.Module]
+    codec: ConfigCodec | None = None
+    functions: tuple[str, ...] = ()
+    flops: FlopsRule | None = None
+    expand: Callable[[nn.Module], nn.Module] | None = None
+    version: int = 1
+    migrate: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtomicSpec:
+    """A module class kept as one call while tracing.
+
+    ``accepts`` tells of an instance whether it stays one call; the others are traced through. ``convert`` turns it into a module of the vocabulary that shares its parameters; without it, the
+    class must itself be a registered op to be saved.
+    """
+
+    target: type[nn.Module]
+    convert: Callable[[nn.Module], nn.Module] | None = None
+    accepts: Callable[[nn.Module], bool] | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalizer:
+    """Turns recorded calls of some functions into vertices; ``normalize`` may return NotImplemented to pass."""
+
+    functions: tuple[str, ...]
+    normalize: Callable[..., Any]
+    owner: str = ""
+
+
+@dataclass
+class Registry:
+    """The ops, atomic modules and normalizers that one conversion or load works with."""
+
+    _by_key: dict[str, OpSpec] = field(default_factory=dict)
+    _by_class: dict[type[nn.Module], OpSpec] = field(default_factory=dict)
+    _by_function: dict[str, OpSpec] = field(default_factory=dict)
+    _atomic: dict[type[nn.Module], AtomicSpec] = field(default_factory=dict)
+    _normalizers: dict[str, list[Normalizer]] = field(default_factory=dict)
+
+    def add(self, spec: OpSpec, *, owner: str) -> None:
+        """Add one op, or raise `DuplicateOpError` and leave the registry unchanged."""
+        spec = replace(spec, owner=owner)
+        self._refuse_duplicate(self._by_key.get(spec.key), f"op key {spec.key!r}", owner)
+        self._refuse_duplicate(self._by_class.get(spec.target), f"module class {spec.target.__qualname__}", owner)
+        for name in spec.functions:
+            self._refuse_duplicate(self._by_function.get(name), f"function {name!r}", owner)
+        self._by_key[spec.key] = spec
+        self._by_class[spec.target] = spec
+        self._by_function.update(dict.fromkeys(spec.functions, spec))
+
+    def add_atomic(self, spec: AtomicSpec, *, owner: str) -> None:
+        """Add one atomic module class, or raise `DuplicateOpError`."""
+        self._refuse_duplicate(self._atomic.get(spec.target), f"atomic module {spec.target.__qualname__}", owner)
+        self._atomic[spec.target] = replace(spec, owner=owner)
+
+    def add_normalizer(self, normalizer: Normalizer, *, owner: str) -> None:
+        """Add one normalizer; those added later are asked first."""
+        normalizer = replace(normalizer, owner=owner)
+        for name in normalizer.functions:
+            self._normalizers.setdefault(name, []).insert(0, normalizer)
+
+    @staticmethod
+    def _refuse_duplicate(present: OpSpec | AtomicSpec | None, what: str, owner: str) -> None:
+        if present is not None:
+            message = f"{what} is registered by {present.owner!r} and again by {owner!r}; uninstall one of the two"
+            raise DuplicateOpError(message)
+
+    def get(self, key: str) -> OpSpec:
+        """Return the op registered under ``key`` or raise `UnknownOpError` with close names."""
+        spec = self._by_key.get(key)
+        if spec is None:
+            close = difflib.get_close_matches(key, self._by_key, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+            message = f"no op is registered under {key!r}{hint}"
+            raise UnknownOpError(message)
+        return spec
+
+    def find(self, key: str) -> OpSpec | None:
+        """Return the op registered under ``key``, or None."""
+        return self._by_key.get(key)
+
+    def for_module(self, module: nn.Module) -> OpSpec | None:
+        """Return the op whose class is exactly the module's, or None."""
+        return self._by_class.get(type(module))
+
+    def for_class(self, target: type[nn.Module]) -> OpSpec | None:
+        """Return the op whose class is exactly ``target``, or None."""
+        return self._by_class.get(target)
+
+    def for_function(self, name: str) -> OpSpec | None:
+        """Return the op that takes the torch function of this name, or None."""
+        return self._by_function.get(name)
+
+    def atomic_for(self, module: nn.Module) -> AtomicSpec | None:
+        """Return the atomic record whose class is exactly the module's and that accepts it, or None."""
+        spec = self._atomic.get(type(module))
+        return spec if spec is None or spec.accepts is None or spec.accepts(module) else None
+
+    def normalizers_for(self, name: str) -> Sequence[Normalizer]:
+        """Return the normalizers of the torch function of this name, latest first."""
+        return self._normalizers.get(name, ())
+
+    def ops(self) -> Iterable[OpSpec]:
+        """Iterate over all ops in order of registration."""
+        return self._by_key.values()
+
+    def copy(self) -> Registry:
+        """Return an independent registry with the same content."""
+        normalizers = {name: list(chain) for name, chain in self._normalizers.items()}
+        return Registry(
+            dict(self._by_key), dict(self._by_class), dict(self._by_function), dict(self._atomic), normalizers
+        )

@@ -1,0 +1,83 @@
+"""Which ops a file may use: the registry, and classes that the caller vouches for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.codecs import ClassCodec
+from torch_dag_core.errors import SerializationError
+from torch_dag_core.registry import OpSpec, Registry
+
+USER_NAMESPACE = "user."
+
+
+def chosen_registry(registry: Registry | None) -> Registry:
+    """Return a copy of the given or the default registry, free to be added to."""
+    if registry is None:
+        from torch_dag_core.plugins import default_registry
+
+        registry = default_registry()
+    return registry.copy()
+
+
+def add_classes(registry: Registry, classes: Iterable[type[nn.Module]]) -> None:
+    """Add a user's own classes under ``user.<ClassName>``; those registered already keep their key."""
+    for target in classes:
+        if registry.for_class(target) is None:
+            registry.add(_user_spec(target), owner="")
+
+
+def _user_spec(target: type[nn.Module]) -> OpSpec:
+    if not callable(getattr(target, "config", None)):
+        message = (
+            f"{target.__qualname__} has no method config() that returns its constructor arguments as constants; "
+            "add one, or register the class with an OpSpec that has a codec"
+        )
+        raise SerializationError(message)
+    return OpSpec(key=f"{USER_NAMESPACE}{target.__name__}", target=target, codec=ClassCodec(target))
+
+
+def spec_of(registry: Registry, vertex: str, module: nn.Module) -> OpSpec:
+    """Return the op that saves a module, adding the module's class if it can speak for itself."""
+    spec = registry.for_class(type(module))
+    if spec is None and callable(getattr(type(module), "config", None)):
+        add_classes(registry, [type(module)])
+        spec = registry.for_class(type(module))
+    if spec is None or spec.codec is None:
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        missing = "not in the registry" if spec is None else f"registered as {spec.key!r} without a codec"
+        message = (
+            f"vertex {vertex!r} cannot be saved: its class {kind} is {missing}; register an OpSpec with a codec "
+            "(torch_dag_ops hook), or give the class a method config() and load with atomic_modules=(the class,)"
+        )
+        raise SerializationError(message)
+    return spec
+
+
+def build(spec: OpSpec, config: Mapping[str, Any]) -> nn.Module:
+    """Build a module on the meta device; what its constructor warns of was said when the model was made.
+
+    Raises:
+        TypeError: the codec returned a module of another class, or any error of the constructor.
+    """
+    assert spec.codec is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = spec.codec.build(config)
+    if type(module) is not spec.target:
+        message = f"the codec of {spec.key!r} built a {type(module).__name__}"
+        raise TypeError(message)
+    return module
+
+
+def owner_version(owner: str) -> str:
+    """Return the installed version of a distribution, empty where there is none of this name."""
+    try:
+        return version(owner) if owner else ""
+    except PackageNotFoundError:
+        return ""

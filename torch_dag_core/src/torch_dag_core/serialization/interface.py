@@ -1,0 +1,169 @@
+"""How a graph is called and what it returns, as JSON; checked the same way when written and when read.
+
+The forward of a graph is generated code, so everything here that becomes part of it is checked to be what it
+claims: identifiers, literals, slots in range.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from torch_dag_core.errors import SerializationError
+from torch_dag_core.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec
+from torch_dag_core.serialization.node import BAD_DATA, Node
+from torch_dag_core.structure import record_type, slots
+from torch_dag_core.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
+
+# Python's own compiler refuses about 100 nested brackets.
+MAX_NESTING = 40
+_KEYS = (str, int, bool, type(None))
+
+
+def encode_spec(spec: InputSpec, inputs: int) -> dict[str, Any]:
+    """Return the JSON form of an input spec for a graph of so many inputs."""
+    check_spec(spec, inputs)
+    return {
+        "parameters": [
+            {"name": p.name, "structure": encode_checked(p.structure, f"parameter {p.name!r}"), "default": p.default}
+            for p in spec.parameters
+        ],
+        "tensors": [{"dtype": str(t.dtype).removeprefix("torch."), "shape": list(t.shape)} for t in spec.tensors],
+        "assumptions": [encode_checked(a.condition, "an assumption") for a in spec.assumptions],
+        "notes": list(spec.notes),
+    }
+
+
+def decode_spec(node: Node, inputs: int) -> InputSpec:
+    """Return the input spec whose JSON form is ``node``."""
+    fields = node.fields("parameters", "tensors", "assumptions", "notes")
+    spec = InputSpec(
+        parameters=tuple(_parameter(item) for item in fields["parameters"].items()),
+        tensors=tuple(_tensor(item) for item in fields["tensors"].items()),
+        assumptions=tuple(Assumption(item.constant()) for item in fields["assumptions"].items()),
+        notes=tuple(item.text() for item in fields["notes"].items()),
+    )
+    _at(node, lambda: check_spec(spec, inputs))
+    return spec
+
+
+def _parameter(node: Node) -> Parameter:
+    fields = node.fields("name", "structure", "default")
+    return Parameter(fields["name"].text(), fields["structure"].constant(), fields["default"].flag())
+
+
+def _tensor(node: Node) -> TensorSpec:
+    fields = node.fields("dtype", "shape")
+    name = fields["dtype"].text()
+    if name not in DTYPES:
+        fields["dtype"].fail(f"is {name!r:.60}, which is no dtype")
+    sizes = (None if size.value is None else size.integer() for size in fields["shape"].items())
+    return TensorSpec(DTYPES[name], tuple(sizes))
+
+
+def _at(node: Node, check: Callable[[], None]) -> None:
+    """Run a check and say where in the document it failed."""
+    try:
+        check()
+    except SerializationError as error:
+        message = f"{node.path}: {error}"
+        raise SerializationError(message) from error
+
+
+def encode_checked(value: Any, what: str) -> Any:
+    """Return the JSON form of a constant, or raise a `SerializationError` that names it."""
+    try:
+        data = encode(value)
+        decode(data)
+    except BAD_DATA as error:
+        message = f"{what} cannot be saved: {error}"
+        raise SerializationError(message) from error
+    return data
+
+
+def check_spec(spec: InputSpec, inputs: int) -> None:
+    """Refuse an input spec from which no correct call can be generated."""
+    names = [parameter.name for parameter in spec.parameters]
+    for name in names:
+        if not name.isidentifier() or keyword.iskeyword(name) or name in ("self", "calls") or names.count(name) > 1:
+            _fail(f"{name!r:.60} cannot name a parameter of forward")
+    structures = [parameter.structure for parameter in spec.parameters]
+    check_structure(structures, inputs if structures else 0, "the parameters of forward")
+    if len(spec.tensors) not in (0, inputs) or (spec.tensors and not structures):
+        _fail(f"the input spec describes {len(spec.tensors)} tensors, the graph has {inputs} inputs")
+    for tensor in spec.tensors:
+        if tensor.dtype not in DTYPES.values():
+            _fail(f"an input of type {tensor.dtype} cannot be saved")
+    for assumption in spec.assumptions:
+        _check_condition(assumption.condition, inputs, 0)
+
+
+def check_structure(structure: Any, tensors: int, what: str) -> None:
+    """Refuse a template that is nested too deep, or whose slots are not exactly 0..tensors - 1."""
+    _check_template(structure, what, 0)
+    found = sorted(set(slots(structure)))
+    if found != list(range(tensors)):
+        _fail(f"{what} fill the slots {found!r:.60}, not 0..{tensors - 1}")
+
+
+def _check_template(template: Any, what: str, depth: int) -> None:
+    if depth > MAX_NESTING:
+        _fail(f"{what} are nested deeper than {MAX_NESTING} levels")
+    if isinstance(template, Record):
+        _check_record(template, what)
+        template = [item for _, item in template.fields]
+    if isinstance(template, dict):
+        odd = [key for key in template if not isinstance(key, _KEYS)]
+        if odd:
+            _fail(f"{what} have the dictionary key {odd[0]!r:.60}; only strings and integers can be saved")
+        template = list(template.values())
+    for item in template if isinstance(template, (tuple, list)) else ():
+        _check_template(item, what, depth + 1)
+
+
+def _check_record(record: Record, what: str) -> None:
+    try:
+        record_type(record.kind, record.name, tuple(name for name, _ in record.fields))
+    except BAD_DATA as error:
+        message = f"{what} hold a record {record.name!r:.60} that cannot be made: {error}"
+        raise SerializationError(message) from error
+
+
+def _check_condition(condition: Any, inputs: int, depth: int) -> None:
+    if type(condition) is int:
+        return
+    if not isinstance(condition, tuple) or len(condition) != 3 or depth > MAX_NESTING:
+        _fail(f"{condition!r:.60} is not a condition on input sizes")
+    operator, left, right = condition
+    if operator == "input":
+        if type(left) is not int or type(right) is not int or not 0 <= left < inputs:
+            _fail(f"{condition!r:.60} names no size of an input")
+        return
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        _fail(f"{operator!r:.60} is not an operator of a condition on input sizes")
+    _check_condition(left, inputs, depth + 1)
+    _check_condition(right, inputs, depth + 1)
+
+
+def check_operands(value: Any, operands: int, what: str) -> None:
+    """Refuse constants of an op that refer to an operand which the vertex does not have."""
+    used = _operands_in(value)
+    wrong = [index for index in used if not 0 <= index < operands]
+    if wrong:
+        _fail(f"{what} refers to operand {wrong[0]!r:.60} but the vertex has {operands}")
+
+
+def _operands_in(value: Any) -> list[int]:
+    if isinstance(value, Slot):
+        return [value.index]
+    if isinstance(value, (Size, slice)):
+        return [operand for size in sizes_in(value) for operand, _ in size.dims]
+    children = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(children, (tuple, list)):
+        return []
+    return [index for child in children for index in _operands_in(child)]
+
+
+def _fail(message: str) -> NoReturn:
+    raise SerializationError(message)

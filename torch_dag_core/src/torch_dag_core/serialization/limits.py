@@ -1,0 +1,61 @@
+"""How large and deep a graph in a file may be; checked when writing too, so that every file written can be read."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph import Graph
+
+# Deeper trees of modules break torch.nn itself, whose methods recurse.
+MAX_DEPTH = 100
+# Vertices after every nested graph has been counted once per use; a small file could otherwise claim 2**1000.
+MAX_VERTICES = 10_000_000
+# Linking the operands of one vertex takes time quadratic in their number.
+MAX_OPERANDS = 5_000
+MAX_NAME_LENGTH = 1_000
+
+
+def check_name(name: str) -> None:
+    """Refuse a vertex name that is very long or deep, or that no file can hold."""
+    if len(name) > MAX_NAME_LENGTH or name.count(".") >= MAX_DEPTH:
+        message = f"the vertex name {name!r:.60} is longer than {MAX_NAME_LENGTH} characters or {MAX_DEPTH} levels"
+        raise SerializationError(message)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        message = f"the vertex name {name!r:.60} is no valid Unicode"
+        raise SerializationError(message) from error
+
+
+def check_operand_count(name: str, count: int) -> None:
+    """Refuse a vertex, or an output, of very many operands."""
+    if count > MAX_OPERANDS:
+        message = f"{name!r:.60} has {count} operands, a file may have {MAX_OPERANDS} a vertex; combine them in steps"
+        raise SerializationError(message)
+
+
+class Extent:
+    """Depth and number of vertices of graphs, added up from the inside out."""
+
+    def __init__(self) -> None:
+        self._known: dict[nn.Module, tuple[int, int]] = {}
+
+    def add(self, graph: Graph) -> None:
+        """Take in a graph whose nested graphs were added before.
+
+        Raises:
+            SerializationError: it is deeper or larger than can be run.
+        """
+        depth, count = 0, 0
+        for vertex in graph.inner_vertices:
+            inner_depth, inner_count = self._known.get(vertex.module, (1, 0))
+            depth = max(depth, vertex.name.count(".") + 1 + inner_depth)
+            count += 1 + inner_count
+        if depth > MAX_DEPTH or count > MAX_VERTICES:
+            message = (
+                f"a graph has modules {depth} levels deep and {count} vertices; "
+                f"the limits are {MAX_DEPTH} and {MAX_VERTICES}"
+            )
+            raise SerializationError(message)
+        self._known[graph] = (depth, count)

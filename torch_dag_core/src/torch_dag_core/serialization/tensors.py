@@ -1,0 +1,118 @@
+"""Tensors of a graph: which are stored, under which name, and how they come back.
+
+A tensor that several places share is stored once. ``alias`` names the place that has it; ``same`` tells whether
+the two places held one parameter or two that share memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.errors import SerializationError
+from torch_dag_core.serialization.walk import TensorPlace
+from torch_dag_core.values import DTYPES
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+LAYOUTS = {"channels_last": torch.channels_last, "channels_last_3d": torch.channels_last_3d}
+LAYOUT_DIMS = {"channels_last": 4, "channels_last_3d": 5}
+
+
+def collect(places: Iterable[TensorPlace]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors to store, contiguous and each with memory of its own, and the table that describes all.
+
+    The model's own tensors stay as they are.
+    """
+    stored: dict[str, Tensor] = {}
+    table: dict[str, Any] = {}
+    first: dict[Any, TensorPlace] = {}
+    memory: set[int] = set()
+    for place in places:
+        tensor = place.tensor
+        _refuse_unstorable(place, tensor)
+        table[place.name] = entry = _entry(place, tensor)
+        owner = first.setdefault(_identity(tensor), place)
+        if owner is not place:
+            entry["alias"] = owner.name
+            if owner.tensor is tensor and owner.is_parameter and place.is_parameter:
+                entry["same"] = True
+            continue
+        stored[place.name] = _standalone(tensor, memory)
+    return stored, table
+
+
+def _identity(tensor: Tensor) -> Any:
+    """Return a key that two tensors share exactly when they are the same elements in memory."""
+    if tensor.numel() == 0:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _refuse_unstorable(place: TensorPlace, tensor: Tensor) -> None:
+    what = f"{'parameter' if place.is_parameter else 'buffer'} {place.name!r} of vertex {place.vertex!r}"
+    known = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and tensor.dtype in _NAMES
+    if not known:
+        message = (
+            f"{what} is a {type(tensor).__name__} of {tensor.dtype}, which cannot be saved; "
+            "replace it by a plain tensor"
+        )
+        raise SerializationError(message)
+    if tensor.is_meta:
+        message = f"{what} has no values, it is on the meta device; load weights before saving"
+        raise SerializationError(message)
+
+
+def _entry(place: TensorPlace, tensor: Tensor) -> dict[str, Any]:
+    entry: dict[str, Any] = {"dtype": _NAMES[tensor.dtype]}
+    if tensor.requires_grad is not place.is_parameter:
+        entry["requires_grad"] = tensor.requires_grad
+    if not place.is_persistent:
+        entry["persistent"] = False
+    layout = None if tensor.is_contiguous() else _layout(tensor)
+    if layout is not None:
+        entry["layout"] = layout
+    return entry
+
+
+def _layout(tensor: Tensor) -> str | None:
+    for name, layout in LAYOUTS.items():
+        if tensor.dim() == LAYOUT_DIMS[name] and tensor.is_contiguous(memory_format=layout):
+            return name
+    return None
+
+
+def _standalone(tensor: Tensor, memory: set[int]) -> Tensor:
+    """Return contiguous real numbers in memory that no other stored tensor has."""
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    if plain.is_complex():
+        plain = torch.view_as_real(plain)
+    plain = plain.contiguous()
+    storage = plain.untyped_storage().data_ptr()
+    if storage in memory and plain.numel():
+        return plain.clone()
+    memory.add(storage)
+    return plain
+
+
+def restore(tensor: Tensor, dtype: str, layout: str | None) -> Tensor:
+    """Return a stored tensor as the model had it, in memory of its own.
+
+    Copied out of the mapped file, because kernels choose their order of summation by alignment (a mapped tensor
+    gives other last bits), and because a program that rewrites the file in place would change the model.
+    """
+    if DTYPES[dtype].is_complex:
+        tensor = torch.view_as_complex(tensor)
+    return tensor.clone(memory_format=LAYOUTS[layout] if layout else torch.contiguous_format)
+
+
+def assign(place: TensorPlace, tensor: Tensor, *, requires_grad: bool) -> None:
+    """Put a tensor where the rebuilt module expects it."""
+    if place.is_parameter:
+        tensor = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad)
+    elif requires_grad:
+        tensor.requires_grad_()
+    # Not through the dictionaries: recurrent modules keep a list of their weights up to date on assignment.
+    setattr(place.owner, place.attribute, tensor)

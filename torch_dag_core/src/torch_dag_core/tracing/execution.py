@@ -1,0 +1,79 @@
+"""Running a call without data: whatever depends on inputs or parameters lives on the meta device.
+
+Constants (buffers and what is computed from them alone) stay real, so that masks, index tables and decisions
+taken on them keep their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+META = torch.device("meta")
+_INDEXING = frozenset({"__getitem__", "__setitem__", "index_put", "index_put_"})
+
+
+def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
+    """Call ``function`` for shapes and types if any operand is without data, for real otherwise."""
+    if not any_meta((args, kwargs)):
+        return function(*args, **kwargs)
+    target = args[0] if args else None
+    if isinstance(target, Tensor) and not target.is_meta and _writes(name):
+        return function(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
+    indexing = name in _INDEXING
+
+    def convert(tensor: Tensor) -> Any:
+        return _to_meta(tensor, as_index=indexing and tensor is not target)
+
+    meta_args, meta_kwargs = _mapped(args, convert), _mapped(kwargs, convert)
+    try:
+        return function(*meta_args, **meta_kwargs)
+    except NotImplementedError:
+        # No shape rule for this op: run it on zeros and keep the shapes.
+        result = function(*_mapped(meta_args, _zeros), **_mapped(meta_kwargs, _zeros))
+        return _mapped(result, lambda tensor: tensor.to(META))
+
+
+def any_meta(value: Any) -> bool:
+    """Tell whether a tensor without data stands anywhere inside ``value``."""
+    if isinstance(value, Tensor):
+        return value.is_meta
+    if isinstance(value, (tuple, list)):
+        return any(any_meta(item) for item in value)
+    if isinstance(value, dict):
+        return any(any_meta(item) for item in value.values())
+    return isinstance(value, slice) and any_meta((value.start, value.stop, value.step))
+
+
+def _writes(name: str) -> bool:
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
+
+
+def _to_meta(tensor: Tensor, *, as_index: bool) -> Any:
+    if tensor.is_meta:
+        return tensor
+    if as_index and tensor.dtype == torch.bool:
+        positions = tensor.nonzero(as_tuple=True)
+        return positions[0].to(META) if len(positions) == 1 else tuple(p.to(META) for p in positions)
+    return tensor.to(META)
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+
+
+def _mapped(value: Any, convert: Callable[[Tensor], Any]) -> Any:
+    if isinstance(value, Tensor):
+        return convert(value)
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        items = [_mapped(item, convert) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        return {key: _mapped(item, convert) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_mapped(item, convert) for item in (value.start, value.stop, value.step)))
+    return META if isinstance(value, torch.device) else value

@@ -1,0 +1,49 @@
+"""One name for each torch function, whichever of its spellings was called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+IN_PLACE_DUNDERS = frozenset(
+    {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__ipow__", "__iand__", "__ior__"}
+)
+
+ESCAPES = frozenset({
+    "__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist", "numpy", "__array__",
+    "__contains__", "equal", "allclose", "is_nonzero", "cpu_numpy",
+})  # fmt: skip
+"""Functions that turn the content of a tensor into Python values."""
+
+RANDOM = frozenset({
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "bernoulli_",
+    "normal", "normal_", "uniform_", "multinomial", "poisson", "exponential_", "dropout", "dropout1d", "dropout2d",
+    "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "gumbel_softmax", "rrelu",
+    "random_", "log_normal_", "cauchy_", "geometric_",
+})  # fmt: skip
+
+
+def spelling(function: Callable[..., Any]) -> str:
+    """Return the function's own name; that of the property for attribute access (``x.shape``)."""
+    name = getattr(function, "__name__", "")
+    if name == "__get__":
+        return str(function.__self__.__name__)  # type: ignore[attr-defined]
+    if name == "__set__":
+        return f"set {function.__self__.__name__}"  # type: ignore[attr-defined]
+    if not name:
+        return str(function)
+    return str(name)
+
+
+def canonical(name: str) -> str:
+    """Return the name of the out-of-place function: ``add_`` and ``__iadd__`` are ``add``."""
+    if name in IN_PLACE_DUNDERS:
+        return "__" + name[3:]
+    if name.endswith("_") and not name.endswith("__") and not name.startswith("_"):
+        return name[:-1]
+    return name
+
+
+def is_property(function: Callable[..., Any]) -> bool:
+    """Tell whether the call is an attribute access."""
+    return getattr(function, "__name__", "") == "__get__"
