@@ -105,13 +105,14 @@ class RandomGraph:
 
     def module(self, dag: DagModule) -> tuple[nn.Module, list[Any]]:
         operand = [self.random.choice(dag.vertices)]
-        kinds = ["linear", "norm", "relu", "dropout", "plus", "scaled", "masked", "constant", "free", "shared", "nested"]
-        kind = self.random.choice(kinds)
+        kinds = "linear norm relu dropout plus scaled masked constant free shared nested"
+        kind = self.random.choice(kinds.split())
         if kind == "plus":
             return Plus(), self.random.choices(dag.vertices, k=self.random.randint(1, 4))
         if kind in ("constant", "free"):
-            holder, value = (Constant, torch.randn(1, WIDTH)) if kind == "constant" else (FreeParameter, torch.randn(WIDTH))
-            held = dag.add_vertex(dag.unique_name("held"), holder(value.shape, value.dtype, value))
+            value = torch.randn(1, WIDTH)
+            holder = Constant if kind == "constant" else FreeParameter
+            held = dag.add_vertex(dag.unique_name("held"), holder(value.shape, value.dtype, value=value))
             return Plus(), [*operand, held]
         usable = [v.module for v in dag.inner_vertices if isinstance(v.module, (nn.Linear, DagModule, Masked))]
         if kind == "shared" and usable:
@@ -127,7 +128,8 @@ class RandomGraph:
     def structure(self, count: int) -> Any:
         slots = [Slot(index) for index in range(count)]
         return self.random.choice([
-            tuple(slots), slots, {"out": slots, 3: None}, Record("dataclass", "Output", (("first", slots[0]), ("all", slots))),
+            tuple(slots), slots, {"out": slots, 3: None},
+            Record("dataclass", "Output", (("first", slots[0]), ("all", slots))),
             Record("namedtuple", "Pair", (("first", tuple(slots)), ("size", 2.5))),
         ])  # fmt: skip
 
@@ -176,7 +178,10 @@ def make_tiny() -> DagModule:
     late = dag.add_vertex("tied", tied, [again])
     mask = dag.add_vertex("mask", Masked(2), [late])
     scale = dag.add_vertex("scale", Scaled(0.5, Size(((0, 1),))), [mask])
-    total = dag.add_vertex("total", Plus(), [scale, dag.add_vertex("token", FreeParameter((2,), torch.float32, nn.Parameter(torch.ones(2))))])
+    token = dag.add_vertex(
+        "token", FreeParameter((2,), torch.float32, value=nn.Parameter(torch.ones(2), requires_grad=False))
+    )
+    total = dag.add_vertex("total", Plus(), [scale, token])
     dag.set_outputs({"logits": Slot(0), "all": [Slot(0), Slot(1)]}, [total, first])
     dag.set_outputs(Record("namedtuple", "Out", (("a", Slot(0)),)), [total], training_only=True)
     condition = ("eq", ("mod", ("input", 0, 1), 2), 0)
@@ -186,8 +191,6 @@ def make_tiny() -> DagModule:
     )  # fmt: skip
     dag.provenance = {"source": "test", "versions": ("1.0", 2)}
     norm.module.eval()
-    token = dag.get_vertex_by_name("token").module
-    token.value.requires_grad_(False)
     return dag
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,13 +36,15 @@ def graph(version, count, numel):
     dag = DagModule()
     for index in range(count):
         value = torch.full((numel,), float(version))
-        dag.add_vertex(f"held{index}", Constant(value.shape, value.dtype, value))
+        dag.add_vertex(f"held{index}", Constant(value.shape, value.dtype, value=value))
     dag.set_outputs([], [])
     dag.provenance = {"version": version}
     return dag
 """
 
-KILLED = PRELUDE + """
+KILLED = (
+    PRELUDE
+    + """
 def save_forever(first):
     version = first
     while True:
@@ -67,8 +70,11 @@ for _ in range(int(sys.argv[2])):
     found.append(check())
 print(json.dumps(found))
 """
+)
 
-MEASURED = PRELUDE + """
+MEASURED = (
+    PRELUDE
+    + """
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -87,8 +93,10 @@ with open("/proc/self/statm") as statm:
 tracemalloc.start()
 loaded = load(path, registry=registry)
 python = tracemalloc.get_traced_memory()[1]
-print(json.dumps({"saving": saving, "loading": peak() - min(resident, before), "python": python, "file": os.path.getsize(path)}))
+loading = peak() - min(resident, before)
+print(json.dumps({"saving": saving, "loading": loading, "python": python, "file": os.path.getsize(path)}))
 """
+)
 
 
 def run(script, *arguments):
@@ -107,13 +115,13 @@ def test_killed_while_saving_leaves_a_whole_file(tmp_path):
     assert len(versions) == KILLS + 1
     assert versions == sorted(versions)
     assert versions[-1] > 0
-    others = [name for name in os.listdir(tmp_path) if name != path.name]
+    others = [entry.name for entry in tmp_path.iterdir() if entry != path]
     # Some kills hit in the middle of writing; what they leave cannot be taken for a result.
     assert others
     assert all(name.startswith(".file.safetensors.") and name.endswith(".tmp") for name in others)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads resident memory from /proc")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
 def test_loading_takes_at_most_twice_the_file(tmp_path):
     measured = run(MEASURED, tmp_path / "file.safetensors")
     slack = 8_000_000
@@ -125,7 +133,7 @@ def test_loading_takes_at_most_twice_the_file(tmp_path):
 
 def graph(value):
     dag = DagModule()
-    dag.set_output(dag.add_vertex("held", Constant((2,), torch.float32, torch.full((2,), value))))
+    dag.set_output(dag.add_vertex("held", Constant((2,), torch.float32, value=torch.full((2,), value))))
     return dag
 
 
@@ -169,22 +177,28 @@ def test_saving_through_a_link_keeps_the_link(tmp_path, registry):
 def test_stale_temporary_files_are_removed_and_young_ones_kept(tmp_path, registry):
     path = tmp_path / "file.safetensors"
     stale, young = (tmp_path / f".file.safetensors.{digit * 16}.tmp" for digit in "12")
-    foreign = [tmp_path / name for name in (".file.safetensors.bak.tmp", f".other.safetensors.{'1' * 16}.tmp", "notes.tmp")]
-    for leftover in (stale, young, *foreign):
-        leftover.write_bytes(b"")
+    names = (".file.safetensors.bak.tmp", f".other.safetensors.{'1' * 16}.tmp", "notes.tmp")
+    foreign = [tmp_path / name for name in names]
+    busy = tmp_path / f".file.safetensors.{'3' * 16}.tmp"
     long_ago = time.time() - 2 * 3600
-    for leftover in (stale, *foreign):
-        os.utime(leftover, (long_ago, long_ago))
+    for leftover in (stale, young, busy, *foreign):
+        leftover.mkdir()
+        (leftover / "content").write_bytes(b"")
+    for old in (stale / "content", stale, busy, *foreign):
+        os.utime(old, (long_ago, long_ago))
     save(graph(1.0), path, registry=registry)
     assert not stale.exists()
-    assert all(kept.exists() for kept in (young, *foreign))
+    assert all(kept.exists() for kept in (young, busy, *foreign))
 
 
-def test_file_permissions_are_those_of_any_new_file(tmp_path, registry):
+def test_permissions_are_those_of_any_new_file_or_of_the_file_before(tmp_path, registry):
     path, plain = tmp_path / "file.safetensors", tmp_path / "plain"
     save(graph(1.0), path, registry=registry)
     plain.write_bytes(b"")
     assert path.stat().st_mode == plain.stat().st_mode
+    path.chmod(0o640)
+    save(graph(2.0), path, registry=registry)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_overwriting_the_file_that_was_loaded(tmp_path, registry):

@@ -19,13 +19,16 @@ from torch_dag_core.serialization import load, save
 
 FILES = 10_000
 STRANGE = [
-    None, True, False, 0, -1, 1, 2, 7, 2**31, 2**63, 10**18, 10**40, 0.5, -0.0, 1e308, "", "x", "stem.fc", "forward", "__class__",
-    "a b", "\ud800", "\x00", ".", "a." * 2000, "n" * 5000, [], [[]], {}, [0] * 50, {"float": "nan"}, {"float": "1"},
+    None, True, False, 0, -1, 1, 2, 7, 2**31, 2**63, 10**18, 10**40, 0.5, -0.0, 1e308, "", "x", "stem.fc",
+    "forward", "__class__", "a b", "\ud800", "\x00", ".", "a." * 2000, "n" * 5000,
+    [], [[]], {}, [0] * 50, {"float": "nan"}, {"float": "1"},
     {"slot": 0}, {"slot": -1}, {"slot": 10**9}, {"size": [[[0, 1]], 1, 0, 0]}, {"size": [[[9, 0]], 1, 1, 0]},
     {"dtype": "float32"}, {"dtype": "object"}, {"slice": [1]}, {"slice": [1, 2, 3, 4]}, {"complex": [1, 2]},
     {"complex": "ab"}, {"list": 3}, {"dict": [[[], 1]]}, {"dict": [[{"list": []}, 1]]}, {"ellipsis": 1}, {"record": []},
-    {"record": ["namedtuple", "A", [["_x", {"slot": 0}]]]}, {"record": ["dataclass", "A; canary()", [["x", {"slot": 0}]]]},
-    {"record": ["dataclass", "A", [["x: canary()", {"slot": 0}]]]}, {"record": ["dataclass", "A", [["class", 1], ["b", 1]]]},
+    {"record": ["namedtuple", "A", [["_x", {"slot": 0}]]]},
+    {"record": ["dataclass", "A; canary()", [["x", {"slot": 0}]]]},
+    {"record": ["dataclass", "A", [["x: canary()", {"slot": 0}]]]},
+    {"record": ["dataclass", "A", [["class", 1], ["b", 1]]]},
     {"pickle": "gASVBQAAAAA="}, {"a": 1, "b": 2}, "canary()", "__import__('os').system('true')", ["eq", "canary()", 1],
     "test.plus", "core.linear", "core.nothing", "os.system", "user.Thing",
 ]  # fmt: skip
@@ -50,8 +53,9 @@ class Damage:
         self.random = random.Random(seed)
         (self.header_length,) = struct.unpack("<Q", original[:8])
         self.kinds = [
-            (self.flip_bits, 2), (self.truncate, 1), (self.insert_bytes, 1), (self.edit_document, 10), (self.edit_header, 3),
-            (self.swap_values, 3), (self.break_text, 2), (self.rewire, 2), (self.resize, 2), (self.rename, 1),
+            (self.flip_bits, 2), (self.truncate, 1), (self.insert_bytes, 1), (self.edit_document, 10),
+            (self.edit_header, 3), (self.swap_values, 3), (self.break_text, 2), (self.rewire, 2),
+            (self.resize, 2), (self.rename, 1),
         ]  # fmt: skip
 
     def draw(self):
@@ -108,7 +112,8 @@ class Damage:
 
     def swap_values(self):
         raw = self.raw()
-        tree = self.random.choice([raw.document, raw.header, raw.document["tensors"], raw.document["graph"]["vertices"]])
+        document = raw.document
+        tree = self.random.choice([document, raw.header, document["tensors"], document["graph"]["vertices"]])
         (first, a), (second, b) = self.random.choices(places(tree), k=2)
         first[a], second[b] = copy.deepcopy(second[b]), copy.deepcopy(first[a])
         return raw.content()
@@ -116,14 +121,16 @@ class Damage:
     def break_text(self):
         text = json.dumps(self.template.document)
         position = self.random.randrange(len(text))
-        piece = self.random.choice(["", "{", "]", '"', "NaN", "1e999", "[" * 3000, '{"a":' * 3000, ",", "\\u0000", "9" * 5000])
+        pieces = ["", "{", "]", '"', "NaN", "1e999", "[" * 3000, '{"a":' * 3000, ",", "\\u0000", "9" * 5000]
+        piece = self.random.choice(pieces)
         return self.raw_content(self.template, text[:position] + piece + text[position + self.random.randint(0, 3) :])
 
     def rewire(self):
         raw = self.raw()
         vertices = raw.document["graph"]["vertices"]
         vertex = self.random.choice(vertices)
-        vertex["operands"] = [self.random.randrange(len(vertices) + 2) for _ in range(self.random.choice([0, 1, 2, 6000]))]
+        count = self.random.choice([0, 1, 2, 6000])
+        vertex["operands"] = [self.random.randrange(len(vertices) + 2) for _ in range(count)]
         vertex["module"] = self.random.randrange(len(raw.document["modules"]) + 2)
         return raw.content()
 
@@ -131,13 +138,15 @@ class Damage:
         raw = self.raw()
         configs = [module["config"] for module in raw.document["modules"] if module.get("config")]
         config = self.random.choice(configs)
-        config[self.random.choice(list(config))] = self.random.choice([0, -5, 3, 10**9, 10**12, 10**18, 2**64, 1e18, [10**9] * 3])
+        sizes = [0, -5, 3, 10**9, 10**12, 10**18, 2**64, 1e18, [10**9] * 3]
+        config[self.random.choice(list(config))] = self.random.choice(sizes)
         return raw.content()
 
     def rename(self):
         raw = self.raw()
         vertex = self.random.choice(raw.document["graph"]["vertices"])
-        vertex["name"] = self.random.choice(["stem", "stem.fc", "stem.fc.weight", "x", "again", "training", "a..b", "", "é", "_modules"])
+        names = ["stem", "stem.fc", "stem.fc.weight", "x", "again", "training", "a..b", "", "é", "_modules"]
+        vertex["name"] = self.random.choice(names)
         return raw.content()
 
 
@@ -152,8 +161,7 @@ def outcome(path, registry):
     """Load; anything but a SerializationError or a graph that verifies and compiles fails the test."""
     try:
         dag = load(path, registry=registry)
-    except SerializationError as error:
-        assert str(error)
+    except SerializationError:
         return None
     dag.verify()
     dag.compile_forward()
@@ -200,28 +208,31 @@ def test_what_runs_is_only_the_graph(tiny_file, registry, raw_file, tmp_path, mo
     """Names that reach generated code are refused, whatever they say."""
     fired = []
     monkeypatch.setattr(builtins, "canary", lambda *_: fired.append(1), raising=False)
+    slot, quoted = {"slot": 0}, "a'+canary()+'"
     attacks = [
-        lambda d: d["graph"]["input_spec"]["parameters"][0].update(name="x=canary()"),
-        lambda d: d["graph"]["input_spec"]["parameters"][0].update(structure={"dict": [["a'+canary()+'", {"slot": 0}]]}),
-        lambda d: d["graph"]["input_spec"]["assumptions"].append(["eq", "canary()", 1]),
-        lambda d: d["graph"]["input_spec"]["assumptions"].append(["input", 0, "0] or canary()"]),
-        lambda d: d["graph"]["input_spec"]["tensors"][0].update(shape=[None, "2 or canary()"]),
-        lambda d: d["graph"]["outputs"][0].update(structure={"record": ["dataclass", "A", [["x=canary()", {"slot": 0}]]]}),
-        lambda d: d["graph"]["outputs"][0].update(structure={"dict": [["canary()", {"slot": 0}], ["b", {"slot": 1}]]}),
-        lambda d: d["graph"]["vertices"][0].update(name="canary()"),
+        lambda graph, spec: spec["parameters"][0].update(name="x=canary()"),
+        lambda graph, spec: spec["parameters"][0].update(structure={"dict": [[quoted, slot]]}),
+        lambda graph, spec: spec["assumptions"].append(["eq", "canary()", 1]),
+        lambda graph, spec: spec["assumptions"].append(["input", 0, "0] or canary()"]),
+        lambda graph, spec: spec["tensors"][0].update(shape=[None, "2 or canary()"]),
+        lambda graph, spec: graph["outputs"][0].update(
+            structure={"record": ["dataclass", "A", [["x=canary()", slot]]]}
+        ),
+        lambda graph, spec: graph["outputs"][0].update(structure={"dict": [["canary()", slot], ["b", {"slot": 1}]]}),
+        lambda graph, spec: graph["vertices"][0].update(name="canary()"),
     ]
-    loaded = 0
-    for attack in attacks:
+    ran = []
+    for number, attack in enumerate(attacks):
         raw = raw_file(tiny_file.read_bytes())
-        attack(raw.document)
+        attack(raw.document["graph"], raw.document["graph"]["input_spec"])
         (tmp_path / "attack").write_bytes(raw.content())
         dag = outcome(tmp_path / "attack", registry)
         if dag is not None:
-            loaded += 1
-            given = {"a'+canary()+'": torch.ones(1, 2)} if "dict" in str(raw.document["graph"]["input_spec"]) else torch.ones(1, 2)
-            dag.eval()(given)
+            ran.append(number)
+            dag.eval()({quoted: torch.ones(1, 2)} if number == 1 else torch.ones(1, 2))
     assert fired == []
-    assert loaded == 2
+    # A string as a dictionary key, and a vertex name, are only text.
+    assert ran == [1, 6, 7]
 
 
 def test_loaded_file_does_not_share_the_accepted_registry(tiny_file, registry):

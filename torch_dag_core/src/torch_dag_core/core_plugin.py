@@ -9,13 +9,19 @@ from torch import nn
 
 from torch_dag_core import conversion, model_sources, ops
 from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.registry import Normalizer, OpSpec
+from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec
 
 
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the core vocabulary."""
     return ops.specs()
+
+
+@hookimpl
+def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
+    """Add torch's module classes that are not ops."""
+    return conversion.atomic_modules()
 
 
 @hookimpl

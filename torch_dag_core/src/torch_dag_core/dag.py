@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torch_dag_core import checkpoint_keys
 from torch_dag_core.program import compile_forward
 from torch_dag_core.surgery import Surgery
 from torch_dag_core.text import summarize, to_text
@@ -32,6 +33,8 @@ class DagModule(Surgery):
         self._programs: dict[bool, Callable[..., Any]] = {}
         self._calls: tuple[nn.Module, ...] = ()
         self._compiled_version = -1
+        self.register_state_dict_post_hook(checkpoint_keys.to_source)
+        self.register_load_state_dict_pre_hook(checkpoint_keys.from_source)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph; arguments and result are those of the source model's ``forward``."""

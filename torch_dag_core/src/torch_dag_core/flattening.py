@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
@@ -14,14 +14,32 @@ from torch_dag_core.inputs import Parameter
 from torch_dag_core.nesting import new_graph
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
-from torch_dag_core.structure import slots
 from torch_dag_core.values import Slot
-from torch_dag_core.vertex import InnerVertex, OutputVertex, UserVertex, Vertex
+from torch_dag_core.vertex import InnerVertex, UserVertex, Vertex
 
 if TYPE_CHECKING:
     from torch_dag_core.dag import DagModule
 
-Value = Vertex | tuple[Vertex, ...]
+
+@dataclass(eq=False)
+class _Packed:
+    """A container that a nested graph returned: taken apart where possible, built by a vertex where one reads it."""
+
+    structure: Any
+    values: list[Value]
+    name: str
+    vertex: InnerVertex | None = None
+
+    def item(self, index: int) -> Value | None:
+        """Return one element if it is known by itself."""
+        structure = self.structure
+        if isinstance(structure, (tuple, list)) and -len(structure) <= index < len(structure):
+            element = structure[index]
+            return self.values[element.index] if isinstance(element, Slot) else None
+        return None
+
+
+Value: TypeAlias = Vertex | _Packed
 
 
 def flatten(graph: Graph) -> DagModule:
@@ -39,9 +57,9 @@ class _Frame:
     rest: Iterator[InnerVertex]
     call: InnerVertex | None = None
 
-    def operands(self, vertex: UserVertex) -> list[Vertex]:
-        """Return the new vertices that the copy of ``vertex`` reads."""
-        return [self.values[predecessor] for predecessor in vertex.predecessors]  # type: ignore[misc]
+    def operands(self, vertex: UserVertex) -> list[Value]:
+        """Return what the copy of ``vertex`` reads."""
+        return [self.values[predecessor] for predecessor in vertex.predecessors]
 
 
 @dataclass
@@ -66,7 +84,7 @@ class _Flattening:
         while self.stack:
             self._step(self.stack[-1])
         for training_only, output in enumerate(source.output_vertices):
-            operands = outermost.operands(output)
+            operands = self._vertices(outermost.operands(output))
             self.flat.set_outputs(copy.deepcopy(output.structure), operands, training_only=bool(training_only))
         for _, vertex in self.registered.values():
             self.flat._register_under(vertex)
@@ -83,23 +101,20 @@ class _Flattening:
         if nested is not None:
             self._enter(frame, vertex, nested)
             return
-        operand = frame.values.get(vertex.predecessors[0]) if vertex.predecessors else None
-        if isinstance(operand, tuple):
-            frame.values[vertex] = operand[vertex.module.index]  # type: ignore[index]
-        else:
-            frame.values[vertex] = self._copy(frame, vertex)
+        item = _item(vertex, frame)
+        frame.values[vertex] = self._copy(frame, vertex) if item is None else item
 
     def _enter(self, frame: _Frame, vertex: InnerVertex, nested: DagModule) -> None:
         places = [parameter.structure.index for parameter in _parameters(nested)]
         by_place = dict(zip(places, frame.operands(vertex), strict=True))
-        values: dict[Vertex, Value] = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}
+        values = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}
         prefix = f"{frame.prefix}{vertex.name}."
         self.stack.append(_Frame(nested, prefix, values, iter(nested.inner_vertices), vertex))
 
     def _copy(self, frame: _Frame, vertex: InnerVertex) -> InnerVertex:
         name = self.flat.unique_name(frame.prefix + vertex.name)
         module = copy.deepcopy(vertex.module, self.memo)
-        added = self.flat.add_vertex(name, module, frame.operands(vertex))
+        added = self.flat.add_vertex(name, module, self._vertices(frame.operands(vertex)))
         depth = len(self.stack)
         is_first = next(iter(frame.graph._owners[vertex.module])) is vertex
         if is_first and depth < self.registered.get(module, (depth + 1,))[0]:
@@ -109,20 +124,40 @@ class _Flattening:
     def _result(self, frame: _Frame) -> Value:
         """Return what the nested graph returns, by mode where training returns something else."""
         evaluation, training = frame.graph.output_vertex(training=False), frame.graph.output_vertex(training=True)
-        values = [
-            first if first is second else self._switch(frame.prefix, first, second)
-            for first, second in zip(_returned(frame, evaluation), _returned(frame, training), strict=True)
-        ]
-        return values[0] if isinstance(evaluation.structure, Slot) else tuple(values)
+        pairs = zip(frame.operands(evaluation), frame.operands(training), strict=True)
+        values = [first if first is second else self._switch(frame, first, second) for first, second in pairs]
+        structure = evaluation.structure
+        if isinstance(structure, Slot):
+            return values[structure.index]
+        name = f"{frame.prefix}output" if frame.graph.inner_vertices else frame.prefix[:-1]
+        return _Packed(structure, values, name)
 
-    def _switch(self, prefix: str, evaluation: Vertex, training: Vertex) -> InnerVertex:
+    def _switch(self, frame: _Frame, evaluation: Value, training: Value) -> InnerVertex:
         module = TrainingSwitch().train(self.flat.training)
-        return self.flat.add_vertex(self.flat.unique_name(f"{prefix}output"), module, [evaluation, training])
+        name = self.flat.unique_name(f"{frame.prefix}output")
+        return self.flat.add_vertex(name, module, self._vertices([evaluation, training]))
+
+    def _vertices(self, values: Iterable[Value]) -> list[Vertex]:
+        return [self._built(value) if isinstance(value, _Packed) else value for value in values]
+
+    def _built(self, packed: _Packed) -> InnerVertex:
+        """Return the vertex of a container, whose module is a graph that does nothing but build it."""
+        if packed.vertex is None:
+            operands = self._vertices(packed.values)
+            building = new_graph(training=self.flat.training)
+            inputs = [building.add_input(f"input_{index}") for index in range(len(operands))]
+            building.set_outputs(copy.deepcopy(packed.structure), inputs)
+            building.input_spec = building.input_spec.for_inputs(len(operands))
+            packed.vertex = self.flat.add_vertex(self.flat.unique_name(packed.name), building, operands)
+        return packed.vertex
 
 
-def _returned(frame: _Frame, output: OutputVertex) -> list[Vertex]:
-    operands = frame.operands(output)
-    return [operands[slot] for slot in slots(output.structure)]
+def _item(vertex: InnerVertex, frame: _Frame) -> Value | None:
+    """Return the value that a `GetItem` vertex picks, if no vertex is needed for it."""
+    if not isinstance(vertex.module, GetItem):
+        return None
+    (operand,) = frame.operands(vertex)
+    return operand.item(vertex.module.index) if isinstance(operand, _Packed) else None
 
 
 def _parameters(nested: DagModule) -> tuple[Parameter, ...]:
@@ -130,20 +165,17 @@ def _parameters(nested: DagModule) -> tuple[Parameter, ...]:
 
 
 def _inlinable(vertex: InnerVertex, graph: Graph) -> DagModule | None:
-    """Return the nested graph of a vertex if vertices of the outer graph can stand for all of it."""
+    """Return the nested graph of a vertex if vertices of the outer graph can stand for it."""
     from torch_dag_core.dag import DagModule
 
     nested = vertex.module
-    if not isinstance(nested, DagModule) or not _takes_tensors(vertex, nested) or not _same_mode(nested, graph):
+    if not isinstance(nested, DagModule) or not _takes_values(vertex, nested) or not _same_mode(nested, graph):
         return None
-    layouts = [_layout(output.structure) for output in nested.output_vertices]
-    if None in layouts or len(set(layouts)) > 1:
-        return None
-    width = layouts[0]
-    return nested if width == _BARE or all(_picks(user, width) for user, _ in vertex.uses) else None
+    evaluation, training = (nested.output_vertex(training=mode).structure for mode in (False, True))
+    return nested if evaluation == training else None
 
 
-def _takes_tensors(vertex: InnerVertex, nested: DagModule) -> bool:
+def _takes_values(vertex: InnerVertex, nested: DagModule) -> bool:
     parameters = _parameters(nested)
     simple = all(isinstance(parameter.structure, Slot) for parameter in parameters)
     return simple and len(vertex.predecessors) == len(parameters) == len(nested.input_vertices)
@@ -155,19 +187,3 @@ def _same_mode(nested: DagModule, graph: Graph) -> bool:
         getattr(vertex.module, "has_modes", False) for vertex in nested.inner_vertices
     )
     return nested.training == graph.training or not modes
-
-
-_BARE = -1
-
-
-def _layout(structure: Any) -> int | None:
-    """Return n for a tuple or list of n tensors, `_BARE` for one tensor, None for anything else."""
-    if isinstance(structure, Slot):
-        return _BARE
-    flat = isinstance(structure, (tuple, list)) and all(isinstance(item, Slot) for item in structure)
-    return len(structure) if flat else None
-
-
-def _picks(user: UserVertex, width: int | None) -> bool:
-    module = getattr(user, "module", None)
-    return width is not None and isinstance(module, GetItem) and -width <= module.index < width

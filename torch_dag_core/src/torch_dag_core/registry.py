@@ -66,16 +66,33 @@ class OpSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class AtomicSpec:
-    """A module class kept as one call while tracing.
+    """A module class that is not simply traced through.
 
-    ``accepts`` tells of an instance whether it stays one call; the others are traced through. ``convert`` turns it into a module of the vocabulary that shares its parameters; without it, the
-    class must itself be a registered op to be saved.
+    Attributes:
+        target: Exact class, or its dotted name (``package.module.Class``) where the class is not importable here.
+        convert: ``convert(call, module, *args, **kwargs) -> Value`` emits vertices for one call; ``module`` is the
+            graph's own copy. Without it the module itself becomes the vertex, and is saved if it is a registered op.
+        trace_as: ``trace_as(module, *args, **kwargs)`` computes the same in a way that can be traced, and is traced
+            instead of ``forward``.
+        accepts: Tells of an instance whether the record holds for it; the others are traced through.
+        owner: Distribution that registered the class; filled in by the registry.
     """
 
-    target: type[nn.Module]
-    convert: Callable[[nn.Module], nn.Module] | None = None
+    target: type[nn.Module] | str
+    convert: Callable[..., Any] | None = None
+    trace_as: Callable[..., Any] | None = None
     accepts: Callable[[nn.Module], bool] | None = None
     owner: str = ""
+
+    @property
+    def name(self) -> str:
+        """Dotted name of the class."""
+        return self.target if isinstance(self.target, str) else qualified_name(self.target)
+
+
+def qualified_name(cls: type) -> str:
+    """Return ``package.module.Class``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +111,7 @@ class Registry:
     _by_key: dict[str, OpSpec] = field(default_factory=dict)
     _by_class: dict[type[nn.Module], OpSpec] = field(default_factory=dict)
     _by_function: dict[str, OpSpec] = field(default_factory=dict)
-    _atomic: dict[type[nn.Module], AtomicSpec] = field(default_factory=dict)
+    _atomic: dict[str, AtomicSpec] = field(default_factory=dict)
     _normalizers: dict[str, list[Normalizer]] = field(default_factory=dict)
 
     def add(self, spec: OpSpec, *, owner: str) -> None:
@@ -110,8 +127,8 @@ class Registry:
 
     def add_atomic(self, spec: AtomicSpec, *, owner: str) -> None:
         """Add one atomic module class, or raise `DuplicateOpError`."""
-        self._refuse_duplicate(self._atomic.get(spec.target), f"atomic module {spec.target.__qualname__}", owner)
-        self._atomic[spec.target] = replace(spec, owner=owner)
+        self._refuse_duplicate(self._atomic.get(spec.name), f"atomic module {spec.name}", owner)
+        self._atomic[spec.name] = replace(spec, owner=owner)
 
     def add_normalizer(self, normalizer: Normalizer, *, owner: str) -> None:
         """Add one normalizer; those added later are asked first."""
@@ -153,7 +170,7 @@ class Registry:
 
     def atomic_for(self, module: nn.Module) -> AtomicSpec | None:
         """Return the atomic record whose class is exactly the module's and that accepts it, or None."""
-        spec = self._atomic.get(type(module))
+        spec = self._atomic.get(qualified_name(type(module)))
         return spec if spec is None or spec.accepts is None or spec.accepts(module) else None
 
     def normalizers_for(self, name: str) -> Sequence[Normalizer]:

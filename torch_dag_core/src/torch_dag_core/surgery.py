@@ -136,8 +136,9 @@ class Surgery(Graph):
 
         The vertices of a nested graph ``outer`` are called ``outer.inner``. Modules shared between vertices stay
         shared, and the order of random draws is kept. What a nested graph checks of its own inputs is not
-        checked any more. A nested graph stays one vertex where its result is no tensor or tuple of tensors, where a
-        vertex other than `GetItem` reads such a tuple, or where it takes more than one tensor per operand.
+        checked any more. Two kinds of nested graphs stay: those that build a container which a vertex other than
+        `GetItem` reads, and those that no flat vertices can stand for, because they take tensors inside containers,
+        return another container in training, or are frozen in another mode.
         """
         return flattening.flatten(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import click
@@ -10,27 +11,28 @@ from rich.table import Table
 from rich.text import Text
 
 from torch_dag_core.algorithms import algorithms
-from torch_dag_core.cli.console import print_line
-from torch_dag_core.errors import TorchDagError
-from torch_dag_core.plugin_discovery import VARIABLE
+from torch_dag_core.errors import PluginWarning, TorchDagError
 from torch_dag_core.plugins import PluginInfo, default_registry, list_plugins
 
 
 @click.command()
 def plugins() -> None:
     """Show the installed plugins and what is wrong with them."""
-    conflicts = [error for build in (default_registry, algorithms) if (error := _conflict(build)) is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the errors themselves follow below
+        conflicts = [error for build in (default_registry, algorithms) if (error := _conflict(build)) is not None]
     table = Table("plugin", "distribution", "version", "hooks", "state")
     for info in list_plugins():
-        hooks = "\n".join(hook.removeprefix("torch_dag_") for hook in info.hooks)
+        hooks = ", ".join(hook.removeprefix("torch_dag_") for hook in info.hooks)
         table.add_row(info.name, info.distribution, info.version, hooks, _state(info))
-    Console().print(table)
-    for error in conflicts:
-        print_line("red", f"error: {error}")
+    console = Console(soft_wrap=True)
+    console.print(table, soft_wrap=False)
+    for error in (*(info.error for info in list_plugins() if info.error is not None), *conflicts):
+        console.print(Text(str(error), style="red"))
 
 
 def _conflict(build: Callable[[], object]) -> TorchDagError | None:
-    """Run what asks the plugins, so that all of their errors are known before they are listed."""
+    """Ask plugins for all they add, so that their errors are known before they are listed."""
     try:
         build()
     except TorchDagError as error:
@@ -40,5 +42,5 @@ def _conflict(build: Callable[[], object]) -> TorchDagError | None:
 
 def _state(info: PluginInfo) -> Text:
     if info.error is not None:
-        return Text(str(info.error), style="red")
-    return Text(f"switched off by {VARIABLE}", style="yellow") if info.disabled else Text("on", style="green")
+        return Text("failed", style="red")
+    return Text("off", style="yellow") if info.disabled else Text("on", style="green")

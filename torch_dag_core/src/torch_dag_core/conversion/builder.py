@@ -55,6 +55,7 @@ class Call:
         length: Number of results where there are several.
         item_shapes: Their shapes.
         scope: Path of the module that made the call.
+        path: Path of the module that is called; empty for functions.
         source: ``file:line`` of the call.
     """
 
@@ -68,6 +69,7 @@ class Call:
     item_shapes: tuple[tuple[int, ...], ...]
     scope: str
     source: str
+    path: str = ""
 
     def emit(self, module: nn.Module, *operands: Value, stem: str = "", path: str = "") -> Value:
         """Append a vertex that calls ``module`` on the operands; `FreeSize` constants become `Size`.
@@ -84,13 +86,20 @@ class Call:
 
 @dataclass
 class Builder:
-    """Grows one `DagModule` and remembers the shapes of its values."""
+    """Grows one `DagModule` and remembers the shapes of its values.
+
+    Attributes:
+        inputs: Values of the input vertices.
+        promoted: Modules made of a function call and a module's own parameters, by function and path.
+        owners: Paths that such modules may take; no other vertex is named inside them.
+    """
 
     dag: DagModule = field(default_factory=DagModule)
     inputs: list[Value] = field(default_factory=list)
     _seen: list[Value] = field(default_factory=list)
     _copies: dict[int, Any] = field(default_factory=dict)
     promoted: dict[Any, nn.Module] = field(default_factory=dict)
+    owners: frozenset[str] = frozenset()
 
     def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: Any) -> None:
         """Attach shape and type to a value; later constants may refer to its sizes."""
@@ -117,8 +126,17 @@ class Builder:
             message = f"{type(module).__name__} has a constant that follows the input sizes"
             raise SizeError(message)
         vertices = [value.vertex for value in chosen]
-        vertex = self.dag.add_vertex(self.dag.unique_name(name), module, vertices)
+        vertex = self.dag.add_vertex(self.dag.unique_name(self._placed(name)), module, vertices)
         return Value(lambda: vertex, _vertex=vertex)
+
+    def _placed(self, name: str) -> str:
+        """Return the name, beside instead of inside the vertex that has, or will have, a prefix of it."""
+        parts = name.split(".")
+        for count in range(1, len(parts)):
+            prefix = ".".join(parts[:count])
+            if prefix in self.dag or prefix in self.owners:
+                return f"{prefix}_{'_'.join(parts[count:])}"
+        return name
 
     def _bound(self, constant: Any, operands: list[Value]) -> Any:
         if type(constant) is FreeSize:

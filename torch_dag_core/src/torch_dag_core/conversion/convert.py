@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
+from torch_dag_core.checkpoint_keys import UNUSED
 from torch_dag_core.conversion.assumptions import assumptions
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import ExampleInputs, guess
-from torch_dag_core.conversion.joining import SizeError, Sizes, merge_modes, same_calls, tainted_by_state
+from torch_dag_core.conversion.joining import SizeError, Sizes, merge_modes, same_calls, keep_unfolded
+from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import TraceError
 from torch_dag_core.inputs import InputSpec, TensorSpec
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.tracing.trace import Trace, trace
+from torch_dag_core.registry import qualified_name
+from torch_dag_core.tracing.trace import LEAF, THROUGH, Trace, Treatment, trace
 
 if TYPE_CHECKING:
     from torch_dag_core.registry import Registry
@@ -87,7 +90,7 @@ class _Conversion:
         second = None if batch is None else self.example.resized(batch=batch[1], other_space=other_space)
         evaluation = self._sizes(first, second, training=False)
         training = self._sizes_in_training(evaluation, first, second)
-        builder = Builder()
+        builder = Builder(owners=possible_owners((*evaluation.trace.nodes, *training.trace.nodes)))
         emission = Emission(self.model, self.registry, builder, evaluation, training)
         emission.inputs(self.example.names)
         spec = self._input_spec(builder, notes)
@@ -100,6 +103,8 @@ class _Conversion:
         builder.dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
         builder.dag.remove_dead_vertices()
         self._adopt_modes(builder.dag)
+        unused = sorted(self.model.state_dict().keys() - builder.dag.state_dict().keys())
+        builder.dag.provenance = {"model": qualified_name(type(self.model)), UNUSED: unused}
         return builder.dag
 
     def _sizes(self, first: list[Tensor], second: list[Tensor] | None, *, training: bool) -> Sizes:
@@ -121,13 +126,18 @@ class _Conversion:
 
     def _trace(self, tensors: list[Tensor], *, training: bool) -> Trace:
         args, kwargs = self.example.call_arguments(tensors)
-        result = trace(self.model, args, kwargs, self.example.names, self._is_leaf, training=training)
-        tainted_by_state(result)
+        result = trace(self.model, args, kwargs, self.example.names, self._treatment, training=training)
+        keep_unfolded(result, self.model)
         return result
 
-    def _is_leaf(self, module: nn.Module) -> bool:
-        known = self.registry.for_module(module) is not None or self.registry.atomic_for(module) is not None
-        return known or type(module) in self.atomic or isinstance(module, DagModule)
+    def _treatment(self, module: nn.Module) -> Treatment:
+        """Tell how a submodule is traced: through its forward, as one call, or through a stand-in."""
+        atomic = self.registry.atomic_for(module)
+        if type(module) in self.atomic or isinstance(module, DagModule):
+            return LEAF
+        if atomic is not None:
+            return LEAF if atomic.trace_as is None else Treatment(stand_in=atomic.trace_as)
+        return LEAF if self.registry.for_module(module) is not None else THROUGH
 
     def _input_spec(self, builder: Builder, notes: tuple[str, ...]) -> InputSpec:
         tensors = tuple(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 
 from torch_dag_core.conversion.builder import Builder, Call, Value
-from torch_dag_core.conversion.joining import ByMode, Event, Sizes, live_nodes
+from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, live_nodes
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
 from torch_dag_core.ops.layout import GetItem
@@ -84,10 +84,11 @@ class Emission:
         held = node.op == "get_attr" and node.meta["held"] == "buffer"
         name = str(node.target) if held else _join(node.meta["module"], node.meta["function"].strip("_"))
         tensor = node.meta["value"]
+        persistent = held and is_persistent(self._model, name)
 
         def make() -> Any:
             copy = self._builder.copy_of(tensor.detach())
-            vertex = Constant(tuple(copy.shape), copy.dtype, copy)
+            vertex = Constant(tuple(copy.shape), copy.dtype, persistent, copy)
             return self._builder.emit(name, vertex, ()).vertex
 
         return Value(make, held=str(node.target) if held else "", tensor=tensor, readers=tuple(node.users))
@@ -100,7 +101,7 @@ class Emission:
 
         def make() -> Any:
             copy = self._builder.copy_of(tensor)
-            holder = FreeParameter(tuple(copy.shape), copy.dtype, copy)
+            holder = FreeParameter(tuple(copy.shape), copy.dtype, value=copy)
             return self._builder.emit(name, holder, ()).vertex
 
         return Value(make, held=name, tensor=tensor, readers=tuple(node.users))
@@ -114,7 +115,7 @@ class Emission:
     def _state(self, name: str) -> Value:
         if name not in self._states:
             buffer = self._builder.copy_of(self._model.get_buffer(name))
-            module = State(tuple(buffer.shape), buffer.dtype, buffer)  # type: ignore[arg-type]
+            module = State(tuple(buffer.shape), buffer.dtype, value=buffer)  # type: ignore[arg-type]
             self._states[name] = (module, self._builder.emit(name, module, ()))
         return self._states[name][1]
 
@@ -143,7 +144,7 @@ class Emission:
                 return values[index]
             return self._builder.emit(_join(node.meta["module"], "getitem"), GetItem(index), (values,))
         call = self._call(event, args, keywords)
-        return self._emit_module(call, node) if node.op == "call_module" else self._emit_function(call)
+        return self._emit_module(call) if node.op == "call_module" else self._emit_function(call)
 
     def _call(self, event: Event, args: Any, keywords: Any) -> Call:
         node, sizes = event.node, self._sizes(event)
@@ -153,21 +154,17 @@ class Emission:
             shape=sizes.shape(node), dtype=node.meta.get("dtype"), length=node.meta.get("length"),
             item_shapes=tuple(sizes.shape(n) or () for n in items) if node.meta.get("length") else (),
             scope=node.meta["module"], source=node.meta["source"],
+            path=str(node.target) if node.op == "call_module" else "",
         )  # fmt: skip
 
-    def _emit_module(self, call: Call, node: fx.Node) -> Any:
-        path = str(node.target)
-        module = self._model.get_submodule(path)
-        for normalizer in self._registry.normalizers_for(f"module:{type(module).__qualname__}"):
-            result = normalizer.normalize(call, module, *call.args, **call.keywords)
-            if result is not NotImplemented:
-                return result
+    def _emit_module(self, call: Call) -> Any:
+        module = self._model.get_submodule(call.path)
         copy = self._builder.copy_of(module)
         atomic = self._registry.atomic_for(module)
         if atomic is not None and atomic.convert is not None:
-            copy = self._builder.promoted.setdefault(id(copy), atomic.convert(copy))
+            return atomic.convert(call, copy, *call.args, **call.keywords)
         operands = bind_operands(call, module)
-        return call.emit(copy, *operands, path=path)
+        return call.emit(copy, *operands, path=call.path)
 
     def _emit_function(self, call: Call) -> Any:
         for normalizer in self._registry.normalizers_for(call.name):

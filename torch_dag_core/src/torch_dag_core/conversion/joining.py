@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.trace import Trace
@@ -173,11 +173,27 @@ class _Key:
         return isinstance(other, _Key) and self._content == other._content
 
 
-def tainted_by_state(trace: Trace) -> None:
-    """Withdraw the constant mark of everything computed from a buffer that the model overwrites."""
+def is_persistent(model: nn.Module, buffer: str) -> bool:
+    """Tell whether state dicts of the model hold this buffer."""
+    owner, _, name = buffer.rpartition(".")
+    return name not in model.get_submodule(owner)._non_persistent_buffers_set
+
+
+def keep_unfolded(trace: Trace, model: nn.Module) -> None:
+    """Withdraw the constant mark of everything computed from a buffer that may change.
+
+    That is a buffer which the model overwrites, and one that a checkpoint may load another value into.
+    """
+    changing: set[fx.Node] = set()
     for node in trace.nodes:
-        written = node.op == "get_attr" and node.target in trace.state
-        if written or any(not n.meta["constant"] for n in node.all_input_nodes):
+        if node.op == "get_attr" and node.meta["held"] == "buffer" and node.meta["constant"]:
+            if node.target in trace.state:
+                node.meta["constant"] = False
+            elif not is_persistent(model, str(node.target)):
+                continue
+            changing.add(node)
+        elif node.meta["constant"] and not changing.isdisjoint(node.all_input_nodes):
+            changing.add(node)
             node.meta["constant"] = False
 
 

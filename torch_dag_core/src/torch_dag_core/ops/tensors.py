@@ -13,7 +13,8 @@ from torch_dag_core.op import Op
 class TensorHolder(Op):
     """Base of vertices without operands that hold one tensor under the attribute ``value``.
 
-    ``shape`` and ``dtype`` are read off the tensor, so they are right after any edit.
+    ``shape`` and ``dtype`` are read off the tensor, so they are right after any edit; ``persistent`` tells whether
+    state dicts hold it.
     """
 
     shape: ClassVar[tuple[int, ...]]
@@ -21,16 +22,19 @@ class TensorHolder(Op):
     fields: ClassVar[dict[str, Any]] = {}
     value: Tensor
 
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, value: Tensor | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, persistent: bool = True, value: Tensor | None = None  # noqa: FBT001, FBT002
+    ) -> None:
         nn.Module.__init__(self)
+        self.persistent = persistent
         self._hold(torch.empty(shape, dtype=dtype, device="meta") if value is None else value)
 
     def _hold(self, value: Tensor) -> None:
-        self.register_buffer("value", value)
+        self.register_buffer("value", value, persistent=self.persistent)
 
     def config(self) -> dict[str, Any]:
-        """Return shape and type of the tensor."""
-        return {"shape": tuple(self.value.shape), "dtype": self.value.dtype}
+        """Return shape and type of the tensor, and whether state dicts hold it."""
+        return {"shape": tuple(self.value.shape), "dtype": self.value.dtype, "persistent": self.persistent}
 
     def extra_repr(self) -> str:
         """Show shape and type."""

@@ -97,15 +97,19 @@ def _standalone(tensor: Tensor, memory: set[int]) -> Tensor:
     return plain
 
 
-def restore(tensor: Tensor, dtype: str, layout: str | None) -> Tensor:
+def restore(mapped: Tensor, dtype: str, layout: str | None) -> Tensor:
     """Return a stored tensor as the model had it, in memory of its own.
 
     Copied out of the mapped file, because kernels choose their order of summation by alignment (a mapped tensor
-    gives other last bits), and because a program that rewrites the file in place would change the model.
+    gives other last bits), and because a program that rewrites the file in place would change the model. Copied
+    as bytes, because kernels may crash on numbers that lie at an odd address.
     """
+    tensor = torch.empty(mapped.shape, dtype=mapped.dtype, device="cpu")
+    if tensor.numel():
+        tensor.view(-1).view(torch.uint8).copy_(mapped.view(-1).view(torch.uint8))
     if DTYPES[dtype].is_complex:
         tensor = torch.view_as_complex(tensor)
-    return tensor.clone(memory_format=LAYOUTS[layout] if layout else torch.contiguous_format)
+    return tensor if layout is None else tensor.contiguous(memory_format=LAYOUTS[layout])
 
 
 def assign(place: TensorPlace, tensor: Tensor, *, requires_grad: bool) -> None:

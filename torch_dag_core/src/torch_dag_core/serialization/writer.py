@@ -1,8 +1,9 @@
 """Writing a file so that a crash at any moment leaves the old one or the new one.
 
-The new content goes to ``.NAME.*.tmp`` in the same folder, is flushed to the disk and renamed. A killed process
-may leave such a temporary file behind; nothing reads it, and a later save of the same name removes it once it has
-not been written to for an hour (a younger one may belong to a save that is still running).
+The new content goes into a folder ``.NAME.*.tmp`` beside the file, is flushed to the disk and renamed (a folder,
+because safetensors makes temporary files of its own). A killed process may leave such a folder behind; nothing
+reads it, and a later save of the same name removes it once it has not been written to for an hour (a younger one
+may belong to a save that is still running).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,13 +65,18 @@ def save(dag: DagModule, path: str | Path, *, registry: Registry | None = None) 
 def _replacing(target: Path) -> Iterator[Path]:
     """Give a temporary file to write to, which becomes ``target`` when the block ends without an error."""
     _remove_stale(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    folder.mkdir()
+    temporary = folder / "content"
     try:
+        temporary.touch()
+        mode = (target if target.exists() else temporary).stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # safetensors gives the file to its owner alone
         _flush(temporary)
         temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
     if os.name == "posix":
         _flush(target.parent)
 
@@ -86,8 +93,8 @@ def _flush(path: Path) -> None:
 def _remove_stale(target: Path) -> None:
     oldest = time.time() - _STALE_AFTER_SECONDS
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.tmp")
-    for entry in target.parent.iterdir():
-        if ours.fullmatch(entry.name):
+    for folder in target.parent.iterdir():
+        if ours.fullmatch(folder.name):
             with contextlib.suppress(OSError):  # another process may be removing it too
-                if entry.stat().st_mtime < oldest:
-                    entry.unlink()
+                if max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
+                    shutil.rmtree(folder)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 META = torch.device("meta")
+CREATION = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like"})
+"""Functions that read nothing but shape and type of their operand: what they make is a constant."""
 _INDEXING = frozenset({"__getitem__", "__setitem__", "index_put", "index_put_"})
 
 
@@ -21,6 +23,8 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
     if not any_meta((args, kwargs)):
         return function(*args, **kwargs)
     target = args[0] if args else None
+    if name in CREATION:
+        return function(_zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu"), *args[1:], **kwargs)
     if isinstance(target, Tensor) and not target.is_meta and _writes(name):
         return function(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
     indexing = name in _INDEXING

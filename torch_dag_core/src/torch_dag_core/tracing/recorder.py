@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.aliasing import WRITE_BACK, TensorRecord, View, pick, set_index
-from torch_dag_core.tracing.execution import run
+from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, spelling
 from torch_dag_core.tracing.sizes import Guard, TracedInt, plain
 
@@ -149,7 +149,7 @@ class Recorder(TorchFunctionMode):
         with self.paused():
             result = execute()
         node = self._node(op, target, _with_nodes(args, nodes), _with_nodes(kwargs, nodes), name)
-        constant = not random and all(n.meta["constant"] for n in nodes.values())
+        constant = not random and (name in CREATION or all(n.meta["constant"] for n in nodes.values()))
         self._adopt(result, node, name, args, kwargs, tensors, constant=constant)
         written = [tensor for tensor, version in before if tensor._version != version]
         if written:

@@ -17,6 +17,18 @@ from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.sizes import Guard
 
 
+@dataclass(frozen=True)
+class Treatment:
+    """How a submodule is traced: as one recorded call, through a function that stands in for it, or through it."""
+
+    leaf: bool = False
+    stand_in: Callable[..., Any] | None = None
+
+
+LEAF = Treatment(leaf=True)
+THROUGH = Treatment()
+
+
 @dataclass
 class Trace:
     """What one run of a model left behind."""
@@ -38,7 +50,7 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], is_leaf: Callable[[nn.Module], bool],
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], treatment: Callable[[nn.Module], Treatment],
     *, training: bool,
 ) -> Trace:  # fmt: skip
     """Run ``model`` once and record every call.
@@ -48,7 +60,7 @@ def trace(
         args: Positional arguments, tensors inside are inputs.
         kwargs: Keyword arguments.
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
-        is_leaf: Tells which modules are recorded as one call.
+        treatment: Tells how each submodule is traced.
         training: Whether the model runs in training mode.
 
     Raises:
@@ -62,7 +74,7 @@ def trace(
     with _restored(model), _mode(model, training=training), torch.no_grad(), contextlib.ExitStack() as stack:
         _move_parameters_to_meta(model)
         recorder = Recorder(model, device)
-        stack.enter_context(_recorded_modules(model, recorder, is_leaf))
+        stack.enter_context(_recorded_modules(model, recorder, treatment))
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
         try:
@@ -125,7 +137,7 @@ def _restored(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _recorded_modules(model: nn.Module, recorder: Recorder, is_leaf: Callable[[nn.Module], bool]) -> Iterator[None]:
+def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Callable[[nn.Module], Treatment]) -> Iterator[None]:
     """Route calls of submodules through the recorder; a class-level patch, undone on exit."""
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
@@ -136,10 +148,11 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, is_leaf: Callable[[n
         path = paths.get(id(module))
         if recorder._paused or path is None:
             return original(module, *args, **kwargs)
-        if path and is_leaf(module) and not module._forward_hooks and not module._forward_pre_hooks:
+        how = treatment(module) if path and not module._forward_hooks and not module._forward_pre_hooks else THROUGH
+        if how.leaf:
             return recorder.call_leaf(path, module, args, kwargs)
         recorder.modules.append(path)
-        result = original(module, *args, **kwargs)
+        result = (how.stand_in or original)(module, *args, **kwargs)
         recorder.modules.pop()
         return result
 

@@ -15,7 +15,7 @@ def _flat(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else tuple(args)
 
 
-def _target(shape: tuple[int, ...]) -> tuple[int, ...]:
+def reshape_target(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return a reshape target: one free size is -1, several follow the operand."""
     free = [size for size in shape if type(size) is FreeSize]
     return tuple(-1 if type(size) is FreeSize else size for size in shape) if len(free) == 1 else shape
@@ -29,14 +29,7 @@ def reshape(call: Call, input: Value, *args: Any, **_: Any) -> Any:
     if call.shape is None or (call.name == "view" and call.dtype != input.dtype):
         return NotImplemented
     del args
-    return call.emit(Reshape(_target(call.shape)), input)
-
-
-@normalizes("module:Flatten", "module:Unflatten")
-def reshape_module(call: Call, module: Any, input: Value) -> Value:
-    """The modules are the functions."""
-    del module
-    return call.emit(Reshape(_target(call.shape or ())), input, path=f"{call.scope}.{call.name}".lstrip("."))
+    return call.emit(Reshape(reshape_target(call.shape)), input)
 
 
 @normalizes("permute")

@@ -1,4 +1,4 @@
-"""Module classes that stand for nothing or for a function, pooling and resampling functions that are modules."""
+"""Pooling and resampling functions, which are modules of the vocabulary."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from torch import nn
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.layout import UnfoldDim
 from torch_dag_core.ops.sampling import GridSample, Interpolate
-
-
-@normalizes("module:Identity")
-def identity(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:
-    """Nothing."""
-    del call, module
-    return input
 
 
 _POOLS: dict[str, Any] = {
@@ -77,8 +71,6 @@ def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
 @normalizes("unfold")
 def unfold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Any:
     """Patches of an image; windows along one dimension go to their own op."""
-    from torch_dag_core.ops.layout import UnfoldDim
-
     if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:  # noqa: PLR2004
         return call.emit(UnfoldDim(*args), input)
     return call.emit(nn.Unfold(*args, **kwargs), input)

@@ -6,12 +6,30 @@ spelling and checkpoints keep their keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from torch_dag_core.conversion.builder import Call, Value
+
+
+PROMOTED = frozenset({
+    "linear", "conv1d", "conv2d", "conv3d", "layer_norm", "rms_norm", "group_norm", "batch_norm", "prelu",
+})  # fmt: skip
+"""Functions whose calls may become modules."""
+
+
+def possible_owners(nodes: Iterable[fx.Node]) -> frozenset[str]:
+    """Return the paths of modules whose ``weight`` is read by such functions alone."""
+    return frozenset(
+        str(node.target).rpartition(".")[0]
+        for node in nodes
+        if node.op == "get_attr"
+        and str(node.target).endswith(".weight")
+        and len({user.meta.get("function") for user in node.users}) == 1
+        and all(user.meta.get("function") in PROMOTED for user in node.users)
+    )
 
 
 def promote(

@@ -1,0 +1,100 @@
+"""Torch's own module classes that are not ops: they stand for nothing, for a function, or for several ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.normalizers.layout import reshape_target
+from torch_dag_core.ops.layout import Reshape
+from torch_dag_core.ops.stochastic import StochasticDepth
+from torch_dag_core.registry import AtomicSpec
+
+
+def _nothing(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:
+    del call, module
+    return input
+
+
+def _reshape(call: Call, module: nn.Module, input: Value) -> Value:
+    del module
+    return call.emit(Reshape(reshape_target(call.shape or ())), input)
+
+
+def _stochastic_depth(call: Call, module: Any, input: Value) -> Value:
+    return call.emit(StochasticDepth(float(module.p), str(module.mode)), input, path=call.path)
+
+
+def _multi_head_attention(
+    module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,
+    need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,  # noqa: FBT001, FBT002
+    is_causal: bool = False,  # noqa: FBT001, FBT002
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Compute what `nn.MultiheadAttention` does (arXiv:1706.03762), one plain op after the other."""
+    first = 0 if module.batch_first else 1
+    heads, width = module.num_heads, module.head_dim
+    projected = _projections(module, query, key, value)
+    batch = query.shape[first]
+    q, k, v = (
+        (x if module.batch_first else x.transpose(0, 1)).reshape(batch, -1, heads, width).transpose(1, 2)
+        for x in projected
+    )
+    mask = _mask(attn_mask, key_padding_mask, heads, q)
+    dropout = module.dropout if module.training else 0.0
+    if need_weights:
+        scores = (q * width**-0.5) @ k.transpose(-2, -1)
+        weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+        mixed = functional.dropout(weights, module.dropout, module.training) @ v
+    else:
+        weights = None
+        mixed = functional.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal and mask is None)
+    mixed = mixed.transpose(1, 2).reshape(batch, -1, heads * width)
+    result = module.out_proj(mixed if module.batch_first else mixed.transpose(0, 1))
+    return result, weights.mean(1) if weights is not None and average_attn_weights else weights
+
+
+def _projections(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+    if module.in_proj_weight is None:
+        weights: Any = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    elif query is key and key is value:
+        return functional.linear(query, module.in_proj_weight, module.in_proj_bias).chunk(3, dim=-1)
+    else:
+        weights = module.in_proj_weight.chunk(3)
+    biases = (None, None, None) if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+    return tuple(functional.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+
+
+def _mask(attention: Tensor | None, padding: Tensor | None, heads: int, like: Tensor) -> Tensor | None:
+    """Join both masks into one that is added to the scores (batch, heads, queries, keys)."""
+    parts = []
+    if attention is not None:
+        attention = attention if attention.dim() == 2 else attention.unflatten(0, (-1, heads))  # noqa: PLR2004
+        parts.append(_additive(attention, like))
+    if padding is not None:
+        parts.append(_additive(padding[:, None, None, :], like))
+    return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
+
+
+def _is_plain(module: Any) -> bool:
+    return module.bias_k is None and module.bias_v is None and not module.add_zero_attn
+
+
+def atomic_modules() -> tuple[AtomicSpec, ...]:
+    """Return the records of the core."""
+    return (
+        AtomicSpec(target=nn.Identity, convert=_nothing),
+        AtomicSpec(target=nn.Flatten, convert=_reshape),
+        AtomicSpec(target=nn.Unflatten, convert=_reshape),
+        AtomicSpec(target=nn.MultiheadAttention, trace_as=_multi_head_attention, accepts=_is_plain),
+        AtomicSpec(target="torchvision.ops.stochastic_depth.StochasticDepth", convert=_stochastic_depth),
+    )

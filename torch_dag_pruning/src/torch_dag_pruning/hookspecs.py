@@ -1,0 +1,22 @@
+"""Hooks that the pruning plugin adds to the core's; a plugin implements them with ``optionalhook=True``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch_dag_core.hookspecs import hookspec
+
+if TYPE_CHECKING:
+    from torch_dag_pruning.criteria import ImportanceCriterion
+    from torch_dag_pruning.relation import AxisRule
+
+
+@hookspec
+def torch_dag_axis_rules() -> Iterable[AxisRule]:
+    """Add rules that say how ops relate the axes of their tensors."""
+
+
+@hookspec
+def torch_dag_importance_criteria() -> Iterable[ImportanceCriterion]:
+    """Add scores by which slots are kept or removed."""
