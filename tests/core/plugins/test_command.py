@@ -75,6 +75,7 @@ def test_a_plugin_adds_commands(site, run):
 def test_a_plugin_cannot_replace_a_command(site, run):
     site.install("art", PAINTER.replace('"paint"', '"plugins"'))
     assert "painted" not in run("plugins").output
+    assert "adds the Command 'plugins', which plugin 'core'" in run("fail").stderr
 
 
 def test_an_error_is_one_line(site, run):

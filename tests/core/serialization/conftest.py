@@ -110,7 +110,7 @@ class RandomGraph:
         if kind == "plus":
             return Plus(), self.random.choices(dag.vertices, k=self.random.randint(1, 4))
         if kind in ("constant", "free"):
-            value = torch.randn(1, WIDTH)
+            value = torch.randn(3, WIDTH)
             holder = Constant if kind == "constant" else FreeParameter
             held = dag.add_vertex(dag.unique_name("held"), holder(value.shape, value.dtype, value=value))
             return Plus(), [*operand, held]

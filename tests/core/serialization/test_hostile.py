@@ -219,7 +219,7 @@ def test_what_runs_is_only_the_graph(tiny_file, registry, raw_file, tmp_path, mo
             structure={"record": ["dataclass", "A", [["x=canary()", slot]]]}
         ),
         lambda graph, spec: graph["outputs"][0].update(structure={"dict": [["canary()", slot], ["b", {"slot": 1}]]}),
-        lambda graph, spec: graph["vertices"][0].update(name="canary()"),
+        lambda graph, spec: graph["vertices"][2].update(name="canary()"),
     ]
     ran = []
     for number, attack in enumerate(attacks):

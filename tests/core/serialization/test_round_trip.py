@@ -230,6 +230,19 @@ def test_shared_module_keeps_the_vertex_that_names_it(round_trip):
     assert list(loaded.state_dict()) == list(dag.state_dict()) == ["last.weight", "last.bias"]
 
 
+def test_parameters_keep_their_order_for_optimizers(round_trip):
+    dag = DagModule()
+    vertex = dag.add_input("x")
+    for name in ("a.one", "b", "a.two", "c"):
+        vertex = dag.add_vertex(name, nn.Linear(4, 4), [vertex])
+    dag.set_output(vertex)
+    dag.replace_module(dag.get_vertex_by_name("a.one"), nn.Linear(4, 4))
+    dag.replace_module(dag.get_vertex_by_name("b"), nn.Linear(4, 4))
+    names = [name for name, _ in dag.named_parameters()]
+    assert names[0].startswith("a.two")
+    assert [name for name, _ in round_trip(dag).named_parameters()] == names
+
+
 def test_state_called_by_two_vertices_is_one_module(round_trip):
     dag = DagModule()
     x = dag.add_input("x")

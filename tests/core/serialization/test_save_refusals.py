@@ -142,6 +142,7 @@ def test_absurd_graphs_are_refused(refused, vocabulary):
     assert "deep" in refused(deep)
     assert "levels deep" in refused(graph(nn.ReLU(), name=".".join("a" * (MAX_DEPTH + 1))))
     assert "characters" in refused(graph(nn.ReLU(), name="a" * 2000))
+    assert "__metadata__" in refused(graph(nn.ReLU(), name="__metadata__"))
     assert "Unicode" in refused(graph(nn.ReLU(), name="\ud800"))
     wide = DagModule()
     x = wide.add_input("x")

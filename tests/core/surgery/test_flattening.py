@@ -1,4 +1,5 @@
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ from torch_dag_core.values import Slot
 class AddAll(Op):
     def forward(self, values):
         return sum(values)
+
+
+class Counting(Op):
+    has_side_effect: ClassVar[bool] = True
+    calls: ClassVar[int] = 0
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return x
 
 
 def get(dag, *names):
@@ -208,8 +218,8 @@ def taking_a_pair():
     ("build", "kept"),
     [
         (returning_a_dict, ["nested"]),
-        (read_whole, ["nested"]),
-        (returned_whole, ["nested"]),
+        (read_whole, ["nested.output"]),
+        (returned_whole, ["nested.output"]),
         (taking_a_pair, ["pair", "nested"]),
     ],
 )
@@ -219,7 +229,65 @@ def test_what_vertices_cannot_stand_for_stays_nested(build, kept, batch):
     assert [v.name for v in flat.inner_vertices if isinstance(v.module, DagModule)] == kept
     arguments = ((batch, batch),) if build is taking_a_pair else (batch,)
     assert repr(flat(*arguments)) == repr(dag(*arguments))
+    assert str(flat.flatten()) == str(flat)
     flat.verify()
+
+
+def test_only_the_container_stays_nested():
+    assert str(read_whole().flatten()).splitlines()[1:-1] == [
+        "  x0",
+        "  nested.minus = Neg()(x0)",
+        "  nested.output = DagModule(0 vertices)(x0, nested.minus)",
+        "  all = AddAll()(nested.output)",
+        "  output: all",
+    ]
+
+
+def test_containers_pass_through_nested_graphs(diamond, batch):
+    """The inner graph is wrapped without the vertices that pick from its result, and these by another graph."""
+    before = diamond(batch)
+    inner = diamond.wrap_subgraph(get(diamond, "block.left", "block.right"), name="inner")
+    picks = inner.successors
+    diamond.wrap_subgraph([inner], name="outer")
+    diamond.wrap_subgraph([*picks, *get(diamond, "block.sum")], name="rest")
+    flat = diamond.flatten()
+    assert inner_names(flat) == [
+        "stem.a",
+        "outer.inner.block.left",
+        "outer.inner.block.right",
+        "rest.block.sum",
+        "tail",
+    ]
+    assert torch.equal(flat(batch), before)
+
+
+def test_a_switch_between_containers(batch):
+    nested = DagModule()
+    x = nested.add_input("x")
+    pair = DagModule()
+    y = pair.add_input("y")
+    pair.set_outputs((Slot(0), Slot(1)), [y, pair.add_vertex("minus", Neg(), [y])])
+    tanh = nested.add_vertex("tanh", nn.Tanh(), [x])
+    nested.set_output(nested.add_vertex("evaluation", pair, [x]))
+    nested.set_outputs(Slot(0), [nested.add_vertex("learning", pair, [tanh])], training_only=True)
+    dag, vertex = outer_of(nested)
+    dag.set_output(dag.add_vertex("pick", GetItem(1), [vertex]))
+    flat = dag.flatten()
+    assert torch.equal(flat.eval()(batch), -batch)
+    assert torch.equal(flat.train()(batch), -torch.tanh(batch))
+    flat.verify()
+
+
+def test_a_side_effect_without_a_result_is_kept(batch):
+    dag = DagModule()
+    x = dag.add_input("x")
+    dag.add_vertex("counter", Counting(), [x])
+    dag.set_output(x)
+    dag.wrap_subgraph(get(dag, "counter"), name="part")
+    flat = dag.flatten()
+    assert inner_names(flat) == ["part.counter"]
+    flat(batch)
+    assert flat.get_submodule("part.counter").calls == 1
 
 
 def test_random_draws_keep_their_order():

@@ -1,6 +1,7 @@
 """Names, shared modules and copies: the records behind a graph."""
 
 import copy
+import itertools
 import pickle
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_shared_module_is_registered_under_its_first_vertex(shared):
 
 
 def test_no_name_may_lie_inside_a_vertex_that_may_inherit_a_module(shared):
-    with pytest.raises(GraphError, match="'b.inside' is taken"):
+    with pytest.raises(GraphError, match=r"'b\.inside' is taken"):
         shared.add_vertex("b.inside", nn.Tanh(), [])
     assert shared.unique_name("b.inside") == "b_inside"
     shared.replace_module(shared.get_vertex_by_name("part.a"), nn.Tanh())
@@ -140,7 +141,7 @@ def test_a_cycle_made_behind_the_graphs_back_is_found(diamond):
         diamond.verify()
     cycle = [diamond.get_vertex_by_name(name) for name in caught.value.cycle]
     assert cycle[0] is cycle[-1]
-    assert all(source in reader.predecessors for source, reader in zip(cycle, cycle[1:], strict=False))
+    assert all(source in reader.predecessors for source, reader in itertools.pairwise(cycle))
 
 
 def test_replace_uses_of_chosen_edges_only(diamond):

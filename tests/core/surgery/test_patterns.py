@@ -112,7 +112,9 @@ def test_backtracking_enters_nested_commutative_operands():
     inner = dag.add_vertex("inner", Add(), [x, dag.add_vertex("minus", Neg(), [y])])
     dag.set_output(dag.add_vertex("outer", Mul(), [z, inner]))
     minus = Pattern(Neg, anything("negated"))
-    pattern = Pattern(Mul, Pattern(Add, minus, anything("kept"), commutative=True), anything("factor"), commutative=True)
+    pattern = Pattern(
+        Mul, Pattern(Add, minus, anything("kept"), commutative=True), anything("factor"), commutative=True
+    )
     (match,) = find(dag, pattern)
     assert {name: vertex.name for name, vertex in match.captures.items()} == {
         "negated": "y", "kept": "x", "factor": "z",

@@ -132,7 +132,7 @@ class Edits(RuleBasedStateMachine):
     @rule(data=st.data(), makes=st.sampled_from(UNARY))
     def insert_between(self, data, makes):
         source, target = self.draw(data, self.tensors()), self.draw(data, self.inner())
-        edges = [(target, index) for _, index in self.uses_of(source) if (target, index) in self.uses_of(source)]
+        edges = [(user, index) for user, index in self.uses_of(source) if user == target]
         if not edges:
             self.refuse(GraphError, self.dag.insert_between, self.get(source), self.get(target), makes())
             return
@@ -144,11 +144,11 @@ class Edits(RuleBasedStateMachine):
     @rule(data=st.data(), share=st.booleans())
     def replace_module(self, data, share):
         vertex, other = self.draw(data, self.inner()), self.draw(data, self.inner())
-        module, operands = self.nodes[other] if share else (nn.Tanh(), [""])
-        if len(operands) == len(self.nodes[vertex][1]) == 1 and isinstance(module, (Neg, nn.Tanh, nn.Linear)):
-            if not isinstance(self.nodes[vertex][0], (GetItem, DagModule)):
-                self.dag.replace_module(self.get(vertex), module)
-                self.nodes[vertex] = (module, self.nodes[vertex][1])
+        module = self.nodes[other][0] if share else nn.Tanh()
+        old, operands = self.nodes[vertex]
+        if isinstance(module, (Neg, nn.Tanh, nn.Linear)) and isinstance(old, (Neg, nn.Tanh, nn.Linear, nn.Identity)):
+            self.dag.replace_module(self.get(vertex), module)
+            self.nodes[vertex] = (module, operands)
 
     @precondition(lambda self: self.inner())
     @rule(data=st.data())

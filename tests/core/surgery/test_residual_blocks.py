@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.dag import DagModule
+from torch_dag_core.dominance import dominators
 from torch_dag_core.ops.arithmetic import Add, Mul
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.regions import residual_blocks
@@ -133,14 +134,12 @@ def test_dominators_agree_with_removal(build):
         if index % 7 == 0:
             values.append(build.layer(f"cut{index}", values[-1]))
             values = values[-1:]
-    from torch_dag_core.regions import _dominators
-
-    places = _dominators(build.dag)
+    places = dominators(build.dag)
     for vertex in build.dag.inner_vertices:
         strict = {other for other in build.dag.vertices if other is not vertex and not reachable(vertex, without=other)}
         chain, place = set(), places[vertex].parent
-        while place.vertex is not None:
-            chain.add(place.vertex)
+        while place.item is not None:
+            chain.add(place.item)
             place = place.parent
         assert chain == strict
 

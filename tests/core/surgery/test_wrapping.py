@@ -185,7 +185,10 @@ def test_wraps_nest(diamond, batch):
     inner = diamond.wrap_subgraph(get(diamond, "block.left", "block.sum"), name="inner")
     outer = diamond.wrap_subgraph([inner, *get(diamond, "block.right")], name="outer")
     assert [vertex.name for vertex in diamond.traverse()] == [
-        "x", "stem.a", "outer", "input_0", "block.right", "inner", "input_0", "input_1", "block.left", "block.sum", "tail",
+        "x", "stem.a",
+        "outer", "input_0", "block.right",
+        "inner", "input_0", "input_1", "block.left", "block.sum",
+        "tail",
     ]  # fmt: skip
     assert torch.equal(diamond(batch), before)
     assert outer.module.inner_vertices[1].module is inner.module

@@ -74,3 +74,23 @@ class RewriteLimitError(TorchDagError):
 
 class ModelReferenceError(TorchDagError, ValueError):
     """A model reference such as ``timm:resnet18`` names nothing that can be built."""
+
+
+class AlgorithmError(TorchDagError):
+    """Base of what an algorithm on graphs refuses."""
+
+
+class UnknownAlgorithmError(AlgorithmError, LookupError):
+    """No installed plugin offers an algorithm of this name."""
+
+
+class SettingsError(AlgorithmError, ValueError):
+    """An algorithm cannot be started with these settings, on this graph or on any."""
+
+
+class StubError(AlgorithmError, NotImplementedError):
+    """A step of an algorithm does not exist yet; ``step`` names it."""
+
+    def __init__(self, algorithm: str, step: str, missing: str) -> None:
+        self.algorithm, self.step = algorithm, step
+        super().__init__(f"{algorithm} is a stub: {step}() does not exist yet, it needs {missing}; analyze() works")

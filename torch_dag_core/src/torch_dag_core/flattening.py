@@ -107,7 +107,7 @@ class _Flattening:
     def _enter(self, frame: _Frame, vertex: InnerVertex, nested: DagModule) -> None:
         places = [parameter.structure.index for parameter in _parameters(nested)]
         by_place = dict(zip(places, frame.operands(vertex), strict=True))
-        values = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}
+        values: dict[Vertex, Value] = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}
         prefix = f"{frame.prefix}{vertex.name}."
         self.stack.append(_Frame(nested, prefix, values, iter(nested.inner_vertices), vertex))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch_dag_core.algorithms import AlgorithmSpec
     from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec
+    from torch_dag_core.testing.checks import ContractCheck
 
 PROJECT = "torch_dag"
 HOOK_API = 1
@@ -66,3 +67,8 @@ def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Mod
 @hookspec
 def torch_dag_commands() -> Iterable[click.Command]:
     """Add commands to ``torch-dag``."""
+
+
+@hookspec
+def torch_dag_contract_checks() -> Iterable[ContractCheck]:
+    """Add checks to the contract that `torch_dag_core.testing` runs over what plugins register."""

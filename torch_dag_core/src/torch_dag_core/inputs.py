@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from torch_dag_core.errors import InputError
 from torch_dag_core.values import Record, Slot
+
+_GENERATED = re.compile(r"self|_calls|_[xvdk]\d+")
 
 OPERATORS = {
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
@@ -85,6 +89,11 @@ class InputSpec:
         raise InputError(message)
 
 
+def is_parameter_name(name: str) -> bool:
+    """Tell whether a parameter of ``forward`` may have this name: an identifier that generated code does not use."""
+    return name.isidentifier() and not keyword.iskeyword(name) and not _GENERATED.fullmatch(name)
+
+
 def render_condition(condition: Any, variable: Any) -> str:
     """Return the condition as a Python expression over ``variable(i).shape[d]``."""
     if not isinstance(condition, tuple):
@@ -97,7 +106,7 @@ def render_condition(condition: Any, variable: Any) -> str:
 
 @dataclass
 class Binding:
-    """The text of a function head that turns call arguments into variables ``x0, x1, ...``."""
+    """The text of a function head that turns call arguments into variables ``_x0, _x1, ...``."""
 
     spec: InputSpec
     signature: list[str] = field(default_factory=list)
@@ -112,7 +121,7 @@ class Binding:
         for index, tensor in enumerate(self.spec.tensors):
             self._check(index, tensor)
         for index, assumption in enumerate(self.spec.assumptions):
-            condition = render_condition(assumption.condition, lambda i: f"x{i}")
+            condition = render_condition(assumption.condition, lambda i: f"_x{i}")
             self.lines.append(f"if not {condition}: self.input_spec.reject_assumption({index})")
         return self
 
@@ -122,13 +131,13 @@ class Binding:
         return f"{parameter.name}={self._constant(parameter.structure)}"
 
     def _constant(self, value: Any) -> str:
-        name = f"d{len(self.constants)}"
+        name = f"_d{len(self.constants)}"
         self.constants[name] = value
         return name
 
     def _unpack(self, structure: Any, source: str, label: str) -> None:
         if isinstance(structure, Slot):
-            self.lines.append(f"x{structure.index} = {source}")
+            self.lines.append(f"_x{structure.index} = {source}")
         elif isinstance(structure, Record):
             for name, item in structure.fields:
                 self._unpack(item, f"{source}.{name}", label)
@@ -146,6 +155,6 @@ class Binding:
                               f"self.input_spec.reject_constant({label!r}, {source}, {constant})")  # fmt: skip
 
     def _check(self, index: int, tensor: TensorSpec) -> None:
-        tests = [f"x{index}.dim() != {len(tensor.shape)}"]
-        tests += [f"x{index}.shape[{dim}] != {size}" for dim, size in enumerate(tensor.shape) if size is not None]
-        self.lines.append(f"if {' or '.join(tests)}: self.input_spec.reject({index}, x{index})")
+        tests = [f"_x{index}.dim() != {len(tensor.shape)}"]
+        tests += [f"_x{index}.shape[{dim}] != {size}" for dim, size in enumerate(tensor.shape) if size is not None]
+        self.lines.append(f"if {' or '.join(tests)}: self.input_spec.reject({index}, _x{index})")

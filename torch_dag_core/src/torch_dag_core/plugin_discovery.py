@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 from torch_dag_core.errors import PluginLoadError
 from torch_dag_core.hookspecs import HOOK_API, PROJECT
 
 VARIABLE = "TORCH_DAG_PLUGINS"
+_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,30 @@ class Candidate:
             raise load_error(self.origin, "is one name for two plugins; uninstall one of them")
         try:
             plugin = self.entry_points[0].load()
-        except Exception as error:
-            raise load_error(self.origin, f"cannot be imported: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise load_error(self.origin, f"cannot be imported: {described(error)}") from error
         wants = getattr(plugin, "TORCH_DAG_HOOK_API", HOOK_API)
         if wants != HOOK_API:
             what = f"is written for version {wants} of the hooks, this torch-dag-core has version {HOOK_API}"
             raise load_error(self.origin, f"{what}; install releases that fit each other")
         return plugin
+
+
+def distribution_version(name: str) -> str:
+    """Return the installed version of a distribution, empty where there is none of this name."""
+    try:
+        return version(name) if name else ""
+    except PackageNotFoundError:
+        return ""
+
+
+def described(error: BaseException) -> str:
+    """Return class and message of a plugin's error in one line, whatever its own code makes of that."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - an error that cannot even be shown is still that plugin's
+        text = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {text[:_SHOWN]}"
 
 
 def load_error(origin: Origin, what: str) -> PluginLoadError:

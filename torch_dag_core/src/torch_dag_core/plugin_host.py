@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import pluggy
@@ -14,12 +14,14 @@ import pluggy
 from torch_dag_core import hookspecs
 from torch_dag_core.errors import DuplicateOpError, PluginError, PluginLoadError, PluginWarning, TorchDagError
 from torch_dag_core.hookspecs import PROJECT
-from torch_dag_core.plugin_discovery import Candidate, Origin, installed, load_error, wanted, way_out
+from torch_dag_core.plugin_code import CORE_DISTRIBUTION
+from torch_dag_core.plugin_discovery import Candidate, Origin, described, distribution_version, installed, load_error, wanted, way_out
 from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
 T = TypeVar("T")
 
 CORE = "core"
+_RESERVED = ("core.", "user.")
 
 _REGISTRY_HOOKS: tuple[tuple[str, type[Any], Callable[..., None]], ...] = (
     ("torch_dag_ops", OpSpec, Registry.add),
@@ -37,7 +39,7 @@ class PluginHost:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.manager.register(core_plugin, CORE)
-        self.origins = {CORE: Origin(CORE, "torch-dag-core", _core_version())}
+        self.origins = {CORE: Origin(CORE, CORE_DISTRIBUTION, distribution_version(CORE_DISTRIBUTION) or "from source")}
         self.disabled: list[Origin] = []
         self.errors: dict[str, PluginError] = {}
         self._unreported: list[PluginError] = []
@@ -66,6 +68,8 @@ class PluginHost:
             self._drop(candidate.name, f"is the same module as another plugin: {error}", error)
         except pluggy.PluginValidationError as error:
             self._drop(candidate.name, f"does not fit a hook: {error}", error)
+        except Exception as error:  # noqa: BLE001 - looking through a plugin runs its code
+            self._drop(candidate.name, f"cannot be looked into: {described(error)}", error)
 
     def _refuse_unknown_hooks(self, name: str) -> None:
         plugin = self.manager.get_plugin(name)
@@ -118,15 +122,17 @@ class PluginHost:
         others = [plugin for other, plugin in self.manager.list_name_plugin() if other != name]
         return self.manager.subset_hook_caller(hook, others)(**arguments)
 
-    def _blame(self, name: str, hook: str, error: Exception) -> PluginError:
-        what = f"{self.origins[name]} raised {type(error).__name__} in {hook}: {error}. {way_out(name)}"
-        return PluginError(name, what)
+    def _blame(self, name: str, hook: str, error: BaseException) -> PluginError:
+        kind, _, text = described(error).partition(": ")
+        return self._error(name, f"raised {kind} in {hook}: {text}")
+
+    def _error(self, name: str, what: str) -> PluginError:
+        return PluginError(name, f"{self.origins[name]} {what}. {way_out(name)}")
 
     def _check(self, name: str, hook: str, item: Any, kind: type[T]) -> T:
         if not isinstance(item, kind):
-            got = f"a {type(item).__name__} ({item!r:.60})"
-            message = f"{self.origins[name]} returned {got} from {hook}, not a {kind.__name__}. {way_out(name)}"
-            raise PluginError(name, message)
+            got = f"a {type(item).__name__} ({reprlib.repr(item)})"
+            raise self._error(name, f"returned {got} from {hook}, not a {kind.__name__}")
         return item
 
     def collect(self, name: str, hook: str, kind: type[T]) -> list[T]:
@@ -138,20 +144,38 @@ class PluginHost:
         try:
             # Generators run here, where it is still known whose they are.
             items = [item for returned in self._call(name, hook) if returned is not None for item in returned]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame(name, hook, error) from error
         return [self._check(name, hook, item, kind) for item in items]
 
-    def contributions(self, hook: str, kind: type[T]) -> list[tuple[str, T]]:
-        """Return what all plugins add through a hook, each with its distribution; a failing plugin is reported."""
-        found: list[tuple[str, T]] = []
+    def _additions(self, hook: str, kind: type[T]) -> Iterator[tuple[str, T]]:
+        """Iterate over what all plugins add through a hook, each with its plugin; a failing plugin is reported."""
         for name in self.names():
             try:
                 items = self.collect(name, hook, kind)
             except PluginError as error:
                 self.report(error)
                 continue
-            found += [(self.origins[name].distribution, item) for item in items]
+            yield from ((name, item) for item in items)
+
+    def contributions(self, hook: str, kind: type[T]) -> list[tuple[str, T]]:
+        """Return what all plugins add through a hook, each with its distribution."""
+        return [(self.origins[name].distribution, item) for name, item in self._additions(hook, kind)]
+
+    def named(self, hook: str, kind: type[T], taken: Collection[str]) -> dict[str, tuple[str, T]]:
+        """Return what `contributions` does by the items' names; a name that an earlier plugin has is reported."""
+        found: dict[str, tuple[str, T]] = {}
+        owners = dict.fromkeys(taken, self.origins[CORE])
+        for plugin, item in self._additions(hook, kind):
+            name = getattr(item, "name", None)
+            if not isinstance(name, str) or not name:
+                self.report(self._error(plugin, f"adds a {kind.__name__} without a name through {hook}"))
+            elif name in owners:
+                what = f"adds the {kind.__name__} {name!r}, which {owners[name]} has; rename one or uninstall it"
+                self.report(self._error(plugin, what))
+            else:
+                owners[name] = self.origins[plugin]
+                found[name] = (owners[name].distribution, item)
         return found
 
     def first(self, hook: str, kind: type[T], **arguments: Any) -> T | None:
@@ -181,7 +205,7 @@ class PluginHost:
             answer = self._call(name, hook, **arguments)
         except TorchDagError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame(name, hook, error) from error
         return None if answer is None else self._check(name, hook, answer, kind)
 
@@ -191,21 +215,28 @@ class PluginHost:
         registry = Registry()
         for name in self.names():
             try:
-                additions = [(add, self.collect(name, hook, kind)) for hook, kind, add in _REGISTRY_HOOKS]
+                registry = self._extended(registry, name)
             except PluginError as error:
                 self.report(error)
-                continue
-            for add, items in additions:
-                self._extend(registry, name, add, items)
         return registry
 
-    def _extend(self, registry: Registry, name: str, add: Callable[..., None], items: Iterable[Any]) -> None:
-        for item in items:
-            try:
-                add(registry, item, owner=self.origins[name].distribution)
-            except DuplicateOpError as error:
-                error.add_note(way_out(name))
-                raise
+    def _extended(self, registry: Registry, name: str) -> Registry:
+        """Return the registry with all that one plugin adds, or raise and add nothing."""
+        extended = registry.copy()
+        for hook, kind, add in _REGISTRY_HOOKS:
+            for item in self.collect(name, hook, kind):
+                self._refuse_reserved(name, item)
+                try:
+                    add(extended, item, owner=self.origins[name].distribution)
+                except DuplicateOpError as error:
+                    raise self._error(name, f"is left out: {error}") from error
+        return extended
+
+    def _refuse_reserved(self, name: str, item: Any) -> None:
+        key = getattr(item, "key", "")
+        if name != CORE and key.startswith(_RESERVED):
+            what = f"adds the op {key!r}, but the namespace {key.partition('.')[0]!r} is the core's; use one of its own"
+            raise self._error(name, what)
 
     # Reporting -------------------------------------------------------------------------------------------------
 
@@ -221,10 +252,3 @@ class PluginHost:
         """Warn of every error that was not warned of before."""
         while self._unreported:
             warnings.warn(str(self._unreported.pop(0)), PluginWarning, stacklevel=3)
-
-
-def _core_version() -> str:
-    try:
-        return version("torch-dag-core")
-    except PackageNotFoundError:
-        return "from source"

@@ -8,7 +8,7 @@ list with commas means all plugins, none, only these.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -73,8 +73,7 @@ def plugin_manager() -> pluggy.PluginManager:
 def default_registry() -> Registry:
     """Return the registry of the core and all plugins, built at the first call.
 
-    Raises:
-        DuplicateOpError: two distributions add the same op.
+    A plugin that fails, or adds what the core or a plugin before it has, adds nothing and is warned of.
     """
     host = _host()
     with _Current.lock, _loading():
@@ -91,20 +90,24 @@ def contributions(hook: str, kind: type[T]) -> list[tuple[str, T]]:
     return found
 
 
-def named_contributions(hook: str, kind: type[T]) -> dict[str, T]:
-    """Return what the core and all plugins add through a hook, by the items' own ``name``.
+def named_contributions(hook: str, kind: type[T], *, taken: Collection[str] = ()) -> dict[str, T]:
+    """Return what the core and all plugins add through a hook, by the items' own ``name``; see `owned_by_name`."""
+    return {name: item for name, (_, item) in owned_by_name(hook, kind, taken=taken).items()}
 
-    Raises:
-        PluginError: two distributions add the same name.
+
+def owned_by_name(hook: str, kind: type[T], *, taken: Collection[str] = ()) -> dict[str, tuple[str, T]]:
+    """Return what the core and all plugins add through a hook by name, each item with its distribution.
+
+    A name that the core, or an earlier plugin, has already is left out and reported.
+
+    Args:
+        hook: Name of the hook.
+        kind: What it collects.
+        taken: Names that the core keeps for itself.
     """
-    found: dict[str, T] = {}
-    owners: dict[str, str] = {}
-    for owner, item in contributions(hook, kind):
-        name = str(getattr(item, "name", None))
-        if name in found:
-            message = f"{kind.__name__} {name!r} is added by {owners[name]!r} and again by {owner!r}; uninstall one"
-            raise PluginError(owner, message)
-        found[name], owners[name] = item, owner
+    host = _host()
+    found = host.named(hook, kind, taken)
+    host.warn()
     return found
 
 

@@ -14,15 +14,15 @@ from torch_dag_core.vertex import InnerVertex, Vertex
 if TYPE_CHECKING:
     from torch_dag_core.graph import Graph
 
-_VARIABLE = re.compile(r"\b[vx]\d+\b")
+_VARIABLE = re.compile(r"\b_[vx]\d+\b")
 
 
 def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
-    """Return the text of ``forward(self, calls, ...)`` for one mode, and the constants that it names."""
+    """Return the text of ``forward(self, _calls, ...)`` for one mode, and the constants that it names."""
     binding = Binding(graph.input_spec.for_inputs(len(graph.input_vertices))).render()
     live = live_vertices(graph, training=training)
     output = graph.output_vertex(training=training)
-    variables: dict[Vertex, str] = {vertex: f"x{i}" for i, vertex in enumerate(graph.input_vertices)}
+    variables: dict[Vertex, str] = {vertex: f"_x{i}" for i, vertex in enumerate(graph.input_vertices)}
     body: list[str] = []
     for position, vertex in enumerate(graph.inner_vertices):
         if vertex not in live:
@@ -30,12 +30,12 @@ def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
         if isinstance(vertex.module, TrainingSwitch):
             variables[vertex] = variables[_chosen(vertex, training=training)]
             continue
-        variables[vertex] = f"v{position}"
+        variables[vertex] = f"_v{position}"
         operands = ", ".join(variables[predecessor] for predecessor in vertex.predecessors)
-        body.append(f"v{position} = calls[{position}]({operands})")
+        body.append(f"_v{position} = _calls[{position}]({operands})")
     result = render(output.structure, [variables[vertex] for vertex in output.predecessors], binding.constants)
     body = _with_deletions(body, result)
-    head = f"def forward({', '.join(['self', 'calls', *binding.signature])}):"
+    head = f"def forward({', '.join(['self', '_calls', *binding.signature])}):"
     return "\n    ".join([head, *binding.lines, *body, f"return {result}"]), binding.constants
 
 

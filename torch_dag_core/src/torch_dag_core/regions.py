@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from torch import nn
 
+from torch_dag_core.dominance import dominators
 from torch_dag_core.graph import Graph
 from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.vertex import InnerVertex, Vertex
@@ -29,65 +29,11 @@ def residual_blocks(dag: Graph, *, sums: Collection[type[nn.Module]] = (Add,)) -
     return _BlockSearch(dag, frozenset(sums)).run()
 
 
-@dataclass(frozen=True)
-class _Dominator:
-    """A vertex in the dominator tree, with a jump pointer: ancestors are reached in O(log depth) steps."""
-
-    vertex: Vertex | None
-    depth: int
-    parent: _Dominator | None
-    jump: _Dominator | None
-
-
-_ROOT = _Dominator(None, 0, None, None)
-
-
-def _child(parent: _Dominator, vertex: Vertex) -> _Dominator:
-    jump = parent
-    if parent.jump is not None and parent.jump.jump is not None:
-        far = parent.jump
-        if parent.depth - far.depth == far.depth - far.jump.depth:  # type: ignore[union-attr]
-            jump = far.jump  # type: ignore[assignment]
-    return _Dominator(vertex, parent.depth + 1, parent, jump)
-
-
-def _lift(node: _Dominator, depth: int) -> _Dominator:
-    while node.depth > depth:
-        assert node.parent is not None
-        node = node.jump if node.jump is not None and node.jump.depth >= depth else node.parent
-    return node
-
-
-def _common(first: _Dominator, second: _Dominator) -> _Dominator:
-    """Return the deepest vertex that dominates both."""
-    depth = min(first.depth, second.depth)
-    first, second = _lift(first, depth), _lift(second, depth)
-    while first is not second:
-        assert first.parent is not None
-        assert second.parent is not None
-        jumps = first.jump is not None and second.jump is not None and first.jump is not second.jump
-        first, second = (first.jump, second.jump) if jumps else (first.parent, second.parent)  # type: ignore[assignment]
-    return first
-
-
-def _dominators(dag: Graph) -> dict[Vertex, _Dominator]:
-    """Return the place in the dominator tree of every vertex that depends on an input."""
-    places: dict[Vertex, _Dominator] = {vertex: _child(_ROOT, vertex) for vertex in dag.input_vertices}
-    for vertex in dag.inner_vertices:
-        known = [places[predecessor] for predecessor in dict.fromkeys(vertex.predecessors) if predecessor in places]
-        if known:
-            parent = known[0]
-            for other in known[1:]:
-                parent = _common(parent, other)
-            places[vertex] = _child(parent, vertex)
-    return places
-
-
 class _BlockSearch:
     def __init__(self, dag: Graph, sums: frozenset[type[nn.Module]]) -> None:
         self.order = dag.inner_vertices
         self.sums = sums
-        self.places = _dominators(dag)
+        self.places = dominators(dag)
         self.position: Mapping[Vertex, int] = {vertex: i for i, vertex in enumerate(self.order)}
         self.found: dict[Vertex, tuple[InnerVertex, ...]] = {}
 
@@ -107,7 +53,7 @@ class _BlockSearch:
             return None
         branches = {predecessor for predecessor in vertex.predecessors if predecessor in self.places}
         parent = self.places[vertex].parent if len(branches) > 1 else None
-        return None if parent is None else parent.vertex
+        return None if parent is None else parent.item
 
     def _is_part_of_larger_sum(self, vertex: Vertex, fork: Vertex) -> bool:
         users = {user for user, _ in vertex._uses}

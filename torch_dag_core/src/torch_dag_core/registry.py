@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from torch_dag_core import record_checks as kinds
 from torch_dag_core.errors import DuplicateOpError, UnknownOpError
+from torch_dag_core.plugin_code import blaming
+from torch_dag_core.record_checks import check_fields
 
 if TYPE_CHECKING:
     from torch_dag_core.conversion.builder import Call
 
 Shape = tuple[int, ...]
+Examples = Callable[[], Iterable[tuple[nn.Module, tuple[Tensor, ...]]]]
+"""Returns pairs of a module and tensors that it can be called with; for tests (`torch_dag_core.testing`)."""
 
 
 class ConfigCodec(Protocol):
@@ -50,6 +55,7 @@ class OpSpec:
         flops: Cost rule; None means one FLOP per output element.
         expand: Returns a module that computes the same out of vocabulary ops, for composite ops.
         version: Version of the configuration; ``migrate(version, config)`` reads older ones.
+        examples: Modules and inputs on which the contract of plugins is tested.
         owner: Distribution that registered the op; filled in by the registry.
     """
 
@@ -61,7 +67,12 @@ class OpSpec:
     expand: Callable[[nn.Module], nn.Module] | None = None
     version: int = 1
     migrate: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
+    examples: Examples | None = None
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of the wrong kind."""
+        check_fields(self, _OP_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +84,10 @@ class AtomicSpec:
         convert: ``convert(call, module, *args, **kwargs) -> Value`` emits vertices for one call; ``module`` is the
             graph's own copy. Without it the module itself becomes the vertex, and is saved if it is a registered op.
         trace_as: ``trace_as(module, *args, **kwargs)`` computes the same in a way that can be traced, and is traced
-            instead of ``forward``.
+            instead of ``forward``. It may call ops of the vocabulary that it makes itself, and ``module``: that call
+            goes to ``convert``.
         accepts: Tells of an instance whether the record holds for it; the others are traced through.
+        examples: Modules and inputs on which the contract of plugins is tested.
         owner: Distribution that registered the class; filled in by the registry.
     """
 
@@ -82,7 +95,12 @@ class AtomicSpec:
     convert: Callable[..., Any] | None = None
     trace_as: Callable[..., Any] | None = None
     accepts: Callable[[nn.Module], bool] | None = None
+    examples: Examples | None = None
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of the wrong kind."""
+        check_fields(self, _ATOMIC_FIELDS)
 
     @property
     def name(self) -> str:
@@ -97,11 +115,46 @@ def qualified_name(cls: type) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalizer:
-    """Turns recorded calls of some functions into vertices; ``normalize`` may return NotImplemented to pass."""
+    """Turns recorded calls of some functions into vertices.
+
+    Attributes:
+        functions: Names of the functions.
+        normalize: ``normalize(call, *args, **kwargs) -> Value`` emits vertices, or returns NotImplemented to pass.
+        examples: Modules that call the functions, and inputs, on which the contract of plugins is tested.
+        owner: Distribution that added it; filled in by the registry.
+    """
 
     functions: tuple[str, ...]
     normalize: Callable[..., Any]
+    examples: Examples | None = None
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse fields of the wrong kind."""
+        check_fields(self, _NORMALIZER_FIELDS)
+
+
+_OP_FIELDS = {
+    "key": kinds.OP_KEY,
+    "target": kinds.MODULE_CLASS,
+    "codec": kinds.CODEC,
+    "functions": kinds.NAMES,
+    "flops": kinds.OPTIONAL_CALLABLE,
+    "expand": kinds.OPTIONAL_CALLABLE,
+    "version": kinds.VERSION,
+    "migrate": kinds.OPTIONAL_CALLABLE,
+    "examples": kinds.OPTIONAL_CALLABLE,
+}
+_ATOMIC_FIELDS = {
+    "target": kinds.CLASS_OR_NAME,
+    "convert": kinds.OPTIONAL_CALLABLE,
+    "trace_as": kinds.OPTIONAL_CALLABLE,
+    "accepts": kinds.OPTIONAL_CALLABLE,
+    "examples": kinds.OPTIONAL_CALLABLE,
+}
+_NORMALIZER_FIELDS = {
+    "functions": kinds.SOME_NAMES, "normalize": kinds.CALLABLE, "examples": kinds.OPTIONAL_CALLABLE,
+}  # fmt: skip
 
 
 @dataclass
@@ -171,7 +224,10 @@ class Registry:
     def atomic_for(self, module: nn.Module) -> AtomicSpec | None:
         """Return the atomic record whose class is exactly the module's and that accepts it, or None."""
         spec = self._atomic.get(qualified_name(type(module)))
-        return spec if spec is None or spec.accepts is None or spec.accepts(module) else None
+        if spec is None or spec.accepts is None:
+            return spec
+        with blaming(spec.owner, f"accepts() for {spec.name!r}"):
+            return spec if spec.accepts(module) else None
 
     def normalizers_for(self, name: str) -> Sequence[Normalizer]:
         """Return the normalizers of the torch function of this name, latest first."""
@@ -180,6 +236,14 @@ class Registry:
     def ops(self) -> Iterable[OpSpec]:
         """Iterate over all ops in order of registration."""
         return self._by_key.values()
+
+    def atomic_specs(self) -> Iterable[AtomicSpec]:
+        """Iterate over all atomic modules in order of registration."""
+        return self._atomic.values()
+
+    def normalizers(self) -> Iterable[Normalizer]:
+        """Iterate over all normalizers, each once."""
+        return {id(one): one for chain in self._normalizers.values() for one in chain}.values()
 
     def copy(self) -> Registry:
         """Return an independent registry with the same content."""

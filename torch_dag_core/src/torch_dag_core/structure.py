@@ -46,6 +46,8 @@ def pack(value: Any, is_leaf: Callable[[Any], bool], leaves: list[Any]) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, Mapping):
         return {key: pack(item, is_leaf, leaves) for key, item in value.items()}
+    if isinstance(value, int) and type(value) not in (int, bool):
+        value = int.__int__(value)
     encode(value)
     return value
 
@@ -100,6 +102,6 @@ def render(template: Any, variables: list[str], constants: dict[str, Any]) -> st
 def _constant(value: Any, constants: dict[str, Any]) -> str:
     if value is None or isinstance(value, (bool, int, str)):
         return repr(value)
-    name = f"k{len(constants)}"
+    name = f"_k{len(constants)}"
     constants[name] = value
     return name

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from torch_dag_core.cli.algorithm_table import list_algorithms
 from torch_dag_core.cli.console import print_line
 from torch_dag_core.cli.plugin_table import plugins
+from torch_dag_core.cli.run import run
 from torch_dag_core.errors import PluginWarning, TorchDagError
 from torch_dag_core.plugins import named_contributions
 
@@ -34,12 +36,16 @@ class Application(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the core's commands and those of plugins."""
-        return sorted({*super().list_commands(ctx), *named_contributions("torch_dag_commands", click.Command)})
+        return sorted({*super().list_commands(ctx), *self._added(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; plugins cannot replace one of the core's."""
         own = super().get_command(ctx, cmd_name)
-        return own or named_contributions("torch_dag_commands", click.Command).get(cmd_name)
+        return own or self._added(ctx).get(cmd_name)
+
+    def _added(self, ctx: click.Context) -> dict[str, click.Command]:
+        own = super().list_commands(ctx)
+        return named_contributions("torch_dag_commands", click.Command, taken=own)
 
 
 def _showing_plugin_warnings(show: Callable[..., None]) -> Callable[..., None]:
@@ -59,4 +65,6 @@ def app() -> None:
     """Convert, inspect and edit models as graphs."""
 
 
+app.add_command(list_algorithms)
 app.add_command(plugins)
+app.add_command(run)

@@ -6,6 +6,11 @@ from rich.console import Console
 from rich.text import Text
 
 
+def console() -> Console:
+    """Return the console for progress, which goes to standard error."""
+    return Console(stderr=True)
+
+
 def print_line(style: str, message: str) -> None:
     """Print one coloured line to standard error."""
     Console(stderr=True, soft_wrap=True).print(Text(" ".join(message.split()), style=style))

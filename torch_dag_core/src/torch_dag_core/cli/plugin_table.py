@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torch_dag_core.algorithms import algorithms
+from torch_dag_core.algorithms import AlgorithmSpec, algorithms
 from torch_dag_core.errors import PluginWarning, TorchDagError
-from torch_dag_core.plugins import PluginInfo, default_registry, list_plugins
+from torch_dag_core.plugins import PluginInfo, contributions, default_registry, list_plugins
 
 
 @click.command()
@@ -21,10 +21,11 @@ def plugins() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)  # the errors themselves follow below
         conflicts = [error for build in (default_registry, algorithms) if (error := _conflict(build)) is not None]
+    stubs = _stubs()
     table = Table("plugin", "distribution", "version", "hooks", "state")
     for info in list_plugins():
         hooks = ", ".join(hook.removeprefix("torch_dag_") for hook in info.hooks)
-        table.add_row(info.name, info.distribution, info.version, hooks, _state(info))
+        table.add_row(info.name, info.distribution, info.version, hooks, _state(info, stubs))
     console = Console(soft_wrap=True)
     console.print(table, soft_wrap=False)
     for error in (*(info.error for info in list_plugins() if info.error is not None), *conflicts):
@@ -40,7 +41,15 @@ def _conflict(build: Callable[[], object]) -> TorchDagError | None:
     return None
 
 
-def _state(info: PluginInfo) -> Text:
+def _stubs() -> frozenset[str]:
+    """Return the distributions with an algorithm that is a stub."""
+    found = contributions("torch_dag_algorithms", AlgorithmSpec)
+    return frozenset(owner for owner, spec in found if spec.status == "stub")
+
+
+def _state(info: PluginInfo, stubs: frozenset[str]) -> Text:
     if info.error is not None:
         return Text("failed", style="red")
-    return Text("off", style="yellow") if info.disabled else Text("on", style="green")
+    if info.disabled:
+        return Text("off", style="yellow")
+    return Text("on, stub", style="yellow") if info.distribution in stubs else Text("on", style="green")

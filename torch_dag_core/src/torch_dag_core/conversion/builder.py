@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from torch_dag_core.conversion.joining import FreeSize, SizeError
+from torch_dag_core.conversion.joining import BATCHES, FreeSize, SizeError
 from torch_dag_core.dag import DagModule
 from torch_dag_core.op import Op
 from torch_dag_core.values import Size
@@ -149,30 +149,33 @@ class Builder:
         return constant
 
     def _size(self, target: FreeSize, operands: list[Value]) -> Size:
-        """State ``target`` over sizes of the operands; where that fails, over another value, made an operand."""
-        for position, value in enumerate(operands):
-            found = _over(target, value.shape)
-            if found is not None:
-                return _on(found, position)
-        for value in itertools.chain(self.inputs, reversed(self._seen)):
-            found = _over(target, value.shape)
-            if found is not None:
-                operands.append(value)
-                return _on(found, len(operands) - 1)
+        """State ``target`` over sizes of the operands; where that fails, over another value, made an operand.
+
+        A product of sizes counts more than a fraction or multiple of one, which may round another way at other
+        image sizes.
+        """
+        known = len(operands)
+        for exact in (True, False):
+            for position, value in enumerate((*operands[:known], *self.inputs, *reversed(self._seen))):
+                found = next((size for size in _over(target, value.shape) if not exact or _is_exact(size, target)), None)
+                if found is None:
+                    continue
+                if position >= known:
+                    operands.append(value)
+                return found.shifted(min(position, known))
         message = f"a size is {int(target)} at one input size and {target.other} at another, and follows no tensor's size"
         raise SizeError(message)
 
 
-def _on(size: Size, operand: int) -> Size:
-    return size.shifted(operand)
+def _is_exact(size: Size, target: FreeSize) -> bool:
+    """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
+    follows_batch = int(target) * BATCHES[1] == target.other * BATCHES[0]
+    return follows_batch or (size.num, size.den, size.add) == (1, 1, 0)
 
 
-def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Size | None:
-    """State ``target`` as a rational multiple of a product of free sizes of ``shape``, or one plus a constant."""
+def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
+    """Yield ``target`` as rational multiples of products of free sizes of ``shape``, and as one plus a constant."""
     free = [(dim, size) for dim, size in enumerate(shape or ()) if type(size) is FreeSize]
-    for dim, size in free:
-        if (int(size), size.other) == (int(target), target.other):
-            return Size(((0, dim),))
     for count in range(1, min(len(free), _MOST_DIMS) + 1):
         for chosen in itertools.combinations(free, count):
             here = math.prod(int(size) for _, size in chosen)
@@ -180,11 +183,10 @@ def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Size | None:
             if int(target) * there == target.other * here:
                 common = math.gcd(int(target), here)
                 dims = tuple((0, dim) for dim, _ in chosen)
-                return Size(dims, int(target) // common, here // common)
+                yield Size(dims, int(target) // common, here // common)
     for dim, size in free:
         if int(target) - int(size) == target.other - size.other:
-            return Size(((0, dim),), add=int(target) - int(size))
-    return None
+            yield Size(((0, dim),), add=int(target) - int(size))
 
 
 def _free_in(value: Any) -> Iterator[FreeSize]:

@@ -13,7 +13,7 @@ from torch_dag_core.conversion.assumptions import assumptions
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import ExampleInputs, guess
-from torch_dag_core.conversion.joining import SizeError, Sizes, merge_modes, same_calls, keep_unfolded
+from torch_dag_core.conversion.joining import BATCHES, SizeError, Sizes, keep_unfolded, merge_modes, same_calls
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import TraceError
@@ -24,8 +24,6 @@ from torch_dag_core.tracing.trace import LEAF, THROUGH, Trace, Treatment, trace
 
 if TYPE_CHECKING:
     from torch_dag_core.registry import Registry
-
-_BATCHES = (2, 3)
 
 
 def build_from_unstructured_module(
@@ -75,7 +73,7 @@ class _Conversion:
     def run(self) -> DagModule:
         """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
         notes: list[str] = []
-        for batch, space in ((_BATCHES, True), (_BATCHES, False), (None, False)):
+        for batch, space in ((BATCHES, True), (BATCHES, False), (None, False)):
             if space and not self.example.has_images:
                 continue
             try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from torch_dag_core.conversion.asking import ask
 from torch_dag_core.conversion.builder import Builder, Call, Value
 from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, live_nodes
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
@@ -15,7 +16,7 @@ from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
 from torch_dag_core.ops.tensors import Constant, FreeParameter, State
 from torch_dag_core.registry import Registry
-from torch_dag_core.tracing.aliasing import pick
+from torch_dag_core.tracing.aliasing import apply_op, pick
 
 
 class Emission:
@@ -107,10 +108,10 @@ class Emission:
         return Value(make, held=name, tensor=tensor, readers=tuple(node.users))
 
     def _parameter(self, name: str, node: fx.Node) -> Any:
-        if node.meta["held"] != "parameter" or name.startswith("constant_"):
+        if node.meta["held"] != "parameter":
             message = f"the constant {name!r} follows the input sizes, but the trace cannot see how it is made"
             raise TraceError(message)
-        return self._model.get_parameter(name)
+        return node.meta["owner"] if name.startswith("constant_") else self._model.get_parameter(name)
 
     def _state(self, name: str) -> Value:
         if name not in self._states:
@@ -144,15 +145,18 @@ class Emission:
                 return values[index]
             return self._builder.emit(_join(node.meta["module"], "getitem"), GetItem(index), (values,))
         call = self._call(event, args, keywords)
+        if node.target is apply_op:
+            op, constants, *operands = args
+            return call.emit(op(*constants), *operands)
         return self._emit_module(call) if node.op == "call_module" else self._emit_function(call)
 
     def _call(self, event: Event, args: Any, keywords: Any) -> Call:
         node, sizes = event.node, self._sizes(event)
-        items = sorted((n for n in node.users if n.target is pick), key=lambda n: int(n.args[1]))  # type: ignore[call-overload]
+        items = sizes.joined(node, node.meta.get("shapes"), lambda n: n.meta.get("shapes")) or ()
         return Call(
             builder=self._builder, name=node.meta["function"], args=tuple(args), keywords=keywords,
             shape=sizes.shape(node), dtype=node.meta.get("dtype"), length=node.meta.get("length"),
-            item_shapes=tuple(sizes.shape(n) or () for n in items) if node.meta.get("length") else (),
+            item_shapes=tuple(shape or () for shape in items),
             scope=node.meta["module"], source=node.meta["source"],
             path=str(node.target) if node.op == "call_module" else "",
         )  # fmt: skip
@@ -162,13 +166,13 @@ class Emission:
         copy = self._builder.copy_of(module)
         atomic = self._registry.atomic_for(module)
         if atomic is not None and atomic.convert is not None:
-            return atomic.convert(call, copy, *call.args, **call.keywords)
+            return ask(atomic.owner, f"the converter of {atomic.name!r}", atomic.convert, call, copy)
         operands = bind_operands(call, module)
         return call.emit(copy, *operands, path=call.path)
 
     def _emit_function(self, call: Call) -> Any:
         for normalizer in self._registry.normalizers_for(call.name):
-            result = normalizer.normalize(call, *call.args, **call.keywords)
+            result = ask(normalizer.owner, f"the normalizer of {call.name!r}", normalizer.normalize, call)
             if result is not NotImplemented:
                 return result
         spec = self._registry.for_function(call.name)

@@ -14,6 +14,10 @@ from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.trace import Trace
 
 
+BATCHES = (2, 3)
+"""The batch sizes of the two traces."""
+
+
 class SizeError(TraceError):
     """Something follows the input sizes in a way that a graph cannot state."""
 
@@ -89,6 +93,9 @@ class Sizes:
         if resized is not None:
             if not same_calls(trace, resized):
                 message = "the model makes other calls at other input sizes"
+                raise SizeError(message)
+            if trace.output_template != resized.output_template:
+                message = "the model returns a number that follows the input sizes"
                 raise SizeError(message)
             self._other = dict(zip(trace.nodes, resized.nodes, strict=True))
         self._by_name = {node.name: node for node in trace.nodes}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import nn
 
 from torch_dag_core.codecs import ClassCodec
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.plugin_code import is_foreign, named
+from torch_dag_core.plugin_discovery import distribution_version
 from torch_dag_core.registry import OpSpec, Registry
 
 USER_NAMESPACE = "user."
@@ -75,9 +77,25 @@ def build(spec: OpSpec, config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
+def named_op(spec: OpSpec) -> str:
+    """Return the key of an op, with the distribution that a plugin's op comes from."""
+    return f"{spec.key!r} of {named(spec.owner)}" if is_foreign(spec.owner) else repr(spec.key)
+
+
+def constants_of(spec: OpSpec, module: nn.Module) -> dict[str, Any]:
+    """Return the configuration that an op's codec reads off a module.
+
+    Raises:
+        TypeError: the codec returned something else, or any error of the codec.
+    """
+    assert spec.codec is not None
+    config: Any = spec.codec.config(module)
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        message = f"its codec returned {reprlib.repr(config)}, not a dict of constants by name"
+        raise TypeError(message)
+    return config
+
+
 def owner_version(owner: str) -> str:
     """Return the installed version of a distribution, empty where there is none of this name."""
-    try:
-        return version(owner) if owner else ""
-    except PackageNotFoundError:
-        return ""
+    return distribution_version(owner)

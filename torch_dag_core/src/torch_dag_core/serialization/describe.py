@@ -1,7 +1,19 @@
 """A graph as a JSON document.
 
+==============  ==========================================================================================
+``format``      version of all that follows
+``training``    mode of the graph
+``ops``         key: version, owner and owner's version of each op used
+``modules``     op key and constants, or a nested graph; ``mode`` lists submodules in the other mode
+``graph``       inputs, vertices (name, module, operands), registration, outputs, input spec, provenance
+``tensors``     type of each parameter and buffer, and where it differs from the usual: ``requires_grad``,
+                ``persistent``, ``layout``, ``alias`` and ``same``
+==============  ==========================================================================================
+
 Modules are listed once, each nested graph after all that it contains, so that a reader builds them front to back
-and nothing can refer to itself. Vertices stand in topological order and name their operands by position.
+and nothing can refer to itself. Vertices stand in topological order and name their operands by position, inputs
+first. ``outputs`` has a second entry where training returns something else; ``registration`` lists the vertices
+that modules are named after, in the order of the graph's parameters.
 """
 
 from __future__ import annotations
@@ -13,11 +25,10 @@ from torch import nn
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import DuplicateOpError, SerializationError
 from torch_dag_core.registry import OpSpec, Registry
-from torch_dag_core.serialization.catalogue import build, owner_version, spec_of
+from torch_dag_core.serialization.catalogue import build, constants_of, named_op, owner_version, spec_of
 from torch_dag_core.serialization.interface import check_operands, check_structure, encode_checked, encode_spec
 from torch_dag_core.serialization.limits import Extent, check_name, check_operand_count
-from torch_dag_core.serialization.node import BAD_DATA
-from torch_dag_core.serialization.walk import Leaf, graphs, registering_vertex, tensor_places
+from torch_dag_core.serialization.walk import Leaf, graphs, registration_order, tensor_places
 from torch_dag_core.values import decode
 from torch_dag_core.vertex import InnerVertex, OutputVertex, Vertex
 
@@ -67,6 +78,7 @@ class _Description:
         return {
             "inputs": [_name(vertex) for vertex in graph.input_vertices],
             "vertices": [self._vertex(vertex, position) for vertex in graph.inner_vertices],
+            "registration": [position[vertex] for vertex in registration_order(graph)],
             "outputs": [_output(vertex, position) for vertex in graph.output_vertices],
             "input_spec": encode_spec(graph.input_spec, len(graph.input_vertices)),
             "provenance": encode_checked(graph.provenance, "the provenance"),
@@ -83,8 +95,6 @@ class _Description:
             "module": self._index[module],
             "operands": [position[predecessor] for predecessor in vertex.predecessors],
         }
-        if _registers_late(vertex, position):
-            described["registers"] = True
         config = self.modules[self._index[module]].get("config", {})
         check_operands([decode(item) for item in config.values()], len(vertex.predecessors), f"vertex {vertex.name!r}")
         return described
@@ -111,31 +121,23 @@ class _Description:
         return entry
 
 
-def _registers_late(vertex: InnerVertex, position: dict[Vertex, int]) -> bool:
-    """Tell whether a shared module has its name from this vertex although an earlier one calls it too."""
-    users = vertex.dag._owners[vertex.module]
-    return registering_vertex(vertex) is vertex and any(position[user] < position[vertex] for user in users)
-
-
 def _config(spec: OpSpec, vertex: InnerVertex) -> dict[str, Any]:
-    assert spec.codec is not None
     try:
-        config = spec.codec.config(vertex.module)
-    except BAD_DATA as error:
-        message = f"vertex {vertex.name!r} cannot be saved: {spec.key!r} cannot read its configuration: {error}"
+        config = constants_of(spec, vertex.module)
+    except Exception as error:
+        message = f"vertex {vertex.name!r} cannot be saved: {named_op(spec)} cannot read its configuration: {error}"
         raise SerializationError(message) from error
-    what = f"of vertex {vertex.name!r} ({spec.key})"
+    what = f"of vertex {vertex.name!r} ({named_op(spec)})"
     return {name: encode_checked(value, f"constant {name!r} {what}") for name, value in config.items()}
 
 
 def _check_rebuilt(spec: OpSpec, vertex: InnerVertex, config: dict[str, Any]) -> None:
     """Refuse a module that its configuration would not bring back: other tensors, other constants."""
-    assert spec.codec is not None
-    prefix = f"vertex {vertex.name!r} cannot be saved: a {spec.key!r}"
+    prefix = f"vertex {vertex.name!r} cannot be saved: a {named_op(spec)}"
     try:
         rebuilt = build(spec, {name: decode(value) for name, value in config.items()})
-        again = {name: encode_checked(value, name) for name, value in spec.codec.config(rebuilt).items()}
-    except BAD_DATA as error:
+        again = {name: encode_checked(value, name) for name, value in constants_of(spec, rebuilt).items()}
+    except Exception as error:
         message = f"{prefix} cannot be built from its configuration {config!r:.200}: {error}"
         raise SerializationError(message) from error
     if again != config:

@@ -6,12 +6,11 @@ claims: identifiers, literals, slots in range.
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec
+from torch_dag_core.inputs import Assumption, InputSpec, is_parameter_name, OPERATORS, Parameter, TensorSpec
 from torch_dag_core.serialization.node import BAD_DATA, Node
 from torch_dag_core.structure import record_type, slots
 from torch_dag_core.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
@@ -86,7 +85,7 @@ def check_spec(spec: InputSpec, inputs: int) -> None:
     """Refuse an input spec from which no correct call can be generated."""
     names = [parameter.name for parameter in spec.parameters]
     for name in names:
-        if not name.isidentifier() or keyword.iskeyword(name) or name in ("self", "calls") or names.count(name) > 1:
+        if not is_parameter_name(name) or names.count(name) > 1:
             _fail(f"{name!r:.60} cannot name a parameter of forward")
     structures = [parameter.structure for parameter in spec.parameters]
     check_structure(structures, inputs if structures else 0, "the parameters of forward")

@@ -21,6 +21,9 @@ def check_name(name: str) -> None:
     if len(name) > MAX_NAME_LENGTH or name.count(".") >= MAX_DEPTH:
         message = f"the vertex name {name!r:.60} is longer than {MAX_NAME_LENGTH} characters or {MAX_DEPTH} levels"
         raise SerializationError(message)
+    if name == "__metadata__":
+        message = f"{name!r} cannot name a vertex: it is the name of the metadata in a file"
+        raise SerializationError(message)
     try:
         name.encode()
     except UnicodeEncodeError as error:

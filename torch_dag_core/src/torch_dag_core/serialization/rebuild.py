@@ -12,12 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError, SerializationError
+from torch_dag_core.registration import register
+from torch_dag_core.plugin_discovery import VARIABLE
 from torch_dag_core.registry import OpSpec, Registry
-from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build
+from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
 from torch_dag_core.serialization.describe import FORMAT
 from torch_dag_core.serialization.interface import check_operands, check_structure, decode_spec
 from torch_dag_core.serialization.limits import Extent, check_name, check_operand_count
-from torch_dag_core.serialization.node import BAD_DATA, Node
+from torch_dag_core.serialization.node import Node
 from torch_dag_core.serialization.walk import is_graph
 from torch_dag_core.vertex import InnerVertex, Vertex
 
@@ -50,10 +52,11 @@ def _check_format(document: Node) -> None:
 
 @dataclass(frozen=True)
 class _UsedOp:
-    """An op of the file, and the version whose configuration the file has."""
+    """An op of the file, the version whose configuration the file has, and the distribution that wrote it."""
 
     spec: OpSpec
     version: int
+    writer: str
 
 
 class _Builder:
@@ -87,7 +90,7 @@ class _Builder:
         owner = _distribution(fields["owner"].text(), fields["owner_version"].text())
         spec = self.registry.find(key)
         if spec is None or spec.codec is None:
-            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {_way_to(key, owner, spec)}"
+            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {_way_to(key, owner, spec, fields['owner'].text())}"
             raise SerializationError(message)
         if version > spec.version:
             message = f"the op {key!r} has version {version} in the file, {spec.version} here; upgrade {owner}"
@@ -98,7 +101,7 @@ class _Builder:
                 f"cannot read the older one; install {owner} as it was when the file was written"
             )
             raise SerializationError(message)
-        return _UsedOp(spec, version)
+        return _UsedOp(spec, version, owner)
 
     def _module(self, index: int, entry: Node) -> nn.Module:
         if "graph" in entry.table():
@@ -119,8 +122,11 @@ class _Builder:
                 assert spec.migrate is not None
                 config = spec.migrate(op.version, config)
             return build(spec, config)
-        except BAD_DATA as error:
-            message = f"{self._caller(index)}: no {spec.key!r} can be built from {config!r:.200}: {error!s:.300}"
+        except Exception as error:
+            message = (
+                f"{self._caller(index)}: no {named_op(spec)} can be built from {config!r:.200}: {error!s:.300}"
+                f"{_other_writer(op)}"
+            )
             raise SerializationError(message) from error
 
     def _caller(self, index: int) -> str:
@@ -138,17 +144,15 @@ class _Builder:
     # Graphs ----------------------------------------------------------------------------------------------------
 
     def _graph(self, node: Node) -> DagModule:
-        fields = node.fields("inputs", "vertices", "outputs", "input_spec", "provenance")
+        fields = node.fields("inputs", "vertices", "registration", "outputs", "input_spec", "provenance")
         graph = DagModule()
         vertices: list[Vertex] = []
         for name in fields["inputs"].items():
             with _placed(name):
                 vertices.append(graph.add_input(_checked(name.text())))
-        registering: list[InnerVertex] = []
         for vertex in fields["vertices"].items():
-            self._vertex(graph, vertex, vertices, registering)
-        for late in registering:
-            graph._register_under(late)
+            vertices.append(self._vertex(graph, vertex, vertices))
+        _register(graph, fields["registration"], vertices)
         _set_outputs(graph, fields["outputs"], vertices)
         graph.input_spec = decode_spec(fields["input_spec"], len(graph.input_vertices))
         graph.provenance = fields["provenance"].constant()
@@ -158,19 +162,14 @@ class _Builder:
             self.extent.add(graph)
         return graph
 
-    def _vertex(
-        self, graph: DagModule, node: Node, vertices: list[Vertex], registering: list[InnerVertex],
-    ) -> None:  # fmt: skip
-        fields = node.fields("name", "module", "operands", optional=["registers"])
+    def _vertex(self, graph: DagModule, node: Node, vertices: list[Vertex]) -> Vertex:
+        fields = node.fields("name", "module", "operands")
         module = self.modules[fields["module"].integer(below=len(self.modules))]
         with _placed(node):
             name = _checked(fields["name"].text())
             operands = _operands(name, fields["operands"], vertices)
             check_operands(self.constants.get(module, []), len(operands), f"vertex {name!r}")
-            vertex = graph.add_vertex(name, module, operands)
-        vertices.append(vertex)
-        if "registers" in fields and fields["registers"].flag():
-            registering.append(vertex)
+            return graph.add_vertex(name, module, operands)
 
     def _set_modes(self, root: DagModule) -> None:
         for module in root.modules():
@@ -191,6 +190,18 @@ def _operands(name: str, node: Node, vertices: list[Vertex]) -> list[Vertex]:
         if item.integer() >= len(vertices):
             item.fail(f"is {item.value!r:.60}, which is no vertex before {name!r}: the graph would have a cycle")
     return [vertices[item.integer()] for item in items]
+
+
+def _register(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
+    """Register the modules in the order of the saved graph, for optimizers number parameters by it."""
+    chosen = [vertices[item.integer(below=len(vertices))] for item in node.items()]
+    naming = {vertex.module: vertex for vertex in chosen if isinstance(vertex, InnerVertex)}
+    if len(naming) < len(chosen) or naming.keys() != graph._owners.keys():
+        node.fail("must name one vertex of every module")
+    graph._modules.clear()
+    for module, vertex in naming.items():
+        graph._owners[module] = {vertex: None, **graph._owners[module]}
+        register(graph, vertex.name, module)
 
 
 def _set_outputs(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
@@ -230,13 +241,31 @@ def _distribution(owner: str, version: str) -> str:
     return f"{owner!r:.60}{f' {version:.30}' if version else ''}"
 
 
-def _way_to(key: str, owner: str, spec: OpSpec | None) -> str:
+def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str:
     if spec is not None:
         return "which is registered here without a codec; register it with one"
     if key.startswith(USER_NAMESPACE):
         name = key.removeprefix(USER_NAMESPACE)
         return f"a class of whoever saved the file; pass it: load(path, atomic_modules=({name:.60},))"
-    return f"which is not registered here; install {owner}"
+    return f"which is not registered here; install {owner}{_plugin_state(distribution)}"
+
+
+def _plugin_state(distribution: str) -> str:
+    """Say what is the matter with a distribution that is installed and yet does not bring an op."""
+    from torch_dag_core.plugins import list_plugins
+
+    found = next((info for info in list_plugins() if info.distribution == distribution), None)
+    if found is None:
+        return ""
+    if found.disabled:
+        return f"; its plugin {found.name!r} is installed, but switched off by {VARIABLE}"
+    return f"; {distribution!r} {found.version} is installed, but {found.error or 'has no such op'}"
+
+
+def _other_writer(op: _UsedOp) -> str:
+    """Name both versions where the file was written by another one than reads it."""
+    here = _distribution(op.spec.owner, owner_version(op.spec.owner))
+    return "" if op.writer == here else f" (the file was written with {op.writer}, here is {here})"
 
 
 def _callers(graphs: Iterable[Any]) -> dict[int, str]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_core.registration import Scope
 from torch_dag_core.serialization.limits import MAX_DEPTH
 from torch_dag_core.vertex import InnerVertex
 
@@ -96,8 +98,28 @@ def registering_vertex(vertex: InnerVertex) -> InnerVertex:
     return next(iter(vertex.dag._owners[vertex.module]))
 
 
+def registration_order(graph: DagModule) -> list[InnerVertex]:
+    """List the vertices under whose names modules are registered, in the order of ``graph.parameters()``."""
+    naming = {vertex.module: registering_vertex(vertex) for vertex in graph.inner_vertices}
+    found: list[InnerVertex] = []
+    stack: list[Iterator[nn.Module | None]] = [iter(graph._modules.values())]
+    while stack:
+        for module in stack[-1]:
+            if module in naming:
+                found.append(naming[module])
+            elif isinstance(module, Scope):
+                stack.append(iter(module._modules.values()))
+                break
+        else:
+            stack.pop()
+    return found
+
+
 def tensor_places(leaf: Leaf) -> Iterator[TensorPlace]:
-    """Iterate over the parameters and buffers of one module."""
+    """Iterate over the parameters and buffers of one module, under their keys in the graph's state dict."""
+    if isinstance(leaf.module, TensorHolder):
+        yield _place_of_holder(leaf, leaf.module)
+        return
     for path, module in leaf.module.named_modules():
         prefix = f"{leaf.name}.{path}." if path else f"{leaf.name}."
         for attribute, parameter in module._parameters.items():
@@ -107,3 +129,10 @@ def tensor_places(leaf: Leaf) -> Iterator[TensorPlace]:
             if buffer is not None:
                 persistent = attribute not in module._non_persistent_buffers_set
                 yield TensorPlace(prefix + attribute, leaf.name, module, attribute, False, persistent)  # noqa: FBT003
+
+
+def _place_of_holder(leaf: Leaf, module: TensorHolder) -> TensorPlace:
+    """Return the place of a tensor that stands alone and has the name of its vertex."""
+    is_parameter = "value" in module._parameters
+    is_persistent = is_parameter or "value" not in module._non_persistent_buffers_set
+    return TensorPlace(leaf.name, leaf.name, module, "value", is_parameter, is_persistent)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 
 @dataclass
@@ -35,6 +35,11 @@ class TensorRecord:
 def pick(values: tuple[Tensor, ...], index: int) -> Tensor:
     """Return one of several results of a call."""
     return values[index]
+
+
+def apply_op(op: type[nn.Module], constants: tuple[Any, ...], *tensors: Tensor) -> Any:
+    """Call an op of these constants."""
+    return op(*constants)(*tensors)
 
 
 def set_index(x: Tensor, items: tuple[Any, ...], value: Tensor | float) -> Tensor:

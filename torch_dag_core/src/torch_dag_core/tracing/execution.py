@@ -6,11 +6,14 @@ taken on them keep their values.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from torch_dag_core.tracing.names import ESCAPES
 
 META = torch.device("meta")
 CREATION = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like"})
@@ -22,10 +25,12 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
     """Call ``function`` for shapes and types if any operand is without data, for real otherwise."""
     if not any_meta((args, kwargs)):
         return function(*args, **kwargs)
+    if name in ESCAPES:
+        raise NeedsDataError(name)
     target = args[0] if args else None
     if name in CREATION:
         return function(_zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu"), *args[1:], **kwargs)
-    if isinstance(target, Tensor) and not target.is_meta and _writes(name):
+    if isinstance(target, Tensor) and not target.is_meta and writes(name):
         return function(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
     indexing = name in _INDEXING
 
@@ -41,6 +46,24 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
         return _mapped(result, lambda tensor: tensor.to(META))
 
 
+class NeedsDataError(RuntimeError):
+    """Something inside a leaf looks at values, which it was not given."""
+
+
+def run_module(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Call a module for shapes and types; one that decides on values is tried on a copy of it full of zeros."""
+    try:
+        return module(*args, **kwargs)
+    except NeedsDataError:
+        twin = copy.deepcopy(module)
+    for part in twin.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                part._parameters[name] = nn.Parameter(_zeros(parameter.detach()), requires_grad=parameter.requires_grad)
+    result = twin.cpu()(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
+    return _mapped(result, lambda tensor: tensor.to(META))
+
+
 def any_meta(value: Any) -> bool:
     """Tell whether a tensor without data stands anywhere inside ``value``."""
     if isinstance(value, Tensor):
@@ -52,7 +75,8 @@ def any_meta(value: Any) -> bool:
     return isinstance(value, slice) and any_meta((value.start, value.stop, value.step))
 
 
-def _writes(name: str) -> bool:
+def writes(name: str) -> bool:
+    """Tell whether a function of this name changes its first argument."""
     in_place = name.endswith("_") and not name.endswith("__")
     return in_place or name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
 

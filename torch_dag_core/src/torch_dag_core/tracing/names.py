@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 IN_PLACE_DUNDERS = frozenset(
     {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__ipow__", "__iand__", "__ior__"}
 )
@@ -47,3 +50,25 @@ def canonical(name: str) -> str:
 def is_property(function: Callable[..., Any]) -> bool:
     """Tell whether the call is an attribute access."""
     return getattr(function, "__name__", "") == "__get__"
+
+
+_DATA_SIZED = frozenset({
+    "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "_unique", "_unique2", "bincount",
+})  # fmt: skip
+
+
+def size_follows_data(name: str, args: Any, kwargs: Any) -> bool:
+    """Tell whether the shape of the result follows the values of the tensors, not just their shapes."""
+    if name in _DATA_SIZED:
+        return True
+    if name == "__getitem__":
+        return any(_is_mask(item) for item in (args[1] if isinstance(args[1], tuple) else (args[1],)))
+    if name == "where":
+        return len(args) + len(kwargs) == 1
+    if name == "repeat_interleave":
+        return isinstance(kwargs.get("repeats", args[-1]), Tensor) and kwargs.get("output_size") is None
+    return name == "one_hot" and -1 in (args[1] if len(args) > 1 else kwargs.get("num_classes", -1),)
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)

@@ -21,10 +21,10 @@ class TracedInt(int):
     """An int with the expression it was computed by; comparing it appends a `Guard` to the trace's log."""
 
     expression: Any
-    log: Callable[[tuple[Any, ...], bool], None]
+    log: Callable[[tuple[Any, ...] | None, bool], None]
 
     @classmethod
-    def make(cls, value: int, expression: Any, log: Callable[[tuple[Any, ...], bool], None]) -> TracedInt:
+    def make(cls, value: int, expression: Any, log: Callable[[tuple[Any, ...] | None, bool], None]) -> TracedInt:
         """Return ``value`` with its expression."""
         traced = cls(value)
         traced.expression, traced.log = expression, log
@@ -71,6 +71,26 @@ class TracedInt(int):
     def __rmod__(self, other: Any) -> Any:
         return self._derive("mod", other, int.__rmod__(self, other), swapped=True)
 
+    def _lose(self, value: Any) -> Any:
+        """Note that the size lives on as a number whose origin is not known."""
+        self.log(None, True)
+        return value
+
+    def __int__(self) -> int:
+        return self._lose(int.__int__(self))  # type: ignore[no-any-return]
+
+    def __float__(self) -> float:
+        return self._lose(int.__float__(self))  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._lose(int.__truediv__(self, other))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._lose(int.__rtruediv__(self, other))
+
+    def __pow__(self, other: Any, *modulus: Any) -> Any:
+        return self._lose(int.__pow__(self, other, *modulus))
+
     def __neg__(self) -> Any:
         return self._derive("mul", -1, int.__neg__(self))
 
@@ -106,7 +126,7 @@ def plain(value: Any) -> Any:
     """Return ``value`` with every `TracedInt` inside replaced by an ordinary int; containers are rebuilt."""
     kind = type(value)
     if kind is TracedInt:
-        return int(value)
+        return int.__int__(value)
     if kind is tuple or kind is list:
         return kind([plain(item) for item in value])
     if kind is dict:

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TorchDagError, TraceError
+from torch_dag_core.op import Op
 from torch_dag_core.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
+from torch_dag_core.tracing.functions import recorded_functions
+from torch_dag_core.tracing.ledger import origin
 from torch_dag_core.tracing.recorder import Recorder
+from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
 from torch_dag_core.tracing.sizes import Guard
 
 
@@ -38,6 +42,7 @@ class Trace:
     constants: dict[str, Tensor]
     state: dict[str, Tensor]
     output_template: Any
+    size_lost: bool = False
     nodes: list[fx.Node] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,69 +76,42 @@ def trace(
     template = pack((args, kwargs), lambda v: isinstance(v, Tensor), fresh)
     tensors = [tensor.detach().to(META) for tensor in fresh]
     args, kwargs = unpack(template, tensors)
-    with _restored(model), _mode(model, training=training), torch.no_grad(), contextlib.ExitStack() as stack:
-        _move_parameters_to_meta(model)
+    with restored(model), in_mode(model, training=training), torch.enable_grad(), contextlib.ExitStack() as stack:
+        move_parameters_to_meta(model)
         recorder = Recorder(model, device)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
+        stack.enter_context(recorded_functions(recorder))
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
         try:
-            with recorder:
-                result = model(*args, **kwargs)
-            leaves: list[Tensor] = []
-            output = pack(result, lambda v: isinstance(v, Tensor), leaves)
-            recorder.output(output, leaves)
+            output = _run(model, recorder, args, kwargs)
         except TorchDagError:
             raise
         except Exception as error:
-            where = f" in module {recorder.modules[-1]!r}" if recorder.modules and recorder.modules[-1] else ""
-            message = f"the model failed while it was traced{where}: {type(error).__name__}: {error}"
+            where = f"module {recorder.modules[-1]!r}" if recorder.modules and recorder.modules[-1] else "the model itself"
+            place = f"{where}, at {origin(error.__traceback__)}"
+            message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}"
             raise TraceError(message) from error
         finally:
             recorder.close()
-    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output)
+    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost)
 
 
-def _move_parameters_to_meta(model: nn.Module) -> None:
-    """Replace every parameter by one without data; tied ones stay tied. Undone by `_restored`."""
-    moved: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                substitute = nn.Parameter(parameter.detach().to(META), requires_grad=parameter.requires_grad)
-                module._parameters[name] = moved.setdefault(id(parameter), substitute)
-
-
-@contextlib.contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextlib.contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Put buffers and the random state back to what they were."""
-    held = [(module, dict(module._buffers), dict(module._parameters)) for module in model.modules()]
-    copies = {id(buffer): (buffer, buffer.clone()) for buffer in model.buffers()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            for module, buffers, parameters in held:
-                module._buffers.clear()
-                module._buffers.update(buffers)
-                module._parameters.clear()
-                module._parameters.update(parameters)
-            with torch.no_grad():
-                for buffer, copy in copies.values():
-                    if buffer.shape == copy.shape:
-                        buffer.copy_(copy)
+def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the model under the recorder; returns the template of what it returned."""
+    before = tensors_of(model)
+    with recorder:
+        result = model(*args, **kwargs)
+    for path, old, new in changed_attributes(model, before):
+        owner, _, name = path.rpartition(".")
+        if name in model.get_submodule(owner)._buffers and isinstance(new, Tensor):
+            recorder.reassigned(path, new)
+        else:
+            recorder.attribute_changed(path, old)
+    leaves: list[Tensor] = []
+    output = pack(result, lambda v: isinstance(v, Tensor), leaves)
+    recorder.output(output, leaves)
+    return output
 
 
 @contextlib.contextmanager
@@ -147,13 +125,16 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Callable[
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         path = paths.get(id(module))
         if recorder._paused or path is None:
-            return original(module, *args, **kwargs)
+            new_op = isinstance(module, Op) and not recorder._paused
+            return recorder.call_op(module, args) if new_op else original(module, *args, **kwargs)
         how = treatment(module) if path and not module._forward_hooks and not module._forward_pre_hooks else THROUGH
-        if how.leaf:
+        inside = how.stand_in is not None and recorder.modules[-1:] == [path]
+        if how.leaf or inside:
             return recorder.call_leaf(path, module, args, kwargs)
+        depth = len(recorder.modules)
         recorder.modules.append(path)
         result = (how.stand_in or original)(module, *args, **kwargs)
-        recorder.modules.pop()
+        del recorder.modules[depth:]  # not where the call failed: what stays names the module in the error
         return result
 
     nn.Module.__call__ = call  # type: ignore[method-assign]

@@ -9,7 +9,20 @@ from torch import nn
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
-from torch_dag_core.ops.arithmetic import BINARY, REVERSED, Binary, Cast, CastLike, Clamp, Detach, MaskedFill, Mul, Where
+from torch_dag_core.ops.arithmetic import (
+    BINARY,
+    REVERSED,
+    Add,
+    Binary,
+    Cast,
+    CastLike,
+    Clamp,
+    Detach,
+    Div,
+    MaskedFill,
+    Mul,
+    Where,
+)
 from torch_dag_core.values import DTYPES
 
 _OPS = {name: op for op, names in BINARY.items() for name in names}
@@ -43,6 +56,17 @@ def _emit(call: Call, op: type[Binary], first: Any, second: Any) -> Value:
     if isinstance(first, Value):
         return call.emit(op(scalar=second), first, stem=stem)
     return call.emit(op(scalar=first, scalar_first=not op.commutative), second, stem=stem)
+
+
+_FUSED = {"addcmul": Mul, "addcdiv": Div}
+
+
+@normalizes(*_FUSED)
+def fused_add(call: Call, input: Value, first: Any, second: Any, *, value: Any = 1) -> Value:
+    """A product or quotient plus a tensor."""
+    product = call.emit(_FUSED[call.name](), first, second)
+    scaled = product if value == 1 else call.emit(Mul(scalar=value), product, stem="mul")
+    return call.emit(Add(), input, scaled, stem="add")
 
 
 @normalizes("where")

@@ -1,0 +1,92 @@
+"""From a graph to the report of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch_dag_core.compression import flat, measure
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import StubError
+
+from torch_dag_block_pruning.candidates import CutSearch, LegalCut
+from torch_dag_block_pruning.config import BlockPruningConfig
+from torch_dag_block_pruning.report import BlockCandidate, BlockReport
+from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
+
+_NAME = "block-pruning"
+
+
+def analyze_blocks(
+    dag: DagModule, input_shape_without_batch: Sequence[int] | None = None, config: BlockPruningConfig | None = None
+) -> BlockReport:
+    """Return every legal cut of a graph, what each removes, and cuts that together leave least. Mutates nothing.
+
+    ``reachable_flops`` is what those cuts leave. It is the least possible wherever branches of different joins share
+    no more than their forks, as in residual networks and transformers; elsewhere a little less may be possible.
+
+    Args:
+        dag: The graph; nested graphs in it are looked into.
+        input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
+        config: The settings; without them all operands of sums may be cut.
+
+    Raises:
+        StubError: a setting asks for what does not exist yet.
+    """
+    config = config or BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1)
+    _refuse_missing(config)
+    dag = flat(dag)
+    measured = measure(dag, input_shape_without_batch)
+    skeleton = Skeleton.of(dag, measured.flops)
+    legal = tuple(CutSearch(dag, measured.values, config).run())
+    candidates, cuts = _candidates(skeleton, legal)
+    deepest = _deepest(skeleton, candidates, cuts, config.max_removed)
+    return BlockReport(
+        algorithm=_NAME,
+        flops=skeleton.remaining(),
+        reachable_flops=skeleton.remaining(cuts[name] for name in deepest),
+        candidates=candidates,
+        deepest=deepest,
+        skeleton=skeleton,
+    )
+
+
+def _refuse_missing(config: BlockPruningConfig) -> None:
+    if config.cost != "flops":
+        raise StubError(_NAME, "analyze", f"the cost {config.cost!r} of a vertex; so far there is 'flops'")
+    if "span" in config.units:
+        raise StubError(_NAME, "analyze", "the search for spans; so far there are 'residual' and 'gate' units")
+
+
+def _candidates(
+    skeleton: Skeleton, legal: Iterable[LegalCut]
+) -> tuple[tuple[BlockCandidate, ...], dict[str, Cut]]:
+    number = {name: i for i, name in enumerate(skeleton.names)}
+    cuts = {Cut(number[each.join.name], each.operand): each for each in legal}
+    cones = Cones(skeleton, cuts)
+    found = tuple(_candidate(skeleton, cones, cut, each) for cut, each in cuts.items())
+    return found, {each.name: cut for each, cut in zip(found, cuts, strict=True)}
+
+
+def _candidate(skeleton: Skeleton, cones: Cones, cut: Cut, legal: LegalCut) -> BlockCandidate:
+    flops = cones.flops[cut] + skeleton.flops[cut.join]
+    return BlockCandidate(
+        name=f"{legal.join.name}[{legal.operand}]",
+        kind=legal.kind,
+        flops=flops,
+        removable=flops,
+        join=legal.join.name,
+        operand=legal.operand,
+        source=legal.join.predecessors[legal.operand].name,
+        vertices=tuple(skeleton.names[number] for number in cones.members(cut)),
+    )
+
+
+def _deepest(
+    skeleton: Skeleton, candidates: Iterable[BlockCandidate], cuts: dict[str, Cut], limit: int | None
+) -> tuple[str, ...]:
+    """Return the names of the cuts that leave least, at most ``limit`` of them: then those that remove most alone."""
+    worth = {cuts[each.name]: each.removable for each in candidates}
+    names = {cut: name for name, cut in cuts.items()}
+    chosen = DeepestCut(skeleton).run(worth)
+    ranked = sorted(chosen, key=lambda cut: -worth[cut])[:limit]
+    return tuple(names[cut] for cut in sorted(ranked))

@@ -1,0 +1,48 @@
+"""The settings of block pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch_dag_core.compression import CompressionConfig, choose, require_count
+from torch_dag_core.errors import SettingsError
+
+UNITS = ("residual", "gate", "span")
+SHORTCUTS = ("any", "identity")
+SELECTIONS = ("learned", "ilp", "iterative")
+IMPORTANCES = ("recoverability", "taylor", "bi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPruningConfig(CompressionConfig):
+    """What counts as a block, and how those to remove are chosen."""
+
+    units: tuple[str, ...] = field(
+        default=("residual",), metadata={"help": "what may be cut: residual (operands of sums), gate (of products)"}
+    )
+    shortcut: str = field(
+        default="any", metadata={"help": "identity: cut only where what stays is the block's own input; any"}
+    )
+    select: str = field(default="learned", metadata={"help": "how blocks are chosen: learned, ilp or iterative"})
+    importance: str = field(default="recoverability", metadata={"help": "recoverability, taylor or bi"})
+    max_removed: int | None = field(default=None, metadata={"help": "the most blocks that may go, or none for all"})
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingsError: names the setting and what it may be.
+        """
+        super().__post_init__()
+        units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
+        for unit in units:
+            choose("units", unit, UNITS)
+        if not units or len(set(units)) < len(units):
+            message = f"units must name at least one kind of block and each once, got {self.units!r}"
+            raise SettingsError(message)
+        object.__setattr__(self, "units", units)
+        choose("shortcut", self.shortcut, SHORTCUTS)
+        choose("select", self.select, SELECTIONS)
+        choose("importance", self.importance, IMPORTANCES)
+        if self.max_removed is not None:
+            require_count("max_removed", self.max_removed)

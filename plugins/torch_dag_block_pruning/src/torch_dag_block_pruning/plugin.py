@@ -1,0 +1,25 @@
+"""What this distribution adds to torch-dag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch_dag_core.algorithms import AlgorithmSpec
+from torch_dag_core.hookspecs import hookimpl
+
+from torch_dag_block_pruning.algorithm import BlockPruning
+from torch_dag_block_pruning.config import BlockPruningConfig
+
+TORCH_DAG_HOOK_API = 1
+
+
+@hookimpl
+def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
+    """Offer block pruning."""
+    yield AlgorithmSpec(
+        name="block-pruning",
+        summary="Remove whole residual branches. Stub: only the analysis works.",
+        config=BlockPruningConfig,
+        create=BlockPruning.from_config,
+        status="stub",
+    )

@@ -1,0 +1,77 @@
+"""What block pruning found in a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from torch_dag_core.errors import SettingsError
+from torch_dag_core.reports import Candidate, CompressionReport
+
+from torch_dag_block_pruning.skeleton import Cut, Skeleton
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCandidate(Candidate):
+    """One operand of a join that may be cut, and the vertices that only it needs.
+
+    Attributes:
+        join: Name of the vertex that passes on its other operand after the cut.
+        operand: Which operand goes.
+        source: Name of the vertex that the operand reads.
+        vertices: Names of the vertices that die, in topological order; empty where others need them all.
+    """
+
+    join: str
+    operand: int
+    source: str
+    vertices: tuple[str, ...]
+
+    @property
+    def detail(self) -> str:
+        """Where the cut is, and how much dies."""
+        return f"{self.source} -> {self.join}, {len(self.vertices)} vertices"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockReport(CompressionReport):
+    """All legal cuts of a graph.
+
+    Attributes:
+        candidates: In topological order of their joins.
+        deepest: Names of the candidates that together leave ``reachable_flops``.
+    """
+
+    candidates: tuple[BlockCandidate, ...]
+    deepest: tuple[str, ...]
+    skeleton: Skeleton = field(repr=False, compare=False)
+
+    def is_legal(self, names: Collection[str]) -> bool:
+        """Tell whether all these cuts can be made: each join keeps an operand.
+
+        Raises:
+            SettingsError: a name is none of a candidate.
+        """
+        joins = Counter(cut.join for cut in self._cuts(names))
+        return all(count == 1 for count in joins.values())
+
+    def remaining_flops(self, names: Collection[str]) -> int:
+        """Return the FLOPs that are left after these cuts. O(n).
+
+        Raises:
+            SettingsError: a name is none of a candidate, or a join would keep no operand.
+        """
+        if not self.is_legal(names):
+            message = f"the cuts {', '.join(sorted(names))} leave a join without operands"
+            raise SettingsError(message)
+        return self.skeleton.remaining(self._cuts(names))
+
+    def _cuts(self, names: Collection[str]) -> list[Cut]:
+        known = {each.name: each for each in self.candidates}
+        number = {name: i for i, name in enumerate(self.skeleton.names)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            message = f"there is no candidate {unknown[0]!r}; [each.name for each in report.candidates] lists them"
+            raise SettingsError(message)
+        return [Cut(number[known[name].join], known[name].operand) for name in dict.fromkeys(names)]

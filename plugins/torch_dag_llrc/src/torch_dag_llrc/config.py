@@ -1,0 +1,42 @@
+"""The settings of low-rank compression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch_dag_core.compression import CompressionConfig, choose, require_count, require_flag
+
+SCHEMES = ("auto", "in", "out", "spatial", "tucker2")
+GATES = ("ordered", "independent")
+TRAININGS = ("local", "joint", "gates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRankConfig(CompressionConfig):
+    """How layers are factored, and how their ranks are learned."""
+
+    scheme: str = field(
+        default="auto", metadata={"help": "how convolutions are factored: in, out, spatial, tucker2, or the cheapest"}
+    )
+    gate: str = field(default="ordered", metadata={"help": "one gate a layer (ordered) or one a component"})
+    rank_multiple: int = field(default=8, metadata={"help": "ranks are multiples of this"})
+    share_siblings: bool = field(
+        default=False, metadata={"help": "linear layers that read the same value share their first factor"}
+    )
+    train: str = field(default="joint", metadata={"help": "what is trained: local, joint or gates"})
+    prune_stem: bool = field(default=True, metadata={"help": "factor layers before which there is no other"})
+    prune_head: bool = field(default=True, metadata={"help": "factor layers after which there is no other"})
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingsError: names the setting and what it may be.
+        """
+        super().__post_init__()
+        choose("scheme", self.scheme, SCHEMES)
+        choose("gate", self.gate, GATES)
+        choose("train", self.train, TRAININGS)
+        require_count("rank_multiple", self.rank_multiple)
+        for name in ("share_siblings", "prune_stem", "prune_head"):
+            require_flag(name, getattr(self, name))

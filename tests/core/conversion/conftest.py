@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def faithful():
+    """Return ``check(model, make)``: convert, compare with the model at several batch sizes and in training."""
+    return check
+
+
+def check(model, make, *, batches=(1, 2, 5), relative=0.0, training=True, **options):
+    """Convert ``model`` with ``make(2)`` and compare; returns the graph."""
+    model.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    dag = build_from_unstructured_module(model, make(2), **options)
+    dag.verify()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for batch in batches:
+        compare_once(model, dag, make(batch), relative)
+    if training:
+        for batch in batches:
+            compare_training(model, dag, make(max(batch, 2)), relative)
+    return dag
+
+
+def call(module, inputs):
+    if isinstance(inputs, dict):
+        return module(**inputs)
+    if isinstance(inputs, torch.Tensor):
+        return module(inputs)
+    if len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict):
+        return module(*inputs[0], **inputs[1])
+    return module(*inputs)
+
+
+def compare_once(model, dag, inputs, relative):
+    given = copy.deepcopy(inputs)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        expected = call(model, copy.deepcopy(inputs))
+        torch.manual_seed(1)
+        assert_same(expected, call(dag, inputs), relative)
+    assert_same(given, inputs, 0.0)
+
+
+def compare_training(model, dag, inputs, relative):
+    """Compare outputs, gradients and buffers of one step in training mode with equal seeds."""
+    model, dag = copy.deepcopy(model).train(), copy.deepcopy(dag).train()
+    torch.manual_seed(2)
+    expected = call(model, copy.deepcopy(inputs))
+    torch.manual_seed(2)
+    actual = call(dag, inputs)
+    assert_same(expected, actual, relative)
+    gradients, others = (gradients_of(module, result) for module, result in ((model, expected), (dag, actual)))
+    shared = gradients.keys() & others.keys()
+    assert not gradients or shared
+    for name in shared:
+        assert_same(gradients[name], others[name], max(relative, 1e-6), name)
+    state = dag.state_dict()
+    for key, value in model.state_dict().items():
+        if key in state:
+            assert_same(value, state[key], relative, key)
+
+
+def gradients_of(module, result):
+    total = sum(leaf.abs().sum() for leaf in leaves(result) if leaf.requires_grad)
+    if not isinstance(total, torch.Tensor):
+        return {}
+    total.backward()
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def leaves(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if dataclasses.is_dataclass(value):
+        return leaves([getattr(value, field.name) for field in dataclasses.fields(value)])
+    if isinstance(value, dict):
+        return leaves(list(value.values()))
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, (tuple, list)) else []
+
+
+def assert_same(expected, actual, relative=0.0, where="result"):
+    """Assert equal structure, types, shapes and values; ``relative`` to the largest element."""
+    if isinstance(expected, torch.Tensor):
+        assert (expected.shape, expected.dtype) == (actual.shape, actual.dtype), where
+        if relative == 0.0:
+            assert torch.allclose(expected, actual, 0, 0, equal_nan=True), where
+        elif expected.numel():
+            error = (expected.detach() - actual.detach()).abs().max()
+            assert error <= relative * expected.detach().abs().max(), (where, error)
+    elif dataclasses.is_dataclass(expected):
+        names = [field.name for field in dataclasses.fields(expected)]
+        assert [field.name for field in dataclasses.fields(actual)] == names
+        assert type(actual).__name__ == type(expected).__name__
+        for name in names:
+            assert_same(getattr(expected, name), getattr(actual, name), relative, f"{where}.{name}")
+    elif isinstance(expected, dict):
+        assert list(expected) == list(actual)
+        for key, value in expected.items():
+            assert_same(value, actual[key], relative, f"{where}[{key!r}]")
+    elif isinstance(expected, (tuple, list)):
+        assert isinstance(actual, list) == isinstance(expected, list)
+        assert getattr(actual, "_fields", None) == getattr(expected, "_fields", None)
+        assert len(expected) == len(actual)
+        for index, (a, b) in enumerate(zip(expected, actual, strict=True)):
+            assert_same(a, b, relative, f"{where}[{index}]")
+    else:
+        assert expected == actual, where

@@ -1,0 +1,163 @@
+"""Buffers that the model itself overwrites."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.errors import TraceError
+from torch_dag_core.ops.tensors import State
+
+
+def rows(batch):
+    return torch.randn(batch, 4)
+
+
+def run_steps(model, steps, *, training):
+    torch.manual_seed(3)
+    model = copy.deepcopy(model).train(training)
+    outputs = [model(torch.randn(3, 4)) for _ in range(steps)]
+    return outputs, model.state_dict()
+
+
+def assert_equal_over_steps(model, dag):
+    for training in (False, True):
+        expected, state = run_steps(model, 3, training=training)
+        actual, own = run_steps(dag, 3, training=training)
+        assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
+        assert own.keys() == state.keys()
+        assert all(torch.equal(own[key], value) for key, value in state.items())
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.fc(x) * self.calls
+
+
+class RunningMean(nn.Module):
+    """Updates in training only, by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        if self.training:
+            mean, var = x.mean(0), x.var(0, unbiased=False)
+            with torch.no_grad():
+                self.mean.mul_(0.9).add_(mean, alpha=0.1)
+                self.var.copy_(0.9 * self.var + 0.1 * var)
+                self.steps.add_(1)
+        else:
+            mean, var = self.mean, self.var
+        return (x - mean) / (var + 1e-5).sqrt() * self.scale
+
+
+class Reassigned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(4))
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.fc(x) + self.memory
+        self.memory = 0.5 * self.memory + 0.5 * y.mean(0).detach()
+        return y
+
+
+class ReadBeforeAndAfter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("state", torch.ones(4))
+
+    def forward(self, x):
+        old = self.state * 2
+        self.state[1:3] += x.mean(0)[1:3].detach()
+        return x * old + self.state
+
+
+class SpectralLike(nn.Module):
+    """Power iteration in training, as spectral norms do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.register_buffer("u", torch.nn.functional.normalize(torch.randn(4), dim=0))
+
+    def forward(self, x):
+        u = self.u
+        if self.training:
+            with torch.no_grad():
+                v = torch.nn.functional.normalize(self.weight.t() @ u, dim=0)
+                u.copy_(torch.nn.functional.normalize(self.weight @ v, dim=0))
+        sigma = u.clone() @ (self.weight @ torch.nn.functional.normalize(self.weight.t() @ u.clone(), dim=0))
+        return x @ (self.weight / sigma)
+
+
+@pytest.mark.parametrize("kind", [Counter, RunningMean, Reassigned, ReadBeforeAndAfter, SpectralLike])
+def test_state_evolves_as_in_the_model(faithful, kind):
+    model = kind()
+    dag = faithful(model, rows)
+    assert any(isinstance(vertex.module, State) for vertex in dag.inner_vertices)
+    assert_equal_over_steps(model, dag)
+
+
+def test_batch_norm_statistics_evolve_as_in_the_model(faithful):
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.BatchNorm1d(4, momentum=None))
+    assert_equal_over_steps(model, faithful(model, rows, relative=1e-6))
+
+
+def test_functional_batch_norm_on_own_buffers(faithful):
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("running_mean", torch.zeros(4))
+            self.register_buffer("running_var", torch.ones(4))
+            self.weight, self.bias = nn.Parameter(torch.rand(4)), nn.Parameter(torch.rand(4))
+
+        def forward(self, x):
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, 1e-5
+            )
+
+    assert_equal_over_steps(model := Functional(), faithful(model, rows))
+
+
+def test_state_dicts_go_both_ways():
+    model = RunningMean()
+    dag = build_from_unstructured_module(model, rows(2))
+    other = RunningMean()
+    other.mean.fill_(3.0)
+    dag.load_state_dict(other.state_dict(), strict=True)
+    x = rows(3)
+    assert torch.equal(dag.eval()(x), other.eval()(x))
+    model.load_state_dict(dag.state_dict(), strict=True)
+    assert torch.equal(model.mean, other.mean)
+
+
+def test_a_parameter_overwritten_in_forward_is_refused():
+    class Overwrites(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.scale.mul_(0.5)
+            return x * self.scale
+
+    with pytest.raises(TraceError, match="overwrites its parameter 'scale' in forward"):
+        build_from_unstructured_module(Overwrites(), rows(2))

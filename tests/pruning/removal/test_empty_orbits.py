@@ -1,0 +1,53 @@
+"""Whole orbits at zero: deleted exactly, and no module of size zero is built."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.errors import PlanError, RemovalError
+from torch_dag_pruning.masked_model import masked_model
+from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.proof import removal_proof
+from torch_dag_pruning.removal import remove_channels
+
+
+@pytest.fixture
+def case(network_and_input):
+    model, x = network_and_input
+    dag = build_from_unstructured_module(model, x)
+    return dag, x, analyze(dag, x)
+
+
+def check(dag, x, analysis, plan):
+    smaller = remove_channels(dag, plan, verify=False, analysis=analysis)
+    assert removal_proof(analysis, plan, smaller, dtype=torch.float64).worst < 1e-12
+    assert all(0 not in tensor.shape for tensor in smaller.state_dict().values())
+    more = torch.cat([x, x.flip(0), x])
+    wanted = masked_model(dag, plan, analysis=analysis).eval()(more)
+    torch.testing.assert_close(smaller.eval()(more), wanted, rtol=1e-4, atol=1e-4)
+    return smaller
+
+
+def test_every_orbit_alone(case):
+    dag, x, analysis = case
+    for orbit in analysis.orbits:
+        if orbit.minimum == 0:
+            check(dag, x, analysis, Plan.keeping(analysis, {orbit.key: []}))
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_third_of_all_at_once(case, first):
+    dag, x, analysis = case
+    plan = Plan.random(analysis, 0.6, seed=first)
+    for orbit in analysis.orbits[first::3]:
+        if orbit.minimum == 0:
+            plan = plan.with_orbit(orbit.key, [])
+    check(dag, x, analysis, plan)
+
+
+def test_everything_at_once(case):
+    dag, x, analysis = case
+    check(dag, x, analysis, Plan.keeping(analysis, {o.key: range(o.minimum) for o in analysis.orbits}))

@@ -1,0 +1,106 @@
+"""timm models with random weights, none of them at rest, and how outputs are compared."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import pytest
+import timm
+import torch
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.plugin_discovery import installed
+from torch_dag_core.plugins import reload_plugins
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _findable_plugin(tmp_path_factory):
+    """Let the plugin be found where it is not installed, but run from its source folder."""
+    if any(candidate.name == "timm" for candidate in installed()):
+        yield
+        return
+    folder = tmp_path_factory.mktemp("site")
+    info = folder / "torch_dag_timm-0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-dag-timm\nVersion: 0.0\n")
+    (info / "entry_points.txt").write_text("[torch_dag]\ntimm = torch_dag_timm.plugin\n")
+    sys.path.append(str(folder))
+    reload_plugins()
+    yield
+    sys.path.remove(str(folder))
+    reload_plugins()
+
+
+def awaken(model):
+    """Move every parameter off its start: heads and scales that begin at zero would hide what is wrong."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture
+def awake():
+    """Return a function that randomises a model."""
+    return awaken
+
+
+@pytest.fixture
+def make():
+    """Return a function that builds a timm model, awake and in evaluation mode."""
+
+    def build(name, **options):
+        torch.manual_seed(0)
+        return awaken(timm.create_model(name, **options)).eval()
+
+    return build
+
+
+@pytest.fixture
+def convert():
+    """Return the conversion."""
+    return build_from_unstructured_module
+
+
+@pytest.fixture
+def wrapped():
+    """Return a function that puts one module, awake, into a model and converts that with an example."""
+
+    def build(module, *inputs):
+        torch.manual_seed(0)
+        model = awaken(torch.nn.Sequential(torch.nn.Identity(), module)).eval()
+        return model, build_from_unstructured_module(model, inputs)
+
+    return build
+
+
+@pytest.fixture
+def kinds():
+    """Return a function that lists the classes of a graph's vertices."""
+    return lambda dag: [type(vertex.module).__name__ for vertex in dag.inner_vertices]
+
+
+@pytest.fixture
+def assert_equal():
+    """Return a function that asserts bit-equal outputs that say something, with equal seeds."""
+
+    def check(model, dag, *inputs, training=False):
+        model, dag = copy.deepcopy(model).train(training), copy.deepcopy(dag).train(training)
+        with torch.no_grad():
+            torch.manual_seed(1)
+            expected = model(*inputs)
+            torch.manual_seed(1)
+            found = dag(*inputs)
+        assert torch.isfinite(expected).all()
+        assert expected.std() > 0
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        for key, value in model.state_dict().items():
+            torch.testing.assert_close(dag.state_dict()[key], value, rtol=0, atol=0)
+
+    return check

@@ -1,0 +1,38 @@
+"""The command ``torch-dag algorithms``."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from torch_dag_core.algorithms import AlgorithmSpec, algorithms, find_algorithm
+from torch_dag_core.cli.setting_values import show_default, show_type
+
+_STYLES = {"stub": "yellow", "experimental": "cyan"}
+
+
+@click.command(name="algorithms")
+@click.argument("name", required=False)
+def list_algorithms(name: str | None) -> None:
+    """Show the installed algorithms, or the settings of the one called NAME."""
+    console = Console(soft_wrap=True)
+    console.print(_all() if name is None else _settings(find_algorithm(name)), soft_wrap=False)
+
+
+def _all() -> Table | Text:
+    found = algorithms()
+    if not found:
+        return Text("no installed plugin offers an algorithm; try: pip install torch-dag-pruning")
+    table = Table("name", "distribution", "status", "summary")
+    for spec in found.values():
+        table.add_row(spec.name, spec.owner, Text(spec.status, style=_STYLES.get(spec.status, "green")), spec.summary)
+    return table
+
+
+def _settings(spec: AlgorithmSpec) -> Table:
+    table = Table("setting", "type", "default", "meaning", title=f"{spec.name} ({spec.status}): {spec.summary}")
+    for setting in spec.settings().values():
+        table.add_row(*map(Text, (setting.name, show_type(setting.hint), show_default(setting), setting.help)))
+    return table

@@ -1,0 +1,79 @@
+"""The model of a command: one argument and the options that go with it, the same in every command."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.cli.references import load_model
+from torch_dag_core.errors import ModelReferenceError
+
+if TYPE_CHECKING:
+    from torch_dag_core.dag import DagModule
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the user said of the model."""
+
+    reference: str
+    arguments: tuple[str, ...] = ()
+    weights: Path | None = None
+    size: tuple[int, ...] | None = None
+
+    def model(self) -> nn.Module:
+        """Build or load the model, in evaluation mode."""
+        return load_model(self.reference, self.arguments, self.weights).eval()
+
+    def example(self) -> Tensor | None:
+        """Return an example of the size that was asked for, of a batch of two; None leaves it to the plugins."""
+        return None if self.size is None else torch.randn(2, *self.size)
+
+    def graph(self, model: nn.Module | None = None) -> DagModule:
+        """Convert the model, or return it if it is a graph already."""
+        from torch_dag_core.conversion.convert import build_from_unstructured_module
+        from torch_dag_core.dag import DagModule
+
+        model = self.model() if model is None else model
+        return model if isinstance(model, DagModule) else build_from_unstructured_module(model, self.example())
+
+
+def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        message = f"--size takes integers with commas, such as 3,224,224, not {text!r}"
+        raise ModelReferenceError(message) from error
+
+
+_OPTIONS: Sequence[Callable[[F], F]] = (
+    click.argument("reference", metavar="MODEL"),
+    click.option("--arg", "arguments", multiple=True, metavar="[KEY=]VALUE", help="Argument of the model's callable."),
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights: safetensors, or a state dict."),
+    click.option("--size", callback=_size, metavar="C,H,W", help="Size of an example input, without the batch."),
+)
+
+
+def takes_model(command: F) -> F:
+    """Give a command the argument MODEL and its options, passed on as one `ModelChoice` named ``choice``."""
+
+    @functools.wraps(command)
+    def with_choice(
+        reference: str, arguments: tuple[str, ...], weights: Path | None, size: tuple[int, ...] | None, **rest: Any
+    ) -> Any:
+        return command(choice=ModelChoice(reference, arguments, weights, size), **rest)
+
+    for option in reversed(_OPTIONS):
+        with_choice = option(with_choice)
+    return with_choice  # type: ignore[return-value]

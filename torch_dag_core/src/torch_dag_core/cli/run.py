@@ -1,0 +1,66 @@
+"""The command ``torch-dag run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from torch_dag_core.algorithms import Algorithm, AlgorithmSpec, find_algorithm
+from torch_dag_core.cli.references import load_model
+from torch_dag_core.cli.setting_values import read_settings
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import SettingsError
+
+
+@click.command()
+@click.argument("algorithm")
+@click.argument("model")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm.")
+@click.option("--weights", type=click.Path(path_type=Path), help="File with weights for the model.")
+@click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to save the result (.safetensors).")
+def run(  # noqa: PLR0913, PLR0917
+    algorithm: str, model: str, settings: Sequence[str], config: Sequence[str], weights: Path | None,
+    only_analyze: bool, out: Path | None,  # noqa: FBT001
+) -> None:  # fmt: skip
+    """Run ALGORITHM on MODEL, a reference such as timm:resnet18 or a saved graph.
+
+    `torch-dag algorithms ALGORITHM` shows its settings.
+    """
+    spec = find_algorithm(algorithm)
+    chosen = spec.configure(**read_settings(spec, [*config, *settings]))
+    started = spec.start(_graph(model, weights), chosen)
+    click.echo(str(started.analyze()))
+    if not only_analyze:
+        _finish(spec, started, out)
+
+
+def _graph(reference: str, weights: Path | None) -> DagModule:
+    from torch_dag_core.conversion.convert import build_from_unstructured_module
+
+    model = load_model(reference, (), weights).eval()
+    return model if isinstance(model, DagModule) else build_from_unstructured_module(model)
+
+
+def _finish(spec: AlgorithmSpec, algorithm: Algorithm, out: Path | None) -> None:
+    """Carry out an algorithm that learns nothing, and save what comes of it."""
+    if spec.trains and spec.status != "stub":
+        _refuse_training(spec)
+    algorithm.prepare()
+    proportion = float(algorithm.losses(0).proportion)
+    result = algorithm.finalize()
+    click.echo(f"{spec.name}: {proportion:.2%} of the cost is left")
+    if out is not None:
+        result.save(out)
+        click.echo(f"saved {out}")
+
+
+def _refuse_training(spec: AlgorithmSpec) -> None:
+    message = (
+        f"{spec.name} learns what to remove, which takes data and a training loop: start it in Python, train what "
+        "prepare() returns with losses(step) added, and call finalize(); --analyze shows what could go"
+    )
+    raise SettingsError(message)

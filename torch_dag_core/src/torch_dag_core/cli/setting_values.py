@@ -1,0 +1,113 @@
+"""Settings of algorithms as text: read by the type that the config declares, and shown."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from torch_dag_core.algorithms import AlgorithmSpec, Setting
+from torch_dag_core.errors import SettingsError
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def read_settings(spec: AlgorithmSpec, texts: Sequence[str]) -> dict[str, Any]:
+    """Turn ``key=value`` texts into settings of an algorithm; values of unknown keys stay text.
+
+    Raises:
+        SettingsError: a text is no ``key=value``, a key is given twice, or a value is not of its setting's type.
+    """
+    known = spec.settings()
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            message = f"{text!r} is no setting; write key=value"
+            raise SettingsError(message)
+        if key in found:
+            message = f"the setting {key!r} is given twice"
+            raise SettingsError(message)
+        found[key] = _read(known[key], value) if key in known else value
+    return found
+
+
+def _read(setting: Setting, text: str) -> Any:
+    try:
+        return read_value(setting.hint, text)
+    except (ValueError, SyntaxError) as error:
+        message = f"{setting.name} takes {show_type(setting.hint)}, got {text!r}"
+        raise SettingsError(message) from error
+
+
+def read_value(hint: Any, text: str) -> Any:
+    """Turn a text into a value of a type.
+
+    >>> read_value(tuple[int, ...] | None, "1,2"), read_value(bool, "no"), read_value(float | None, "none")
+    ((1, 2), False, None)
+
+    Raises:
+        ValueError: the text does not stand for such a value.
+    """
+    if hint in _READERS:
+        return _READERS[hint](text)
+    reader = _GENERIC.get(get_origin(hint))
+    return ast.literal_eval(text) if reader is None else reader(hint, text)
+
+
+def _read_bool(text: str) -> bool:
+    if text.lower() not in _WORDS:
+        raise ValueError(text)
+    return _WORDS[text.lower()]
+
+
+def _read_none(text: str) -> None:
+    if text.lower() not in ("none", ""):
+        raise ValueError(text)
+
+
+def _read_union(hint: Any, text: str) -> Any:
+    """Return the first reading that works; text, which takes anything, comes last."""
+    for choice in sorted(get_args(hint), key=lambda choice: choice is str):
+        try:
+            return read_value(choice, text)
+        except (ValueError, SyntaxError):
+            continue
+    raise ValueError(text)
+
+
+def _read_literal(hint: Any, text: str) -> Any:
+    for choice in get_args(hint):
+        if str(choice) == text:
+            return choice
+    raise ValueError(text)
+
+
+def _read_tuple(hint: Any, text: str) -> tuple[Any, ...]:
+    """Read items with commas between them, with or without brackets."""
+    items = [item.strip().strip("'\"") for item in text.strip("()[] ").split(",") if item.strip()]
+    kinds = get_args(hint)
+    if kinds[-1:] == (Ellipsis,):
+        kinds = kinds[:1] * len(items)
+    return tuple(read_value(kind, item) for kind, item in zip(kinds, items, strict=True))
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    bool: _read_bool, int: int, float: float, str: str, Path: Path, type(None): _read_none,
+}  # fmt: skip
+_GENERIC: dict[Any, Callable[[Any, str], Any]] = {
+    Union: _read_union, types.UnionType: _read_union, Literal: _read_literal, tuple: _read_tuple,
+}  # fmt: skip
+
+
+def show_type(hint: Any) -> str:
+    """Return a type as people write it."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+def show_default(setting: Setting) -> str:
+    """Return a default as people write it."""
+    return "required" if setting.default is dataclasses.MISSING else repr(setting.default)

@@ -1,0 +1,274 @@
+"""The base of algorithms that make a graph cheaper: one constructor, one target, one set of losses.
+
+The names are those of channel pruning, so that one training loop drives channel pruning, block pruning and low-rank
+compression, one after the other or any of them alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from torch import nn
+
+from torch_dag_core.algorithms import Losses
+from torch_dag_core.errors import SettingsError
+from torch_dag_core.reports import CompressionReport
+
+if TYPE_CHECKING:
+    from torch_dag_core.dag import DagModule
+
+COSTS = ("flops", "params", "latency")
+
+
+def choose(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a setting that is none of its choices.
+
+    Raises:
+        SettingsError: names the setting and the choices.
+    """
+    if value not in choices:
+        message = f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        raise SettingsError(message)
+
+
+def require_count(name: str, value: Any, *, least: int = 1) -> None:
+    """Refuse a setting that is no integer or too small.
+
+    Raises:
+        SettingsError: names the setting and what it may be.
+    """
+    if type(value) is not int or value < least:
+        message = f"{name} must be an integer of at least {least}, got {value!r}"
+        raise SettingsError(message)
+
+
+def require_flag(name: str, value: Any) -> None:
+    """Refuse a setting that is neither True nor False.
+
+    Raises:
+        SettingsError: names the setting.
+    """
+    if type(value) is not bool:
+        message = f"{name} must be True or False, got {value!r}"
+        raise SettingsError(message)
+
+
+def require_amount(name: str, value: Any) -> None:
+    """Refuse a setting that is no finite number of at least 0.
+
+    Raises:
+        SettingsError: names the setting.
+    """
+    if not _is_number(value) or value < 0:
+        message = f"{name} must be a finite number of at least 0, got {value!r}"
+        raise SettingsError(message)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionConfig:
+    """The settings that every compression has."""
+
+    pruning_proportion: float = field(metadata={"help": "share of the cost that stays, above 0 and up to 1"})
+    num_training_steps: int = field(metadata={"help": "steps over which the losses reach their full weight"})
+    entropy_loss_weight: float = field(default=1.0, metadata={"help": "weight of the push towards yes or no"})
+    flops_loss_weight: float = field(default=10.0, metadata={"help": "weight of the push towards the target"})
+    anneal_losses: bool = field(default=True, metadata={"help": "let these weights grow over the steps"})
+    custom_unprunable_module_classes: tuple[type[nn.Module], ...] = field(
+        default=(), metadata={"help": "exact classes of modules that stay as they are"}
+    )
+    cost: str = field(default="flops", metadata={"help": "what the target counts: flops, params or latency"})
+    reference_flops: float | None = field(
+        default=None, metadata={"help": "FLOPs that pruning_proportion is a share of; those of the model by default"}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingsError: names the setting and what it may be.
+        """
+        if not _is_number(self.pruning_proportion) or not 0 < self.pruning_proportion <= 1:
+            got = repr(self.pruning_proportion)
+            message = f"pruning_proportion is the share of cost that stays, above 0 and at most 1; got {got}"
+            raise SettingsError(message)
+        require_count("num_training_steps", self.num_training_steps)
+        require_amount("entropy_loss_weight", self.entropy_loss_weight)
+        require_amount("flops_loss_weight", self.flops_loss_weight)
+        require_flag("anneal_losses", self.anneal_losses)
+        choose("cost", self.cost, COSTS)
+        if self.reference_flops is not None and (not _is_number(self.reference_flops) or self.reference_flops <= 0):
+            message = f"reference_flops must be a finite number above 0 or None, got {self.reference_flops!r}"
+            raise SettingsError(message)
+        object.__setattr__(
+            self, "custom_unprunable_module_classes", _module_classes(self.custom_unprunable_module_classes)
+        )
+
+
+def _module_classes(given: Any) -> tuple[type[nn.Module], ...]:
+    classes = tuple(given) if isinstance(given, Iterable) else (given,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, nn.Module)):
+            message = f"custom_unprunable_module_classes must hold subclasses of nn.Module, got {each!r}"
+            raise SettingsError(message)
+    return classes
+
+
+class CompressionPlugin(ABC):
+    """A compression algorithm bound to one flat graph, which it never changes: it works on copies.
+
+    Attributes:
+        model: The graph.
+        config: The settings.
+        initial_normalized_flops: Cost of the graph: FLOPs of one sample by input pixel, in thousands.
+        target_normalized_flops: What is asked for, in the same unit.
+        prunable_proportion: The share of FLOPs that can go at most.
+        prepared_model: What `prepare_for_pruning` returned, or None before.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[CompressionConfig]] = CompressionConfig
+
+    def __init__(  # noqa: PLR0913
+        self,
+        model: DagModule,
+        input_shape_without_batch: Sequence[int] | None,
+        pruning_proportion: float,
+        num_training_steps: int,
+        *,
+        entropy_loss_weight: float = 1.0,
+        flops_loss_weight: float = 10.0,
+        anneal_losses: bool = True,
+        custom_unprunable_module_classes: Iterable[type[nn.Module]] = (),
+        cost: str = "flops",
+        reference_flops: float | None = None,
+        **own: Any,
+    ) -> None:
+        """Check the settings and whether the graph can give what they ask for.
+
+        Args:
+            model: The graph to compress.
+            input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
+            pruning_proportion: Share of the cost that stays.
+            num_training_steps: Steps over which the losses reach their full weight.
+            entropy_loss_weight: Weight of the push towards yes or no.
+            flops_loss_weight: Weight of the push towards the target.
+            anneal_losses: Whether these weights grow over the steps.
+            custom_unprunable_module_classes: Exact classes of modules that stay as they are.
+            cost: What the target counts.
+            reference_flops: FLOPs that ``pruning_proportion`` is a share of; those of ``model`` by default.
+            **own: Settings of the algorithm itself, which ``config_type`` adds.
+
+        Raises:
+            SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
+        """
+        self.config = self.config_type(
+            pruning_proportion=pruning_proportion,
+            num_training_steps=num_training_steps,
+            entropy_loss_weight=entropy_loss_weight,
+            flops_loss_weight=flops_loss_weight,
+            anneal_losses=anneal_losses,
+            custom_unprunable_module_classes=_module_classes(custom_unprunable_module_classes),
+            cost=cost,
+            reference_flops=reference_flops,
+            **own,
+        )
+        self.model = model
+        self.input_shape_without_batch = sample_shape(model, input_shape_without_batch)
+        self.prepared_model: DagModule | None = None
+        report = self.analyze()
+        target = self.config.pruning_proportion * (self.config.reference_flops or report.flops)
+        self._refuse_unreachable(report, target)
+        self.prunable_proportion = report.prunable_proportion
+        self.initial_normalized_flops = self._normalize(report.flops)
+        self.target_normalized_flops = self._normalize(target)
+
+    @classmethod
+    def from_config(
+        cls, model: DagModule, config: CompressionConfig, input_shape_without_batch: Sequence[int] | None = None
+    ) -> Self:
+        """Return the algorithm with the settings of a config."""
+        settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
+        return cls(model, input_shape_without_batch, **settings)
+
+    @abstractmethod
+    def analyze(self) -> CompressionReport:
+        """Return the candidates, what each costs, and how much can go. Mutates nothing."""
+
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Look at data before training; an algorithm that needs none ignores it."""
+        del batches
+
+    @abstractmethod
+    def prepare_for_pruning(self) -> DagModule:
+        """Return a trainable graph on the same device that holds the algorithm's own parameters."""
+
+    @abstractmethod
+    def compute_current_proportion_and_pruning_losses(self, global_step: int) -> Losses:
+        """Return (proportion, flops_loss, entropy_loss, bkd_loss) for the prepared graph's last call."""
+
+    @abstractmethod
+    def finalize(self) -> DagModule:
+        """Return a plain graph that costs at most the target."""
+
+    def prepare(self) -> DagModule:
+        """Do `prepare_for_pruning`."""
+        return self.prepare_for_pruning()
+
+    def losses(self, global_step: int) -> Losses:
+        """Do `compute_current_proportion_and_pruning_losses`."""
+        return self.compute_current_proportion_and_pruning_losses(global_step)
+
+    def _normalize(self, flops: float) -> float:
+        return flops / (1000 * math.prod(self.input_shape_without_batch[1:]))
+
+    def _refuse_unreachable(self, report: CompressionReport, target: float) -> None:
+        if target >= report.reachable_flops:
+            return
+        least = math.ceil(report.reachable_flops / target * self.config.pruning_proportion * 1e4) / 1e4
+        message = (
+            f"pruning_proportion={self.config.pruning_proportion} asks for {target:,.0f} FLOPs, but {self.name} cannot "
+            f"get this graph below {report.reachable_flops:,}; ask for at least {least}"
+        )
+        raise SettingsError(message)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the vertices of a graph cost and return, by name.
+
+    Attributes:
+        flops: FLOPs of one sample.
+        values: Shapes and types, at batch sizes 1 and 2 where the batch is free: equal only if equal at all sizes.
+        shapes: Shapes of one sample, with its batch of 1.
+    """
+
+    flops: dict[str, int]
+    values: dict[str, Any]
+    shapes: dict[str, Any]
+
+
+def flat(dag: DagModule) -> DagModule:
+    """Return the graph itself if it holds no nested graph, else a flat copy."""
+    nested = any(hasattr(vertex.module, "inner_vertices") for vertex in dag.inner_vertices)
+    return dag.flatten() if nested else dag
+
+
+def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]:
+    from shim import sample_shape
+
+    return sample_shape(dag, given)
+
+
+def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None) -> Measured:
+    from shim import measure
+
+    return Measured(*measure(dag, input_shape_without_batch))

@@ -1,0 +1,47 @@
+"""Calls of normalizers and converters, whoever registered them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.errors import PluginError
+from torch_dag_core.plugin_code import blaming, is_foreign, named
+
+
+def ask(owner: str, what: str, function: Callable[..., Any], call: Call, *module: Any) -> Any:
+    """Return what a normalizer or converter makes of a call.
+
+    Args:
+        owner: Distribution that registered the function.
+        what: What the function is, for messages.
+        function: Called with the call, the module where there is one, and the call's own arguments.
+        call: The call.
+        module: The graph's copy of the called module, for converters.
+
+    Raises:
+        PluginError: a function of a plugin raised, returned no value of the graph, or took vertices out of it.
+    """
+    dag = call.builder.dag
+    before = len(dag)
+    with blaming(owner, what):
+        result = function(call, *module, *call.args, **call.keywords)
+    if not is_foreign(owner):
+        return result
+    if result is not NotImplemented and not _is_value(result):
+        _refuse(owner, f"{what} of {named(owner)} returned {reprlib.repr(result)}, not what call.emit returned")
+    if len(dag) < before:
+        _refuse(owner, f"{what} of {named(owner)} removed vertices of the graph; it may only emit new ones")
+    return result
+
+
+def _is_value(result: Any) -> bool:
+    return isinstance(result, Value) or (
+        isinstance(result, (tuple, list)) and bool(result) and all(item is None or _is_value(item) for item in result)
+    )
+
+
+def _refuse(owner: str, message: str) -> None:
+    raise PluginError(owner, message)

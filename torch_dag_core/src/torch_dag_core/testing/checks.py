@@ -1,0 +1,216 @@
+"""The checks of the contract, each on one case: what a graph and its algorithms rely on."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.costs import call_flops
+from torch_dag_core.dag import DagModule
+from torch_dag_core.registry import OpSpec
+from torch_dag_core.serialization import load, save
+from torch_dag_core.testing.cases import Case, copied, run
+
+_CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+_EQUAL = {"rtol": 0.0, "atol": 0.0}
+_SHARE_OF_COST = 0.1
+
+
+class ContractError(AssertionError):
+    """A record breaks the contract of plugins."""
+
+
+@dataclass(frozen=True)
+class ContractCheck:
+    """One check; plugins add theirs through the hook ``torch_dag_contract_checks``.
+
+    Attributes:
+        name: A verb.
+        run: Raises `ContractError` where the case breaks the contract.
+        applies: Tells of a case whether there is anything to check.
+    """
+
+    name: str
+    run: Callable[[Case], None]
+    applies: Callable[[Case], bool] = lambda case: case.op is not None
+
+
+class Holder(nn.Module):
+    """A model around one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call the module."""
+        return self.inner(*inputs)
+
+
+def same(case: Case, what: str, wanted: Any, found: Any, *, close: bool = False) -> None:
+    """Refuse results that differ.
+
+    Raises:
+        ContractError: names the case, what was done to it, and the difference.
+    """
+    try:
+        torch.testing.assert_close(found, wanted, equal_nan=True, **(_CLOSE if close else _EQUAL))
+    except AssertionError as error:
+        message = f"{case.name}: {what}: {error}"
+        raise ContractError(message) from error
+
+
+def traces(case: Case) -> None:
+    """A model that holds the module converts and computes the same in both modes."""
+    model = Holder(copy.deepcopy(case.module))
+    dag = build_from_unstructured_module(model, (copied(case.inputs), {}), registry=case.registry)
+    if case.op is not None and [v.name for v in dag.inner_vertices if type(v.module) is case.op.target] != ["inner"]:
+        message = f"{case.name}: a model that holds one became {dag}, which has no vertex 'inner' of that class"
+        raise ContractError(message)
+    for training in (False, True):
+        found = run(dag, case.inputs, training=training)
+        mode = "training" if training else "evaluation"
+        same(case, f"converted, in {mode}", case.wanted(training=training), found, close=True)
+
+
+def runs(case: Case) -> None:
+    """A graph of one vertex computes what the module does, and leaves inputs as they were."""
+    for training in (False, True):
+        found = run(case.graph(), case.inputs, training=training)
+        same(case, "as a graph", case.wanted(training=training), found)
+    inputs = copied(case.inputs)
+    copy.deepcopy(case.module).eval()(*inputs)
+    same(case, "an input was overwritten", copied(case.inputs), inputs)
+
+
+def clones(case: Case) -> None:
+    """A clone computes the same and shares no tensor."""
+    dag = case.graph()
+    _unchanged_and_apart(case, "cloned", dag, dag.clone())
+
+
+def deepcopies(case: Case) -> None:
+    """The module survives ``copy.deepcopy`` on its own and in a graph."""
+    same(case, "copied", case.wanted(), run(copy.deepcopy(case.module), case.inputs))
+    dag = case.graph()
+    _unchanged_and_apart(case, "deep-copied in a graph", dag, copy.deepcopy(dag))
+
+
+def _unchanged_and_apart(case: Case, what: str, dag: DagModule, twin: DagModule) -> None:
+    same(case, what, case.wanted(), run(twin, case.inputs))
+    own = {tensor.data_ptr() for tensor in _tensors(dag) if tensor.numel()}
+    if own & {tensor.data_ptr() for tensor in _tensors(twin) if tensor.numel()}:
+        message = f"{case.name}: {what}, it shares tensors with the original"
+        raise ContractError(message)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def saves(case: Case) -> None:
+    """A file brings the vertex back, and a second file has the same bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "first.safetensors"), Path(folder, "second.safetensors")
+        save(case.graph(), first, registry=case.registry)
+        loaded = load(first, registry=case.registry)
+        save(loaded, second, registry=case.registry)
+        if first.read_bytes() != second.read_bytes():
+            message = f"{case.name}: loaded and saved again, the file differs"
+            raise ContractError(message)
+    for training in (False, True):
+        found = run(loaded, case.inputs, training=training)
+        same(case, "saved and loaded", case.wanted(training=training), found)
+
+
+def compiles(case: Case) -> None:
+    """``torch.compile`` runs the graph; a graph break is allowed."""
+    dag = case.graph().eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(dag, backend="eager")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        same(case, "compiled", case.wanted(), compiled(*copied(case.inputs)))
+
+
+def costs(case: Case) -> None:
+    """The FLOPs rule gives a count, the same one again, and leaves the module as it was."""
+    module = copy.deepcopy(case.module).eval()
+    before = repr(module), copied(tuple(_tensors(module)))
+    counts = {flops_of(case.op, module, case.inputs, run(module, case.inputs)) for _ in range(2)}
+    if len(counts) > 1:
+        message = f"{case.name}: two calls of its FLOPs rule gave {' and '.join(map(str, sorted(counts)))}"
+        raise ContractError(message)
+    same(case, "its FLOPs rule changed the module", before, (repr(module), tuple(_tensors(module))))
+
+
+def expands(case: Case) -> None:
+    """The expansion computes the same out of registered ops, at about the cost that the op's own rule states."""
+    assert case.op is not None
+    assert case.op.expand is not None
+    module = case.op.expand(copy.deepcopy(case.module))
+    dag = build_from_unstructured_module(module, (copied(case.inputs), {}), registry=case.registry)
+    same(case, "expanded", case.wanted(), run(dag, case.inputs), close=True)
+    unknown = [vertex.name for vertex in dag.inner_vertices if case.registry.for_module(vertex.module) is None]
+    if unknown:
+        message = f"{case.name}: vertex {unknown[0]!r} of its expansion is no registered op"
+        raise ContractError(message)
+    whole = flops_of(case.op, case.module, case.inputs, case.wanted())
+    parts = _graph_flops(dag.eval(), case)
+    if abs(whole - parts) > _SHARE_OF_COST * max(whole, parts):
+        message = f"{case.name}: its FLOPs rule says {whole}, the ops of its expansion add up to {parts}"
+        raise ContractError(message)
+
+
+def _graph_flops(dag: DagModule, case: Case) -> Any:
+    values: dict[Any, Any] = dict(zip(dag.input_vertices, copied(case.inputs), strict=True))
+    total = 0
+    for vertex in dag.inner_vertices:
+        operands = tuple(values[predecessor] for predecessor in vertex.predecessors)
+        values[vertex] = vertex.module(*operands)
+        total += flops_of(case.registry.for_module(vertex.module), vertex.module, operands, values[vertex])
+    return total
+
+
+def flops_of(spec: OpSpec | None, module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Return the FLOPs of one call by the rule of an op, for tensors that were there."""
+    parameters = {name: tuple(tensor.shape) for name, tensor in module.named_parameters()}
+    return call_flops(spec, module, _shapes(inputs), _shapes(outputs), parameters)
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    if isinstance(value, Tensor):
+        return [tuple(value.shape)]
+    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
+
+
+def _with_inputs(case: Case) -> bool:
+    return bool(case.inputs)
+
+
+def _with_codec(case: Case) -> bool:
+    return case.op is not None and case.op.codec is not None
+
+
+def _with_expansion(case: Case) -> bool:
+    return case.op is not None and case.op.expand is not None
+
+
+CHECKS: tuple[ContractCheck, ...] = (
+    ContractCheck("traces", traces, _with_inputs),
+    ContractCheck("runs", runs),
+    ContractCheck("clones", clones),
+    ContractCheck("deepcopies", deepcopies),
+    ContractCheck("saves", saves, _with_codec),
+    ContractCheck("compiles", compiles),
+    ContractCheck("costs", costs),
+    ContractCheck("expands", expands, _with_expansion),
+)

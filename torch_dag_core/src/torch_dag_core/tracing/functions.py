@@ -1,0 +1,102 @@
+"""Custom autograd functions: traced through where their backward is the derivative of their forward."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from torch_dag_core.tracing.ledger import tensors_in
+
+if TYPE_CHECKING:
+    from torch_dag_core.tracing.recorder import Recorder
+
+_TOLERANCE = 1e-6
+_ABSENT = object()
+
+
+@contextlib.contextmanager
+def recorded_functions(recorder: Recorder) -> Iterator[None]:
+    """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
+    own = vars(Function).get("apply", _ABSENT)
+    original = Function.apply
+
+    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+        bound: Callable[..., Any] = original.__func__.__get__(cls) if own is not _ABSENT else super(Function, cls).apply  # type: ignore[misc]
+        if recorder._paused:
+            return bound(*args, **kwargs)
+        if cls.__name__ == "CheckpointFunction" and cls.__module__ == "torch.utils.checkpoint":
+            function, _, *operands = args
+            return function(*operands)
+        with recorder.paused():
+            keeps = _differentiates_itself(cls, bound, args)
+        if not keeps:
+            recorder.fail(f"the custom autograd function {cls.__name__} has a gradient of its own, which a graph cannot keep")
+        return _forward(cls, args)
+
+    Function.apply = classmethod(apply)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if own is _ABSENT:
+            del Function.apply
+        else:
+            Function.apply = own
+
+
+class _Context:
+    """Takes what a forward stores for its backward."""
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.needs_input_grad = tuple(isinstance(argument, Tensor) for argument in args)
+
+    def _ignore(self, *_: Any, **__: Any) -> None:
+        pass
+
+    save_for_backward = save_for_forward = mark_dirty = mark_non_differentiable = set_materialize_grads = _ignore
+
+
+def _forward(cls: type[Function], args: tuple[Any, ...]) -> Any:
+    separate = cls.setup_context is not Function.setup_context
+    return cls.forward(*args) if separate else cls.forward(_Context(args), *args)
+
+
+def _differentiates_itself(cls: type[Function], apply: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Compare the function's gradients with those of its forward, at random points of the given shapes."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        points = [_like(argument) for argument in args]
+        try:
+            given, derived = (_gradients(run, points) for run in (lambda *a: apply(*a), lambda *a: _forward(cls, a)))
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+            return False
+    return len(given) == len(derived) and all(map(_close, given, derived))
+
+
+def _like(argument: Any) -> Any:
+    if not isinstance(argument, Tensor):
+        return argument
+    if not argument.is_floating_point():
+        return torch.zeros(argument.shape, dtype=argument.dtype)
+    return torch.randn(argument.shape, dtype=torch.float64).mul_(3)
+
+
+def _gradients(run: Callable[..., Any], points: list[Any]) -> list[Tensor | None]:
+    fresh = [p.clone().requires_grad_() if isinstance(p, Tensor) and p.is_floating_point() else p for p in points]
+    torch.default_generator.manual_seed(0)
+    results = [tensor for tensor in tensors_in(run(*fresh)) if tensor.requires_grad]
+    if not results:
+        return []
+    wanted = [p for p in fresh if isinstance(p, Tensor) and p.requires_grad]
+    total = sum((result * torch.randn_like(result)).sum() for result in results)
+    return list(torch.autograd.grad(total, wanted, allow_unused=True))  # type: ignore[arg-type]
+
+
+def _close(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    scale = max(float(first.abs().max()), 1.0) if first.numel() else 1.0
+    return bool((first - second).abs().max() <= _TOLERANCE * scale) if first.numel() else True

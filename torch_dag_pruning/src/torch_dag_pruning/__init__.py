@@ -1,0 +1,1 @@
+"""Channel pruning of torch-dag graphs, in which masked equals removed."""

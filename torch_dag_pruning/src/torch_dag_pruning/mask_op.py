@@ -1,0 +1,44 @@
+"""The op that lays a mask over one edge of a graph."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.op import Op
+
+
+class Mask(Op):
+    """Multiply by a mask in [0, 1]; what is masked by 0 becomes 0 whatever it was, NaN included.
+
+    ``shape`` is the mask's: it broadcasts against the operand.
+    """
+
+    shape: ClassVar[tuple[int, ...]]
+    dtype: ClassVar[torch.dtype]
+    fields: ClassVar[dict[str, Any]] = {}
+    mask: Tensor
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, mask: Tensor | None = None) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("mask", torch.empty(shape, dtype=dtype) if mask is None else mask)
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Mask:
+        """Return the op with this mask."""
+        return cls(tuple(mask.shape), mask.dtype, mask)
+
+    def config(self) -> dict[str, Any]:
+        """Return shape and type of the mask."""
+        return {"shape": tuple(self.mask.shape), "dtype": self.mask.dtype}
+
+    def extra_repr(self) -> str:
+        """Show the shape and how much of it is masked."""
+        return f"{tuple(self.mask.shape)}, {int((self.mask == 0).sum())} of {self.mask.numel()} off"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x * mask``, and 0 where the mask is 0."""
+        mask = self.mask.to(x.dtype)
+        return torch.where(mask > 0, mask * x, torch.zeros((), dtype=x.dtype, device=x.device))

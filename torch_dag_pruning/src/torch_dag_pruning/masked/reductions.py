@@ -1,0 +1,143 @@
+"""Reductions over the slots that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.ops import reduction
+from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.masked.base import Masked, MaskOf, cleared, computed, count, weighted_mean
+
+
+class MaskedReduction(Masked):
+    """Base of masked reductions over ``dims``."""
+
+    def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
+        super().__init__(op, axes, mask_of)
+        self.dims = tuple(dims)
+        self.keepdim = bool(getattr(op, "keepdim", False))
+
+    def over(self, x: Tensor) -> Tensor:
+        """Return the masks laid over a tensor."""
+        return self.mask(x, self.dims)
+
+
+class MaskedMean(MaskedReduction):
+    """``sum(m x) / sum(m)``."""
+
+    def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
+        super().__init__(op, dims, axes, mask_of)
+        self.dtype: torch.dtype | None = op.dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean of the slots that are left."""
+        wide = computed(x if self.dtype is None else x.to(self.dtype))
+        mean = weighted_mean(wide, self.over(wide), self.dims, keepdim=self.keepdim)
+        return mean.to(x.dtype if self.dtype is None else self.dtype)
+
+
+class MaskedExtreme(MaskedReduction):
+    """Maximum or minimum in which dead slots take no part."""
+
+    def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
+        super().__init__(op, dims, axes, mask_of)
+        self.is_maximum = isinstance(op, (reduction.Amax, reduction.MaxAlong))
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the extreme of the slots that are left."""
+        reduce = torch.amax if self.is_maximum else torch.amin
+        return reduce(self.shielded(x), self.dims, self.keepdim)
+
+    def shielded(self, x: Tensor) -> Tensor:
+        """Return the tensor with dead slots put where they never win."""
+        limits = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
+        loser = limits.min if self.is_maximum else limits.max
+        return torch.where(self.over(computed(x)) > 0, x, torch.full((), loser, dtype=x.dtype, device=x.device))
+
+
+class MaskedExtremeAlong(MaskedExtreme):
+    """Maximum or minimum along one dimension; the positions count dead slots too."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return values and positions."""
+        reduce = torch.max if self.is_maximum else torch.min
+        return tuple(reduce(self.shielded(x), self.dims[0], self.keepdim))
+
+
+class MaskedVariance(MaskedReduction):
+    """Variance, standard deviation, or variance and mean."""
+
+    def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
+        super().__init__(op, dims, axes, mask_of)
+        self.correction = float(op.correction)
+        self.kind = type(op)
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what the op returns, of the slots that are left."""
+        wide = computed(x)
+        mask = self.over(wide)
+        mean = weighted_mean(wide, mask, self.dims)
+        # Dead slots may hold anything, so they are cleared before they are squared.
+        spread = cleared((cleared_difference(wide, mean, mask)).square(), mask).sum(list(self.dims), keepdim=True)
+        variance = spread / (count(wide, mask, self.dims) - self.correction).clamp_min(1e-6)
+        return self._result(self._shaped(variance).to(x.dtype), self._shaped(mean).to(x.dtype))
+
+    def _shaped(self, value: Tensor) -> Tensor:
+        return value if self.keepdim else value.sum(list(self.dims))
+
+    def _result(self, variance: Tensor, mean: Tensor) -> Any:
+        if self.kind is reduction.VarMean:
+            return variance, mean
+        return variance.sqrt() if self.kind is reduction.Std else variance
+
+
+def cleared_difference(x: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
+    """Return ``x - mean``, with 0 where the mask is 0."""
+    return torch.where(mask > 0, x - mean, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+class MaskedLogSumExp(MaskedReduction):
+    """``log(sum(m exp(x)))``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the sum over the slots that are left."""
+        wide = computed(x)
+        exponentials, top = exponentials_of(wide, self.over(wide), self.dims)
+        total = exponentials.sum(list(self.dims), keepdim=True).log() + top
+        return (total if self.keepdim else total.sum(list(self.dims))).to(x.dtype)
+
+
+class MaskedSoftmax(Masked):
+    """``exp(x - max) m``, normalised; of a logarithm or of the negative, as the op has it.
+
+    ``x + log(m)`` would be the same forward, but has no gradient at m = 0.
+    """
+
+    def __init__(self, op: Any, dim: int, axis: Axis, mask_of: MaskOf) -> None:
+        super().__init__(op, (axis,), mask_of)
+        self.dim = dim
+        self.is_log = isinstance(op, nn.LogSoftmax)
+        self.sign = -1.0 if isinstance(op, nn.Softmin) else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the weights of the slots that are left; those of dead slots are 0, or finite logarithms."""
+        wide = computed(x) * self.sign
+        mask = self.mask(wide, [self.dim])
+        exponentials, top = exponentials_of(wide, mask, [self.dim])
+        total = exponentials.sum(self.dim, keepdim=True)
+        if self.is_log:
+            return (cleared_difference(wide, top + total.log(), mask)).to(x.dtype)
+        return (exponentials / total).to(x.dtype)
+
+
+def exponentials_of(x: Tensor, mask: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return ``exp(x - max) m`` and the maximum of the slots that are left."""
+    low = torch.full((), -torch.inf, dtype=x.dtype, device=x.device)
+    alive = torch.where(mask > 0, x, low)
+    top = alive.amax(list(dims), keepdim=True).detach()
+    top = torch.where(top.isfinite(), top, torch.zeros((), dtype=x.dtype, device=x.device))
+    return (alive - top).exp() * mask, top

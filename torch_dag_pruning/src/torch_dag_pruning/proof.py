@@ -1,0 +1,190 @@
+"""The proof that removed equals masked: both are run in lock-step and compared at every vertex."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_dag_core.dag import DagModule
+from torch_dag_core.op import Op
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
+from torch_dag_pruning.masked_model import hard_masks, lay_masks, mask_lookup
+from torch_dag_pruning.places import Places
+from torch_dag_pruning.slicing import Kept
+from torch_dag_pruning.stepping import Stepper, tensors_of
+
+if TYPE_CHECKING:
+    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.plan import Plan
+
+TOLERANCE = 1e-4
+"""Largest difference in single precision, relative to the largest element of a value."""
+DOUBLE_TOLERANCE = 1e-9
+"""The same in double precision, which decides where single precision does not."""
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far two graphs that should compute the same are apart.
+
+    Attributes:
+        worst: Largest difference of an element, relative to the largest element of its value.
+        vertex: Where that is.
+        vertices: How many vertices were compared.
+        effect: How far the outputs are from those of the graph before pruning, measured the same way.
+        dtype: The precision of the comparison.
+    """
+
+    worst: float
+    vertex: str
+    vertices: int
+    effect: float
+    dtype: torch.dtype = torch.float32
+
+    def __str__(self) -> str:
+        precision = str(self.dtype).removeprefix("torch.")
+        return (
+            f"masked and removed agree to {self.worst:.1e} at all {self.vertices} vertices in {precision} "
+            f"(worst at {self.vertex}); pruning changed the output by {self.effect:.1%}"
+        )
+
+
+def prove(analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
+    """Run `removal_proof` in single precision, and in double where rounding errors leave a doubt.
+
+    Raises:
+        RemovalMismatchError: the two graphs differ; names the first vertex.
+    """
+    try:
+        proof = removal_proof(analysis, plan, pruned, inputs)
+    except RemovalMismatchError:
+        proof = removal_proof(analysis, plan, pruned, inputs, torch.float64)
+    if plan != type(plan).whole(analysis) and proof.effect == 0.0:
+        message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
+        warnings.warn(message, PruningWarning, stacklevel=3)
+    return proof
+
+
+def removal_proof(
+    analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Proof:  # fmt: skip
+    """Compare the masked graph with the removed one at every vertex, at the slots that stay.
+
+    Args:
+        analysis: Of the graph before pruning.
+        plan: What was removed.
+        pruned: The graph without it.
+        inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
+        dtype: Precision of the comparison: single or double.
+
+    Raises:
+        RemovalMismatchError: at the first vertex that has another shape than predicted, or that differs by more than
+            the precision explains.
+    """
+    kept, places = Kept(analysis, plan), Places(analysis)
+    tensors = [_cast(tensor, dtype) for tensor in inputs or analysis.inputs]
+    # Precision first: masked forms take over the element types that their ops were told to compute in.
+    masked_dag = _in_precision(analysis.dag, dtype)
+    lay_masks(masked_dag, analysis, mask_lookup(analysis.solver, hard_masks(analysis, plan, dtype)))
+    masked = Stepper(masked_dag, tensors)
+    removed = Stepper(_in_precision(pruned, dtype), tensors)
+    differences = {
+        name: _compared(name, wanted, given, kept, places.outputs(name)[0])
+        for name, wanted, given in _lock_step(masked, removed)
+        if len(places.outputs(name)) == 1
+    }
+    vertex = max(differences, key=lambda name: differences[name], default="")
+    effect = _effect(Stepper(_in_precision(analysis.dag, dtype), tensors), removed, kept, places)
+    return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype)
+
+
+def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[str, Any, Any]]:
+    """Give the values of the vertices that both graphs compute; each is dropped once it is given."""
+    shared = first.names & second.names
+    waiting: dict[str, Any] = {}
+    ahead = first.steps()
+    for vertex, value in second.steps():
+        while vertex.name in shared and vertex.name not in waiting:
+            other, found = next(ahead)
+            if other.name in shared:
+                waiting[other.name] = found
+        if vertex.name in shared and not isinstance(vertex.module, TensorHolder):
+            yield vertex.name, waiting.pop(vertex.name), value
+        waiting.pop(vertex.name, None)
+
+
+def _compared(name: str, wanted: Tensor, given: Tensor, kept: Kept, axes: Sequence[Axis]) -> float:
+    """Return how far ``given`` is from the kept slots of ``wanted``, or raise."""
+    if tuple(given.shape) != kept.sizes(axes):
+        message = f"vertex {name!r} has the shape {tuple(given.shape)}, the plan leaves {kept.sizes(axes)}"
+        raise RemovalMismatchError(name, math.inf, message)
+    difference = relative_difference(kept.take(wanted, axes), given)
+    if difference > (DOUBLE_TOLERANCE if given.dtype == torch.float64 else TOLERANCE):
+        message = (
+            f"vertex {name!r} differs by {difference:.1e} of its largest element between the masked and the removed "
+            "graph; the axis rule of its op or of one before it is wrong, please report it"
+        )
+        raise RemovalMismatchError(name, difference, message)
+    return difference
+
+
+def relative_difference(wanted: Tensor, given: Tensor) -> float:
+    """Return the largest difference of an element, relative to the largest finite element."""
+    if not wanted.numel():
+        return 0.0
+    same = (wanted == given) | (wanted.isnan() & given.isnan())
+    if bool(same.all()):
+        return 0.0
+    if not (given.is_floating_point() or given.is_complex()):
+        return math.inf
+    largest = torch.where(given.isfinite(), given, 0.0).abs().max()
+    difference = torch.where(same, 0.0, (wanted - given).abs()).max() / largest
+    return float(torch.nan_to_num(difference, nan=math.inf))
+
+
+def _effect(before: Stepper, after: Stepper, kept: Kept, places: Places) -> float:
+    for _ in before.steps():
+        pass
+    pairs = zip(before.returned, before.outputs, after.outputs, strict=True)
+    differences = [
+        relative_difference(kept.take(old, places.outputs(name)[0]), new)
+        for name, olds, news in pairs
+        for old, new in zip(tensors_of(olds), tensors_of(news), strict=True)
+    ]
+    return max(differences, default=0.0)
+
+
+# Precision -----------------------------------------------------------------------------------------------------
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
+    """Return a copy in evaluation mode that computes in ``dtype``, casts inside the graph included."""
+    copy = dag.clone().eval()
+    for tensor in (*copy.parameters(), *copy.buffers()):
+        tensor.data = _cast(tensor.data, dtype)
+    for vertex in copy.traverse():
+        op = getattr(vertex, "module", None)
+        if isinstance(op, Op) and not isinstance(op, TensorHolder):
+            for name in op.fields:
+                setattr(op, name, _with_dtype(getattr(op, name), dtype))
+    return copy
+
+
+def _with_dtype(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, torch.dtype):
+        return dtype if value in _REAL else value
+    return tuple(_with_dtype(item, dtype) for item in value) if type(value) is tuple else value

@@ -1,0 +1,130 @@
+"""Modules built anew for what is left of their axes: configuration rewritten, tensors sliced."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_core.registry import Registry
+from torch_dag_core.values import Size
+from torch_dag_pruning.axes import Atom, Axis, Concat, Fixed, Product
+from torch_dag_pruning.errors import RemovalError
+from torch_dag_pruning.relation import Relation
+from torch_dag_pruning.slicing import Kept
+
+_AXES = (Fixed, Atom, Product, Concat)
+
+
+@dataclass
+class Rebuilder:
+    """Builds what is left of modules; a module that several vertices share is built once."""
+
+    kept: Kept
+    registry: Registry
+    _built: dict[tuple[nn.Module, str], nn.Module] = field(default_factory=dict)
+
+    def module(self, vertex: str, module: nn.Module, relation: Relation, operands: Sequence[Sequence[Axis]]) -> nn.Module:
+        """Return the module itself if it stays as it is, else a smaller one.
+
+        Raises:
+            RemovalError: the module would have to change and has no codec, or its tensors do not fit.
+        """
+        tensors = tensors_by_name(module)
+        sliced = [name for name in tensors if not self.kept.is_whole(relation.parameters.get(name, ()))]
+        spec = self.registry.for_module(module)
+        if spec is None or spec.codec is None:
+            if sliced or relation.rewrite:
+                message = f"vertex {vertex!r} cannot change size: its {type(module).__name__} has no codec"
+                raise RemovalError(vertex, message)
+            return module
+        old = spec.codec.config(module)
+        new = _Rewriting(self.kept, operands).config(old, relation.rewrite)
+        if not sliced and new == old:
+            return module
+        key = (module, repr(sorted(new.items())))
+        if key not in self._built:
+            self._built[key] = self._filled(vertex, module, spec.codec.build(new), relation)
+        return self._built[key]
+
+    def _filled(self, vertex: str, old: nn.Module, new: nn.Module, relation: Relation) -> nn.Module:
+        """Give a new module the kept part of the old one's tensors, and its modes."""
+        wanted = tensors_by_name(new)
+        for name, tensor in tensors_by_name(old).items():
+            part = self.kept.take_learned(tensor, relation.parameters.get(name, ()))
+            if name not in wanted or (part.shape != wanted[name].shape and not isinstance(new, TensorHolder)):
+                shape = tuple(wanted[name].shape) if name in wanted else "nothing"
+                message = f"vertex {vertex!r} keeps {tuple(part.shape)} of {name!r}, its new module wants {shape}"
+                raise RemovalError(vertex, message)
+            _put(new, name, part)
+        modes = {path: part.training for path, part in old.named_modules()}
+        for path, submodule in new.named_modules():
+            submodule.training = modes.get(path, old.training)
+        return new
+
+
+def tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module, tied ones under each of their names."""
+    named = itertools.chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    )
+    return dict(named)
+
+
+def _put(module: nn.Module, path: str, tensor: Tensor) -> None:
+    parent, _, name = path.rpartition(".")
+    owner = module.get_submodule(parent)
+    (owner._parameters if name in owner._parameters else owner._buffers)[name] = tensor
+
+
+@dataclass(frozen=True)
+class _Rewriting:
+    """Constants of one op with the axes in them replaced by what is left of those."""
+
+    kept: Kept
+    operands: Sequence[Sequence[Axis]]
+
+    def config(self, old: Mapping[str, Any], rewrite: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.value(value, rewrite.get(name, value)) for name, value in old.items()}
+
+    def value(self, old: Any, template: Any) -> Any:
+        """Return ``template`` with each axis as a number; sizes that follow operands are scaled along."""
+        if isinstance(template, _AXES):
+            return self._number(old, template)
+        if isinstance(template, Size):
+            return self._scaled(old if isinstance(old, Size) else template, Fraction(1))
+        if isinstance(template, slice):
+            ends = ("start", "stop", "step")
+            return slice(*(self.value(getattr(old, end, None), getattr(template, end)) for end in ends))
+        if isinstance(template, (tuple, list)):
+            olds = old if isinstance(old, (tuple, list)) and len(old) == len(template) else [None] * len(template)
+            return tuple(self.value(o, t) for o, t in zip(olds, template, strict=True))
+        return template
+
+    def _number(self, old: Any, axis: Axis) -> Any:
+        if isinstance(old, Size):
+            return self._scaled(old, self.kept.ratio(axis))
+        # -1 in a reshape means "the rest", before and after.
+        return -1 if type(old) is int and old == -1 else self.kept.size(axis)
+
+    def _scaled(self, size: Size, ratio: Fraction) -> Size:
+        """Return the size whose value shrinks by ``ratio``, over operands that have shrunk themselves."""
+        for operand, dim in size.dims:
+            ratio /= self.kept.ratio(self.operands[operand][dim])
+        return rescaled(size, ratio)
+
+
+def rescaled(size: Size, ratio: Fraction) -> Size:
+    """Return ``ratio`` times a size."""
+    factor, add = Fraction(size.num, size.den) * ratio, size.add * ratio
+    if ratio == 1:
+        return size
+    if add.denominator != 1:
+        message = f"the size {size} cannot shrink to {ratio} of it"
+        raise RemovalError("", message)
+    return Size(size.dims, factor.numerator, factor.denominator, int(add))

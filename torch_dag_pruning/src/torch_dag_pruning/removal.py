@@ -1,0 +1,160 @@
+"""From a graph and a plan to the smaller graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from torch_dag_core.dag import DagModule
+from torch_dag_core.ops.layout import GetItem, Split
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_core.plugins import default_registry
+from torch_dag_core.vertex import InnerVertex
+from torch_dag_pruning.axes import Fixed
+from torch_dag_pruning.emptiness import Emptiness
+from torch_dag_pruning.errors import RemovalError
+from torch_dag_pruning.places import Places
+from torch_dag_pruning.proof import prove
+from torch_dag_pruning.rebuilding import Rebuilder
+from torch_dag_pruning.slicing import Kept
+
+if TYPE_CHECKING:
+    from torch_dag_core.registry import Registry
+    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.plan import Plan
+
+
+def remove_channels(
+    dag: DagModule, plan: Plan, verify: bool = True, *, example_inputs: Any = None,  # noqa: FBT001, FBT002
+    analysis: Analysis | None = None,
+) -> DagModule:  # fmt: skip
+    """Return a plain graph without the slots that the plan drops; the argument is not changed.
+
+    Names, modes, devices, types and ``requires_grad`` stay; so do the keys of the state dict, but for vertices of which
+    nothing is left.
+
+    Args:
+        dag: The graph.
+        plan: Which slots stay.
+        verify: Compare the result with the masked graph at every vertex.
+        example_inputs: As for `analyze`.
+        analysis: That of ``dag``, if it was made before.
+
+    Raises:
+        PlanError: the plan does not fit the graph.
+        RemovalError: an op cannot be made smaller.
+        RemovalMismatchError: the result differs from the masked graph; names the first vertex.
+    """
+    from torch_dag_pruning.analysis import analyze
+
+    analysis = analysis or analyze(dag, example_inputs)
+    pruned = remove(analysis, plan)
+    if verify:
+        prove(analysis, plan, pruned)
+    return pruned
+
+
+def remove(analysis: Analysis, plan: Plan, *, registry: Registry | None = None) -> DagModule:
+    """Do what `remove_channels` does, for a graph that is analysed, without proof."""
+    kept = Kept(analysis, plan)
+    dag = analysis.dag.clone()
+    places = Places(analysis)
+    emptiness = Emptiness(dag, places, kept, analysis.inputs)
+    return _Removal(dag, places, kept, emptiness, registry or default_registry()).run()
+
+
+@dataclass
+class _Removal:
+    dag: DagModule
+    places: Places
+    kept: Kept
+    emptiness: Emptiness
+    registry: Registry
+
+    def run(self) -> DagModule:
+        rebuilder = Rebuilder(self.kept, self.registry)
+        self.emptiness.find()
+        self._give_private_constants()
+        for vertex in self.dag.inner_vertices:
+            if vertex.name not in self.emptiness.gone:
+                self._shrink(vertex, rebuilder)
+        self._delete()
+        self.dag.verify()
+        return self.dag
+
+    def _shrink(self, vertex: InnerVertex, rebuilder: Rebuilder) -> None:
+        left = self.emptiness.resolve(vertex)
+        relation = self.places.relations.get(vertex.name)
+        if left is None or relation is None or isinstance(left.module, TensorHolder) and self._is_constant(left):
+            return
+        operands = [self.places.operand(left, index) for index in range(len(left.predecessors))]
+        module = rebuilder.module(left.name, left.module, relation, operands)
+        if isinstance(module, Split):
+            module = self._without_empty_pieces(left, module)
+        if module is not left.module:
+            self.dag.replace_module(left, module)
+
+    def _is_constant(self, vertex: InnerVertex) -> bool:
+        return any((vertex.name, user.name) in self.places.constants for user, _ in vertex.uses)
+
+    def _without_empty_pieces(self, vertex: InnerVertex, module: Split) -> Split:
+        """Drop pieces of which nothing is left, and renumber the others where they are picked."""
+        empty = [self.emptiness.is_empty(piece) for piece in self.places.outputs(vertex.name)]
+        if not any(empty):
+            return module
+        for user, _ in vertex.uses:
+            if not isinstance(user, InnerVertex) or not isinstance(user.module, GetItem):
+                message = f"{user.name!r} reads all pieces of {vertex.name!r}, of which one vanishes"
+                raise RemovalError(vertex.name, message)
+            index = user.module.index % len(empty)
+            if not empty[index]:
+                self.dag.replace_module(user, GetItem(index - sum(empty[:index])).train(user.module.training))
+        sizes = tuple(size for size, gone in zip(module.sizes, empty, strict=True) if not gone)
+        return Split(sizes, module.dim)
+
+    # Constants -------------------------------------------------------------------------------------------------
+
+    def _give_private_constants(self) -> None:
+        """Cut constants for each of their users; users that keep the same part go on sharing it."""
+        for vertex in self.dag.inner_vertices:
+            if isinstance(vertex.module, TensorHolder) and self._is_constant(vertex):
+                self._divide(vertex, vertex.module.value)
+
+    def _divide(self, vertex: InnerVertex, whole: Tensor) -> None:
+        parts: dict[tuple[Any, ...], InnerVertex] = {}
+        for user, index in vertex.uses:
+            axes = self.places.constants.get((vertex.name, user.name), [Fixed(size) for size in whole.shape])
+            if self.emptiness.is_empty(axes):
+                continue
+            key = self.kept.fingerprint(axes)
+            if key not in parts:
+                parts[key] = self._part(vertex, self.kept.take(whole, axes), first=not parts)
+            if parts[key] is not vertex:
+                self.dag.set_predecessor(user, index, parts[key])
+
+    def _part(self, vertex: InnerVertex, part: Tensor, *, first: bool) -> InnerVertex:
+        """Let the vertex itself hold the first part, and vertices beside it the others."""
+        module: Any = vertex.module
+        fresh = type(module)(tuple(part.shape), part.dtype, module.persistent, part.clone()).train(module.training)
+        if first:
+            self.dag.replace_module(vertex, fresh)
+            return vertex
+        return self.dag.add_vertex(self.dag.unique_name(f"{vertex.name}_part"), fresh)
+
+    # Deleting --------------------------------------------------------------------------------------------------
+
+    def _delete(self) -> None:
+        """Remove what nothing is left of, and what only that needed."""
+        gone = self.emptiness.gone
+        for output in self.dag.output_vertices:
+            for predecessor in output.predecessors:
+                if predecessor.name in gone:
+                    message = f"nothing is left of the output {predecessor.name!r}; keep a slot of its orbit"
+                    raise RemovalError(predecessor.name, message)
+        if gone or self.emptiness.made:
+            for vertex in reversed(self.dag.inner_vertices):
+                if vertex.name in gone:
+                    self.dag.remove_unused(vertex)
+            self.dag.remove_dead_vertices()

@@ -1,0 +1,216 @@
+"""Ops that sum over an axis: an operand's mask belongs on the edge into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch_dag_pruning.axes import Axis, Fixed, product
+from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put
+
+
+@axis_rule("core.linear")
+def linear(ctx: Context) -> Relation:
+    """Contract the last axis with the weight's second."""
+    own = ctx.parameters("weight", "bias")
+    out, inner = own["weight"]
+    return _affine(ctx, out, inner, own.get("bias"), own, {"in_features": inner, "out_features": out})
+
+
+@axis_rule("core.linear_function")
+def linear_function(ctx: Context) -> Relation:
+    """Do as `linear` does, with a weight that is an operand."""
+    weight = ctx.inputs[1]
+    bias = ctx.inputs[2] if len(ctx.inputs) > 2 else None
+    if len(weight) == 1:
+        return _product(ctx, ctx.inputs[0], [weight[0]], [])
+    return _affine(ctx, weight[0], weight[1], bias, {}, {})
+
+
+def _affine(
+    ctx: Context, out: Axis, inner: Axis, bias: Axes | None, parameters: dict[str, Axes], rewrite: dict[str, Any]
+) -> Relation:
+    x = ctx.inputs[0]
+    ctx.unify(x[-1], inner)
+    if bias:
+        _tie_bias(ctx, bias, out)
+    sink = Sink(0, (len(x) - 1,), (inner,))
+    return Relation([[*x[:-1], out]], (sink,), parameters, rewrite, learned=(out,))
+
+
+def _tie_bias(ctx: Context, bias: Axes, out: Axis) -> None:
+    if bias[-1].n > 1:
+        ctx.unify(bias[-1], out)
+
+
+@axis_rule("core.bilinear")
+def bilinear(ctx: Context) -> Relation:
+    """Contract the last axes of two operands with the weight's second and third."""
+    own = ctx.parameters("weight", "bias")
+    out, first, second = own["weight"]
+    x, y = ctx.inputs
+    ctx.unify(x[-1], first)
+    ctx.unify(y[-1], second)
+    if "bias" in own:
+        ctx.unify(own["bias"][0], out)
+    batch = broadcast(ctx, [x[:-1], y[:-1]])
+    sinks = (Sink(0, (len(x) - 1,), (first,)), Sink(1, (len(y) - 1,), (second,)))
+    rewrite = {"in1_features": first, "in2_features": second, "out_features": out}
+    return Relation([[*batch, out]], sinks, own, rewrite, learned=(out,))
+
+
+# Convolutions ----------------------------------------------------------------------------------------------------
+
+
+@axis_rule("core.conv1d", "core.conv2d", "core.conv3d")
+def convolution(ctx: Context) -> Relation:
+    """Relate any convolution: (g, i) in, (g, o) out, and a sum over i; depthwise and ungrouped are cases."""
+    own = ctx.parameters("weight", "bias")
+    return _convolution(ctx, own["weight"], own.get("bias"), own)
+
+
+@axis_rule("core.convolution")
+def convolution_function(ctx: Context) -> Relation:
+    """Do as `convolution` does, with a weight that is an operand."""
+    return _convolution(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
+
+
+def _convolution(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict[str, Axes]) -> Relation:
+    out, inner = weight[:2]
+    groups = ctx.module.groups
+    channel = len(ctx.inputs[0]) - len(weight) + 1
+    group, ours = ctx.reshape([ctx.inputs[0][channel]], [groups, inner.n])
+    other, _ = ctx.reshape([out], [groups, -1])
+    ctx.unify(group, other)
+    ctx.unify(ours, inner)
+    if bias:
+        ctx.unify(bias[0], out)
+    ctx.freeze(weight[2:], "a kernel's extent")
+    axes = [*ctx.inputs[0][:channel], out, *_slid(ctx, channel + 1)]
+    rewrite = {"in_channels": ctx.inputs[0][channel], "out_channels": out, "groups": group}
+    return Relation([axes], (_group_sink(channel, groups, inner),), parameters, rewrite, learned=(out,))
+
+
+@axis_rule("core.conv_transpose1d", "core.conv_transpose2d", "core.conv_transpose3d")
+def transposed_convolution(ctx: Context) -> Relation:
+    """Relate a transposed convolution, whose weight is (g i, o, kernel)."""
+    own = ctx.parameters("weight", "bias")
+    return _transposed(ctx, own["weight"], own.get("bias"), own)
+
+
+@axis_rule("core.transposed_convolution")
+def transposed_convolution_function(ctx: Context) -> Relation:
+    """Do as `transposed_convolution` does, with a weight that is an operand."""
+    return _transposed(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
+
+
+def _transposed(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict[str, Axes]) -> Relation:
+    channels, each = weight[:2]
+    groups = ctx.module.groups
+    channel = len(ctx.inputs[0]) - len(weight) + 1
+    ctx.unify(ctx.inputs[0][channel], channels)
+    group, inner = ctx.reshape([channels], [groups, -1])
+    out = product(group, each)
+    if bias:
+        ctx.unify(bias[0], out)
+    ctx.freeze(weight[2:], "a kernel's extent")
+    axes = [*ctx.inputs[0][:channel], out, *_slid(ctx, channel + 1)]
+    rewrite = {"in_channels": channels, "out_channels": out, "groups": group}
+    return Relation([axes], (_group_sink(channel, groups, inner),), parameters, rewrite, learned=(out,))
+
+
+def _group_sink(channel: int, groups: int, inner: Axis) -> Sink:
+    """Mask what is summed over, not the groups, which pass through."""
+    return Sink(0, (channel,), (product(Fixed(groups), inner),))
+
+
+def _slid(ctx: Context, first: int) -> Iterator[Axis]:
+    """Iterate over the spatial axes of the result; those that the window moves along are frozen."""
+    module, shape = ctx.module, ctx.outputs[0]
+    rank = len(shape) - first
+    settings = zip(
+        _kernel(ctx, rank), per_dim(module.stride, rank), per_dim(module.padding, rank), strict=True
+    )  # fmt: skip
+    for dim, setting in enumerate(settings, start=first):
+        axis = ctx.inputs[0][dim]
+        if stays_put(*setting) and axis.n == shape[dim]:
+            yield axis
+        else:
+            ctx.freeze([axis], ALONG)
+            yield Fixed(shape[dim], ctx.cause(ALONG))
+
+
+def _kernel(ctx: Context, rank: int) -> Sequence[int]:
+    weight = getattr(ctx.module, "weight", None)
+    return (ctx.shapes[1] if weight is None else weight.shape)[-rank:]
+
+
+# Products --------------------------------------------------------------------------------------------------------
+
+
+@axis_rule("core.matmul")
+def matmul(ctx: Context) -> Relation:
+    """Contract the last axis of the first operand with the last but one of the second."""
+    x, y = ctx.inputs
+    rows = x[-2:-1]
+    columns = y[-1:] if len(y) > 1 else []
+    relation = _product(ctx, x, y[-2:-1] if len(y) > 1 else y, columns)
+    batch = broadcast(ctx, [x[:-2], y[:-2]])
+    learned = (*(columns if any(ctx.learned[1:2]) else ()), *(rows if any(ctx.learned[:1]) else ()))
+    return Relation([[*batch, *rows, *columns]], relation.sinks, learned=learned)
+
+
+def _product(ctx: Context, x: Axes, inner: Axes, columns: Axes) -> Relation:
+    ctx.unify(x[-1], inner[0])
+    return Relation([[*x[:-1], *columns]], (Sink(0, (len(x) - 1,), (inner[0],)),))
+
+
+@axis_rule("core.einsum")
+def einsum(ctx: Context) -> Relation:
+    """Tie equal letters; a letter that the result lacks is summed, and masked on the first operand that has it."""
+    terms, result = _terms(ctx.module.equation, [len(axes) for axes in ctx.inputs])
+    places: dict[str, list[tuple[int, int]]] = {}
+    for operand, term in enumerate(terms):
+        for dim, letter in enumerate(term):
+            if ctx.inputs[operand][dim].n > 1:
+                places.setdefault(letter, []).append((operand, dim))
+    axes = {letter: ctx.inputs[where[0][0]][where[0][1]] for letter, where in places.items()}
+    for letter, where in places.items():
+        for operand, dim in where[1:]:
+            ctx.unify(axes[letter], ctx.inputs[operand][dim])
+    sinks = tuple(Sink(w[0][0], (w[0][1],), (axes[letter],)) for letter, w in places.items() if letter not in result)
+    learned = [axes[letter] for letter, w in places.items() if _is_learned(ctx, letter in result, w)]
+    return Relation([[axes.get(letter, Fixed(1)) for letter in result]], sinks, learned=tuple(learned))
+
+
+def _is_learned(ctx: Context, kept: bool, places: list[tuple[int, int]]) -> bool:  # noqa: FBT001
+    return kept and len(places) == 1 and any(ctx.learned[places[0][0] : places[0][0] + 1])
+
+
+def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """Return the letters of each operand and of the result; the dimensions of an ellipsis are numbered from the right."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = [_letters(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
+    dots = max((sum(letter.isdigit() for letter in term) for term in terms), default=0)
+    if arrow:
+        return terms, _letters(right, len(right.replace("...", "")) + (dots if "..." in right else 0))
+    flat = [letter for term in terms for letter in term if not letter.isdigit()]
+    once = sorted(letter for letter in set(flat) if flat.count(letter) == 1)
+    return terms, [*_numbered(dots), *once]
+
+
+def _letters(term: str, rank: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    return [*before, *(_numbered(rank - len(before) - len(after)) if dots else ()), *after]
+
+
+def _numbered(count: int) -> list[str]:
+    return [str(place) for place in reversed(range(count))]
+
+
+RULES: tuple[AxisRule, ...] = (
+    linear, linear_function, bilinear, convolution, convolution_function, transposed_convolution,
+    transposed_convolution_function, matmul, einsum,
+)  # fmt: skip

@@ -1,0 +1,202 @@
+"""Ops that pick or write slots by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from torch_dag_core.values import Slot
+from torch_dag_pruning.axes import Axis, Fixed, concat
+from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.touching import all_frozen, frozen
+
+_PICKED = "slots are picked by position"
+
+
+@axis_rule("core.index")
+def index(ctx: Context) -> Relation:
+    """Cut by slices, freeze what ints and tensors pick from, and take over the axes of index tensors."""
+    if _selects_by_mask(ctx):
+        return all_frozen(ctx, "a bool mask picks slots")
+    picked = _Picking(ctx)
+    axes = picked.run()
+    if [axis.n for axis in axes] != list(ctx.outputs[0]):
+        return all_frozen(ctx, _PICKED)
+    return Relation([axes], rewrite={"items": picked.items})
+
+
+@axis_rule("core.set_index")
+def set_index(ctx: Context) -> Relation:
+    """Tie the written region to the value; the result has the axes of what is copied."""
+    if _selects_by_mask(ctx):
+        return all_frozen(ctx, "a bool mask picks slots")
+    picked = _Picking(ctx)
+    region = picked.run()
+    if ctx.module.value is None:
+        value = ctx.inputs[1]
+        if len(value) > len(region) or not _fits(region, value):
+            return all_frozen(ctx, _PICKED)
+        broadcast(ctx, [region, value])
+    return Relation([list(ctx.inputs[0])], rewrite={"items": picked.items})
+
+
+def _selects_by_mask(ctx: Context) -> bool:
+    masks = (item for item in ctx.module.items if isinstance(item, Slot) and ctx.dtypes[item.index] == torch.bool)
+    return any(True for _ in masks) or any(isinstance(item, bool) for item in ctx.module.items)
+
+
+def _fits(region: Axes, value: Axes) -> bool:
+    pairs = zip(reversed(region), reversed(value), strict=False)
+    return all(theirs.n in (1, ours.n) for ours, theirs in pairs)
+
+
+@dataclass
+class _Picking:
+    """One walk over the items of an index, left to right.
+
+    Attributes:
+        items: The items with the bounds of slices as axes, once `run` is through.
+    """
+
+    ctx: Context
+    items: tuple[Any, ...] = ()
+    _result: Axes = field(default_factory=list)
+    _advanced: list[tuple[int, Axes]] = field(default_factory=list)
+    _dim: int = 0
+
+    def run(self) -> Axes:
+        """Return the axes of what is picked."""
+        given = self.ctx.module.items
+        rank = len(self.ctx.inputs[0])
+        rewritten: list[Any] = []
+        for item in given:
+            if item is Ellipsis:
+                missing = rank - sum(other is not None and other is not Ellipsis for other in given)
+                self._pass(missing)
+                rewritten.append(item)
+            else:
+                rewritten.append(self._item(item))
+        self._pass(rank - self._dim)
+        self.items = tuple(rewritten)
+        return self._joined()
+
+    def _pass(self, count: int) -> None:
+        self._result += self.ctx.inputs[0][self._dim : self._dim + count]
+        self._dim += count
+
+    def _take(self) -> Axis:
+        self._dim += 1
+        axis: Axis = self.ctx.inputs[0][self._dim - 1]
+        return axis
+
+    def _item(self, item: Any) -> Any:
+        if item is None:
+            self._result.append(Fixed(1))
+        elif isinstance(item, slice):
+            return self._slice(item)
+        elif isinstance(item, Slot):
+            self.ctx.freeze([self._take()], _PICKED)
+            self._advanced.append((len(self._result), self.ctx.inputs[item.index]))
+        else:
+            self.ctx.freeze([self._take()], _PICKED)
+        return item
+
+    def _joined(self) -> Axes:
+        """Put the axes of all index tensors where torch puts them: in place of adjacent ones, else first."""
+        if not self._advanced:
+            return self._result
+        axes = broadcast(self.ctx, [axes for _, axes in self._advanced])
+        places = {place for place, _ in self._advanced}
+        place = min(places) if len(places) == 1 else 0
+        return [*self._result[:place], *axes, *self._result[place:]]
+
+    def _slice(self, item: slice) -> Any:
+        axis = self._take()
+        bounds = (item.start, item.stop, item.step)
+        if bounds in ((None, None, None), (0, None, None), (None, None, 1), (0, None, 1)):
+            self._result.append(axis)
+            return item
+        if not all(bound is None or isinstance(bound, int) for bound in bounds):
+            self.ctx.freeze([axis], _PICKED)
+            self._result.append(self._free_result())
+            return item
+        start, stop, step = item.indices(axis.n)
+        picked, rewritten = self._range(axis, start, max(start, stop), step)
+        self._result.append(picked)
+        return rewritten
+
+    def _free_result(self) -> Axis:
+        """Return the axis of a slice whose bounds follow the inputs; its size is read off the result."""
+        place = len(self._result)
+        shape = self.ctx.outputs[0]
+        return Fixed(shape[place] if place < len(shape) else 0, self.ctx.cause(_PICKED))
+
+    def _range(self, axis: Axis, start: int, stop: int, step: int) -> tuple[Axis, slice]:
+        cause = self.ctx.cause("a single slot is sliced off")
+        if step == 1:
+            before, piece, _ = self.ctx.solver.cut(axis, [start, stop], cause)
+            end = None if stop >= axis.n else concat(before, piece)
+            return piece, slice(before if start else None, end, None)
+        count = len(range(start, stop, step))
+        rows = self._rows(axis, start, stop, step)
+        if rows is not None:
+            return rows, slice(start, None, step)
+        self.ctx.freeze([axis], _PICKED)
+        return Fixed(count, self.ctx.cause(_PICKED)), slice(start, stop, step)
+
+    def _rows(self, axis: Axis, start: int, stop: int, step: int) -> Axis | None:
+        """Return the rows of a stride that covers the whole axis, with the place within a row frozen."""
+        if axis.n % step or start >= step or stop <= axis.n - step + start:
+            return None
+        pair = self.ctx.solver.split_right(axis, step, self.ctx.cause(_PICKED))
+        if pair is None:
+            return None
+        self.ctx.freeze([pair[1]], "one slot of every row is picked")
+        return pair[0]
+
+
+@axis_rule("core.gather")
+def gather(ctx: Context) -> Relation:
+    """Freeze the dimension that is picked from; along it the result has the index's axis."""
+    x, where = ctx.inputs
+    (dim,) = frozen(ctx, x, [ctx.module.dim], _PICKED)
+    for place, (axis, other) in enumerate(zip(x, where, strict=True)):
+        if place != dim:
+            ctx.unify(axis, other)
+    return Relation([list(where)])
+
+
+@axis_rule("core.index_select")
+def index_select(ctx: Context) -> Relation:
+    """Freeze the dimension that is picked from; in its place comes the index's axis."""
+    x, where = ctx.inputs
+    (dim,) = frozen(ctx, x, [ctx.module.dim], _PICKED)
+    return Relation([[*x[:dim], *(where or [Fixed(1)]), *x[dim + 1 :]]])
+
+
+@axis_rule("core.embedding")
+def embedding(ctx: Context) -> Relation:
+    """Freeze the rows of the table; its width is learned. Renormalised rows are sums over the width."""
+    own = ctx.parameters("weight")
+    if ctx.module.max_norm is not None:
+        ctx.freeze(own["weight"], "rows are renormalised")
+    return _rows_of(ctx, own["weight"], own)
+
+
+@axis_rule("core.embedding_function")
+def embedding_function(ctx: Context) -> Relation:
+    """Do as `embedding` does, with a table that is an operand."""
+    return _rows_of(ctx, ctx.inputs[1], {})
+
+
+def _rows_of(ctx: Context, table: Axes, parameters: dict[str, Axes]) -> Relation:
+    rows, width = table
+    ctx.freeze([rows], "rows are looked up")
+    rewrite = {"embedding_dim": width}
+    return Relation([[*ctx.inputs[0], width]], (), parameters, rewrite, learned=(width,))
+
+
+RULES: tuple[AxisRule, ...] = (index, set_index, gather, index_select, embedding, embedding_function)

@@ -1,0 +1,274 @@
+"""Ops that move, join, cut or repeat elements: algebra on their axes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from torch_dag_core.values import Size
+from torch_dag_pruning.axes import Axis, Fixed, concat, product
+from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.touching import ALONG, all_frozen, frozen, moved, touches
+
+
+@axis_rule("core.get_item")
+def get_item(ctx: Context) -> Relation:
+    """Pass one tensor of a tuple."""
+    return Relation(_tensors(ctx.inputs[0][ctx.module.index]))
+
+
+def _tensors(picked: Any) -> list[Axes]:
+    if isinstance(picked, list):
+        return [picked]
+    return list(itertools.chain.from_iterable(_tensors(item) for item in picked))
+
+
+@axis_rule("core.reshape")
+def reshape(ctx: Context) -> Relation:
+    """Regroup positions, whatever the target was called: only the result's shape counts."""
+    axes = ctx.reshape(ctx.inputs[0], ctx.outputs[0])
+    return Relation([axes], rewrite={"shape": tuple(axes)})
+
+
+@axis_rule("core.flatten")
+def flatten(ctx: Context) -> Relation:
+    """Regroup positions; the module's settings are dimensions, which stay."""
+    return Relation([ctx.reshape(ctx.inputs[0], ctx.outputs[0])])
+
+
+@axis_rule("core.unflatten")
+def unflatten(ctx: Context) -> Relation:
+    """Regroup the positions of one dimension."""
+    axes = ctx.reshape(ctx.inputs[0], ctx.outputs[0])
+    first = ctx.module.dim % len(ctx.inputs[0])
+    return Relation([axes], rewrite={"unflattened_size": tuple(axes[first : first + len(ctx.module.unflattened_size)])})
+
+
+@axis_rule("core.permute")
+def permute(ctx: Context) -> Relation:
+    """Reorder the axes."""
+    return Relation([[ctx.inputs[0][dim] for dim in ctx.module.dims]])
+
+
+@axis_rule("core.expand")
+def expand(ctx: Context) -> Relation:
+    """Make new slots where a size of one is repeated, unless the count follows the inputs."""
+    sizes = ctx.module.sizes
+    given = [Fixed(1)] * (len(sizes) - len(ctx.inputs[0])) + list(ctx.inputs[0])
+    axes = [_expanded(ctx, dim, size, axis) for dim, (size, axis) in enumerate(zip(sizes, given, strict=True))]
+    return Relation([axes], rewrite={"sizes": tuple(axes)})
+
+
+def _expanded(ctx: Context, dim: int, size: Any, axis: Axis) -> Axis:
+    n = ctx.outputs[0][dim]
+    return axis if axis.n == n else made(ctx, n, size, f"size {dim}")
+
+
+def made(ctx: Context, n: int, size: Any, role: str) -> Axis:
+    """Return the axis of new slots: a number makes an atom, a `Size` follows the operand that it names."""
+    if not isinstance(size, Size):
+        return ctx.atom(n, role)
+    followed = [ctx.inputs[operand][dim] for operand, dim in size.dims]
+    if len(followed) == 1 and followed[0].n == n and (size.num, size.den, size.add) == (1, 1, 0):
+        return followed[0]
+    ctx.freeze(followed, "a size is computed from this axis")
+    return Fixed(n, ctx.cause("its size follows the input's"))
+
+
+@axis_rule("core.repeat")
+def repeat(ctx: Context) -> Relation:
+    """Repeat whole axes: the copy is the outer factor."""
+    given = [Fixed(1)] * (len(ctx.outputs[0]) - len(ctx.inputs[0])) + list(ctx.inputs[0])
+    return Relation([[product(Fixed(n // axis.n), axis) for n, axis in zip(ctx.outputs[0], given, strict=True)]])
+
+
+@axis_rule("core.repeat_interleave")
+def repeat_interleave(ctx: Context) -> Relation:
+    """Repeat slots: the copy is the inner factor."""
+    axes, dim = list(ctx.inputs[0]), ctx.module.dim
+    if dim is None:
+        axes, dim = [product(*axes)], 0
+    n = ctx.outputs[0][dim]
+    axes[dim] = product(axes[dim], Fixed(n // axes[dim].n))
+    return Relation([axes])
+
+
+@axis_rule("core.cat")
+def cat(ctx: Context) -> Relation:
+    """Concatenate one axis and tie the others; empty tensors of one dimension are skipped, as torch does."""
+    parts = [axes for axes, shape in zip(ctx.inputs, ctx.shapes, strict=True) if tuple(shape) != (0,)]
+    dim = ctx.module.dim % len(parts[0])
+    joined = concat(*(axes[dim] for axes in parts))
+    rest = broadcast(ctx, [[*axes[:dim], Fixed(1), *axes[dim + 1 :]] for axes in parts])
+    return Relation([[*rest[:dim], joined, *rest[dim + 1 :]]])
+
+
+@axis_rule("core.stack")
+def stack(ctx: Context) -> Relation:
+    """Tie all axes; the new one stays."""
+    axes = broadcast(ctx, ctx.inputs)
+    dim = ctx.module.dim % (len(axes) + 1)
+    return Relation([[*axes[:dim], Fixed(len(ctx.inputs), ctx.cause("stacked tensors")), *axes[dim:]]])
+
+
+@axis_rule("core.split")
+def split(ctx: Context) -> Relation:
+    """Cut one axis; the pieces are pruned independently."""
+    axes, dim = ctx.inputs[0], ctx.module.dim % len(ctx.inputs[0])
+    if any(isinstance(size, Size) for size in ctx.module.sizes):
+        return _pieces(ctx, dim)
+    ends = list(itertools.accumulate(ctx.module.sizes))[:-1]
+    pieces = ctx.solver.cut(axes[dim], ends, ctx.cause("a single slot is split off"))
+    return Relation([[*axes[:dim], piece, *axes[dim + 1 :]] for piece in pieces], rewrite={"sizes": tuple(pieces)})
+
+
+@axis_rule("core.split_evenly")
+def split_evenly(ctx: Context) -> Relation:
+    """Freeze an axis that is split into as many pieces as fit."""
+    return _pieces(ctx, ctx.module.dim)
+
+
+def _pieces(ctx: Context, dim: int) -> Relation:
+    touched = frozenset(frozen(ctx, ctx.inputs[0], [dim]))
+    return Relation([moved(ctx, ctx.inputs[0], shape, touched) for shape in ctx.outputs])
+
+
+@axis_rule("core.unbind")
+def unbind(ctx: Context) -> Relation:
+    """Freeze the axis that is taken apart."""
+    (dim,) = frozen(ctx, ctx.inputs[0], [ctx.module.dim], "taken apart slot by slot")
+    rest = [axis for place, axis in enumerate(ctx.inputs[0]) if place != dim]
+    return Relation([list(rest) for _ in ctx.outputs])
+
+
+@axis_rule("core.roll")
+def roll(ctx: Context) -> Relation:
+    """Freeze what is shifted; without dimensions the flattened tensor is."""
+    dims = ctx.module.dims
+    return touches(ctx, range(len(ctx.inputs[0])) if dims is None else [dims] if isinstance(dims, int) else dims)
+
+
+@axis_rule("core.flip")
+def flip(ctx: Context) -> Relation:
+    """Freeze what is reversed."""
+    return touches(ctx, ctx.module.dims)
+
+
+@axis_rule("core.triangle")
+def triangle(ctx: Context) -> Relation:
+    """Freeze the two dimensions whose positions are compared."""
+    return touches(ctx, (-2, -1))
+
+
+@axis_rule("core.unfold_dim")
+def unfold_dim(ctx: Context) -> Relation:
+    """Freeze the dimension that windows slide along; they become a new last one."""
+    (dim,) = frozen(ctx, ctx.inputs[0], [ctx.module.dimension])
+    window = Fixed(ctx.outputs[0][-1], ctx.cause(ALONG))
+    return Relation([[*moved(ctx, ctx.inputs[0], ctx.outputs[0][:-1], frozenset([dim])), window]])
+
+
+# Padding ---------------------------------------------------------------------------------------------------------
+
+
+@axis_rule("core.pad")
+def pad(ctx: Context) -> Relation:
+    """Concatenate new slots to an axis padded by a constant; other modes freeze what they pad."""
+    axes, amounts = list(ctx.inputs[0]), ctx.module.pad
+    rewritten = list(amounts)
+    for place in range(len(amounts) // 2):
+        dim = len(axes) - 1 - place
+        before, after = amounts[2 * place : 2 * place + 2]
+        if before == after == 0:
+            continue
+        if ctx.module.mode == "constant" and _grows(before) and _grows(after):
+            ends = ctx.atom(before, f"pad before {dim}"), ctx.atom(after, f"pad after {dim}")
+            rewritten[2 * place : 2 * place + 2] = ends
+            axes[dim] = concat(ends[0], axes[dim], ends[1])
+        else:
+            ctx.freeze([axes[dim]], ALONG)
+            axes[dim] = Fixed(ctx.outputs[0][dim], ctx.cause(ALONG))
+    return Relation([axes], rewrite={"pad": tuple(rewritten)})
+
+
+def _grows(amount: Any) -> bool:
+    return isinstance(amount, int) and amount >= 0
+
+
+@axis_rule(
+    *(f"core.{kind}_pad{rank}d" for kind in ("zero", "constant", "reflection", "replication", "circular") for rank in (1, 2, 3))
+)
+def pad_module(ctx: Context) -> Relation:
+    """Freeze the spatial dimensions that are padded."""
+    padding = ctx.module.padding
+    return touches(ctx, [-1 - place // 2 for place, amount in enumerate(padding) if amount != 0])
+
+
+@axis_rule("core.same_pad")
+def same_pad(ctx: Context) -> Relation:
+    """Freeze the spatial dimensions."""
+    return touches(ctx, (-2, -1))
+
+
+# Channels and space ----------------------------------------------------------------------------------------------
+
+
+@axis_rule("core.pixel_shuffle")
+def pixel_shuffle(ctx: Context) -> Relation:
+    """Move blocks of channels into space; the blocks stay whole."""
+    *batch, channels, height, width = ctx.inputs[0]
+    factor = ctx.module.upscale_factor
+    kept, rows, columns = ctx.reshape([channels], [-1, factor, factor])
+    ctx.freeze([rows, columns], "channels that become space")
+    return Relation([[*batch, kept, product(height, Fixed(factor)), product(width, Fixed(factor))]])
+
+
+@axis_rule("core.pixel_unshuffle")
+def pixel_unshuffle(ctx: Context) -> Relation:
+    """Move blocks of space into channels."""
+    *batch, channels, height, width = ctx.inputs[0]
+    factor = ctx.module.downscale_factor
+    (upper, rows), (left, columns) = (ctx.reshape([axis], [-1, factor]) for axis in (height, width))
+    ctx.freeze([rows, columns], "space that becomes channels")
+    return Relation([[*batch, product(channels, Fixed(factor**2)), upper, left]])
+
+
+@axis_rule("core.channel_shuffle")
+def channel_shuffle(ctx: Context) -> Relation:
+    """Swap the factors of dimension 1."""
+    axes = list(ctx.inputs[0])
+    group, each = ctx.reshape([axes[1]], [ctx.module.groups, -1])
+    axes[1] = product(each, group)
+    return Relation([axes], rewrite={"groups": group})
+
+
+@axis_rule("core.unfold")
+def unfold(ctx: Context) -> Relation:
+    """Put the positions of a window beside each channel."""
+    axes, (*_, wide, places) = ctx.inputs[0], ctx.outputs[0]
+    ctx.freeze(axes[-2:], ALONG)
+    channels = product(axes[-3], Fixed(wide // axes[-3].n))
+    return Relation([[*axes[:-3], channels, Fixed(places, ctx.cause(ALONG))]])
+
+
+@axis_rule("core.fold")
+def fold(ctx: Context) -> Relation:
+    """Take the positions of a window from beside each channel."""
+    *batch, wide, places = ctx.inputs[0]
+    channels, window = ctx.reshape([wide], [ctx.outputs[0][-3], -1])
+    ctx.freeze([window, places], ALONG)
+    return Relation([[*batch, channels, *(Fixed(n, ctx.cause(ALONG)) for n in ctx.outputs[0][-2:])]])
+
+
+@axis_rule("core.state")
+def state(ctx: Context) -> Relation:
+    """Freeze what the model itself overwrites."""
+    return all_frozen(ctx, "the model overwrites this state")
+
+
+RULES: tuple[AxisRule, ...] = (
+    get_item, reshape, flatten, unflatten, permute, expand, repeat, repeat_interleave, cat, stack, split, split_evenly,
+    unbind, roll, flip, triangle, unfold_dim, pad, pad_module, same_pad, pixel_shuffle, pixel_unshuffle,
+    channel_shuffle, unfold, fold, state,
+)  # fmt: skip

@@ -1,0 +1,151 @@
+"""Ops that normalise: statistics over an axis are taken over the slots that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.masked import normalizations
+from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.rules.touching import frozen
+
+_AFFINE = ("weight", "bias")
+
+
+def _tie(ctx: Context, axes: Sequence[Axis], tensors: Sequence[Axes]) -> None:
+    """Tie tensors that scale or shift to the last of ``axes``."""
+    for tensor in tensors:
+        for axis, own in zip(reversed(axes), reversed(tensor), strict=False):
+            if own.n > 1:
+                ctx.unify(axis, own)
+
+
+# Over the last dimensions ----------------------------------------------------------------------------------------
+
+
+@axis_rule("core.layer_norm", "core.rms_norm")
+def layer_norm(ctx: Context) -> Relation:
+    """Tie scale and shift to the last dimensions, which the statistics run over."""
+    own = ctx.parameters(*_AFFINE)
+    return _over_last(ctx, list(own.values()), own)
+
+
+@axis_rule("core.layer_norm_function", "core.rms_norm_function")
+def layer_norm_function(ctx: Context) -> Relation:
+    """Do as `layer_norm` does, with tensors that are operands."""
+    return _over_last(ctx, ctx.inputs[1:], {})
+
+
+def _over_last(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axes]) -> Relation:
+    axes: Axes = ctx.inputs[0]
+    last = tuple(axes[len(axes) - len(ctx.module.normalized_shape) :])
+    _tie(ctx, last, affine)
+    masked = normalizations.MaskedRMSNorm if "rms" in ctx.op else normalizations.MaskedLayerNorm
+    return Relation(
+        [list(axes)],
+        parameters=parameters,
+        rewrite={"normalized_shape": last},
+        masked=lambda module, mask_of: masked(module, last, mask_of),
+        statistics=last,
+    )
+
+
+# Over groups of channels -----------------------------------------------------------------------------------------
+
+
+@axis_rule("core.group_norm")
+def group_norm(ctx: Context) -> Relation:
+    """Split channels into (groups, each); the statistics run over each and over space."""
+    own = ctx.parameters(*_AFFINE)
+    return _over_groups(ctx, list(own.values()), own)
+
+
+@axis_rule("core.group_norm_function")
+def group_norm_function(ctx: Context) -> Relation:
+    """Do as `group_norm` does, with tensors that are operands."""
+    return _over_groups(ctx, ctx.inputs[1:], {})
+
+
+def _over_groups(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axes]) -> Relation:
+    axes: Axes = ctx.inputs[0]
+    _tie(ctx, axes[1:2], affine)
+    group, each = ctx.reshape([axes[1]], [ctx.module.num_groups, -1])
+    over = (each, *axes[2:])
+    return Relation(
+        [list(axes)],
+        parameters=parameters,
+        rewrite={"num_groups": group, "num_channels": axes[1]},
+        masked=lambda module, mask_of: normalizations.MaskedGroupNorm(module, over, mask_of),
+        statistics=over,
+    )
+
+
+# Over the batch --------------------------------------------------------------------------------------------------
+
+
+@axis_rule("core.batch_norm1d", "core.batch_norm2d", "core.batch_norm3d")
+def batch_norm(ctx: Context) -> Relation:
+    """Tie everything to dimension 1; in training the statistics run over all the others."""
+    own = ctx.parameters(*_AFFINE, "running_mean", "running_var")
+    return _over_batch(ctx, list(own.values()), own)
+
+
+@axis_rule("core.batch_norm_function")
+def batch_norm_function(ctx: Context) -> Relation:
+    """Do as `batch_norm` does, with tensors that are operands."""
+    return _over_batch(ctx, ctx.inputs[1:], {})
+
+
+def _over_batch(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axes]) -> Relation:
+    axes: Axes = ctx.inputs[0]
+    _tie(ctx, axes[1:2], affine)
+    over = (axes[0], *axes[2:])
+    return Relation(
+        [list(axes)],
+        parameters=parameters,
+        rewrite={"num_features": axes[1]},
+        masked=lambda module, mask_of: normalizations.MaskedBatchNorm(module, over, mask_of),
+        statistics=over,
+    )
+
+
+@axis_rule("core.frozen_batch_norm")
+def frozen_batch_norm(ctx: Context) -> Relation:
+    """Tie the given statistics to dimension 1; nothing is summed."""
+    _tie(ctx, ctx.inputs[0][1:2], ctx.inputs[1:])
+    return Relation([list(ctx.inputs[0])])
+
+
+@axis_rule("core.instance_norm1d", "core.instance_norm2d", "core.instance_norm3d")
+def instance_norm(ctx: Context) -> Relation:
+    """Tie everything to the channels; the statistics run over space, which stays."""
+    axes: Axes = ctx.inputs[0]
+    rank = int(ctx.op.removesuffix("d")[-1])
+    channel = len(axes) - rank - 1
+    frozen(ctx, axes, range(channel + 1, len(axes)))
+    own = ctx.parameters(*_AFFINE, "running_mean", "running_var")
+    _tie(ctx, axes[channel : channel + 1], list(own.values()))
+    return Relation([list(axes)], parameters=own, rewrite={"num_features": axes[channel]})
+
+
+@axis_rule("core.normalize")
+def normalize(ctx: Context) -> Relation:
+    """Divide by the norm of the slots that are left; norms of order 0 or less freeze."""
+    axes: Axes = ctx.inputs[0]
+    given: Any = ctx.module.dim
+    dims = sorted({dim % len(axes) for dim in ([given] if isinstance(given, int) else given)})
+    if ctx.module.p <= 0:
+        frozen(ctx, axes, dims)
+    over = tuple(axes[dim] for dim in dims)
+    return Relation(
+        [list(axes)],
+        masked=lambda module, mask_of: normalizations.MaskedNormalize(module, dims, over, mask_of),
+        statistics=over,
+    )
+
+
+RULES: tuple[AxisRule, ...] = (
+    layer_norm, layer_norm_function, group_norm, group_norm_function, batch_norm, batch_norm_function,
+    frozen_batch_norm, instance_norm, normalize,
+)  # fmt: skip

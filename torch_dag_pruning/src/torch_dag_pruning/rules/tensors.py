@@ -1,0 +1,40 @@
+"""Tensors that no operand gives: parameters, constants, and what is filled in by size."""
+
+from __future__ import annotations
+
+from torch_dag_pruning.axes import Fixed
+from torch_dag_pruning.relation import AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.rules.layout import made
+
+
+@axis_rule("core.free_parameter")
+def free_parameter(ctx: Context) -> Relation:
+    """Let every dimension be cut: who uses the tensor says along which lines."""
+    own = ctx.parameters("value")
+    return Relation([list(own["value"])], parameters=own)
+
+
+@axis_rule("core.constant")
+def constant(ctx: Context) -> Relation:
+    """Let every dimension be cut, for each use in its own way: the analysis calls the rule once for each.
+
+    ``ctx.vertex`` is then the name of the use.
+    """
+    axes = [ctx.atom(n, f"constant {dim}") for dim, n in enumerate(ctx.outputs[0])]
+    return Relation([axes], parameters={"value": axes})
+
+
+@axis_rule("core.full", "core.random")
+def filled(ctx: Context) -> Relation:
+    """Let every dimension be cut whose size is a number; the slots are all alike."""
+    axes = [made(ctx, n, size, f"size {dim}") for dim, (n, size) in enumerate(zip(ctx.outputs[0], ctx.module.shape, strict=True))]
+    return Relation([axes], rewrite={"shape": tuple(axes)})
+
+
+@axis_rule("core.arange", "core.linspace")
+def counted(ctx: Context) -> Relation:
+    """Keep every slot: each holds its own number."""
+    return Relation([[Fixed(n, ctx.cause("numbered slots")) for n in ctx.outputs[0]]])
+
+
+RULES: tuple[AxisRule, ...] = (free_parameter, constant, filled, counted)

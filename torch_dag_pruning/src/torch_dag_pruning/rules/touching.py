@@ -1,0 +1,62 @@
+"""Ops that move along some dimensions, and so freeze them, and pass the others through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch_dag_pruning.axes import Axis, Fixed
+from torch_dag_pruning.relation import Axes, Context, Relation
+
+ALONG = "the op runs along this axis"
+
+
+def frozen(ctx: Context, axes: Axes, dims: Iterable[int], reason: str = ALONG) -> list[int]:
+    """Freeze some dimensions of a tensor, given from either end, and list them counted from the left."""
+    touched = sorted({dim % len(axes) for dim in dims}) if axes else []
+    ctx.freeze([axes[dim] for dim in touched], reason)
+    return touched
+
+
+def touches(ctx: Context, dims: Iterable[int]) -> Relation:
+    """Return the relation of an op that keeps the number of dimensions and moves along ``dims`` of its operand."""
+    axes = ctx.inputs[0]
+    touched = frozenset(frozen(ctx, axes, dims))
+    return Relation([moved(ctx, axes, shape, touched) for shape in ctx.outputs])
+
+
+def moved(ctx: Context, axes: Axes, shape: Sequence[int], touched: frozenset[int]) -> Axes:
+    """Return the axes of a result whose touched dimensions are new and the others those of the operand."""
+    return [Fixed(n, ctx.cause(ALONG)) if dim in touched else axes[dim] for dim, n in enumerate(shape)]
+
+
+def all_frozen(ctx: Context, reason: str) -> Relation:
+    """Return the relation of an op of which nothing is known: everything that it touches stays."""
+    for axes in ctx.inputs:
+        ctx.freeze(_flat(axes), reason)
+    for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
+        ctx.freeze(ctx.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), reason)
+    return Relation([[Fixed(n, ctx.cause(reason)) for n in shape] for shape in ctx.outputs])
+
+
+def _flat(axes: Any) -> list[Axis]:
+    """Return the axes of one operand, of all tensors of a nested tuple where it is one."""
+    found: list[Axis] = []
+    stack = [axes]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, (tuple, list)):
+            stack.extend(item)
+        else:
+            found.append(item)
+    return found
+
+
+def stays_put(kernel: int, stride: int, padding: Any) -> bool:
+    """Tell whether a window sees one position at a time and skips none, so that its axis passes through."""
+    return kernel == 1 and stride == 1 and padding in (0, "same", "valid")
+
+
+def per_dim(value: Any, rank: int) -> tuple[Any, ...]:
+    """Return one entry a spatial dimension for a setting that may be given once for all."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank

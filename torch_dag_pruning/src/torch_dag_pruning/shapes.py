@@ -1,0 +1,231 @@
+"""The sizes of every tensor of a graph, found by running it without data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.dag import DagModule
+from torch_dag_core.inputs import InputSpec
+from torch_dag_core.registry import Registry
+from torch_dag_core.values import Record, Slot
+from torch_dag_core.vertex import InnerVertex, Vertex
+from torch_dag_pruning.errors import AnalysisError
+
+#: Batch sizes that no channel count is likely to share a factor with; a graph without data has no trouble with them.
+_BATCHES = (127, 131)
+
+
+@dataclass
+class ShapeRun:
+    """One run of a graph on tensors without data; equal calls of the core's own ops are made once.
+
+    Attributes:
+        values: The tensor, or nested tuples of tensors, of each vertex; only sizes and types mean anything.
+    """
+
+    dag: DagModule
+    registry: Registry
+    values: dict[Vertex, Any] = field(default_factory=dict)
+    _known: dict[Any, Any] = field(default_factory=dict)
+
+    def run(self, inputs: Sequence[Tensor]) -> dict[Vertex, Any]:
+        """Return the value of every vertex.
+
+        Raises:
+            AnalysisError: a vertex does not run without data, or not at these sizes.
+        """
+        self.values = dict(zip(self.dag.input_vertices, inputs, strict=True))
+        with torch.no_grad():
+            for vertex in self.dag.inner_vertices:
+                self.values[vertex] = self._value(vertex)
+        return self.values
+
+    def _value(self, vertex: InnerVertex) -> Any:
+        operands = [self.values[predecessor] for predecessor in vertex.predecessors]
+        key = self._key(vertex.module, operands)
+        if key is None:
+            return self._called(vertex, operands)
+        if key not in self._known:
+            self._known[key] = self._called(vertex, operands)
+        return self._known[key]
+
+    def _key(self, module: nn.Module, operands: Sequence[Any]) -> Any:
+        """Return what decides the sizes of the result, or None where that is not known."""
+        spec = self.registry.for_module(module)
+        if spec is None or not spec.key.startswith("core."):
+            return None
+        tensors = tuple((name, None if t is None else t.shape) for name, t in module._parameters.items())
+        return spec.key, module.extra_repr(), tensors, tuple(_description(operand) for operand in operands)
+
+    def _called(self, vertex: InnerVertex, operands: Sequence[Any]) -> Any:
+        try:
+            return without_data(vertex.module)(*operands)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            message = f"vertex {vertex.name!r} cannot be run without data at the analysed sizes: {error}"
+            raise AnalysisError(message) from error
+
+
+def _description(operand: Any) -> Any:
+    if isinstance(operand, Tensor):
+        return operand.shape, operand.dtype
+    return tuple(_description(item) for item in operand)
+
+
+def without_data(module: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode whose tensors have no data; fast for modules without parts."""
+    tensors = [tensor for tensor in (*module.parameters(), *module.buffers())]
+    blank = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+    if type(module).__deepcopy__ if hasattr(type(module), "__deepcopy__") else module._modules or _is_recurrent(module):
+        return copy.deepcopy(module, dict(blank)).eval()
+    twin = type(module).__new__(type(module))
+    twin.__dict__ = dict(module.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        twin.__dict__[kind] = {name: blank.get(id(tensor)) for name, tensor in getattr(module, kind).items()}
+    twin.training = False
+    return twin
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    """Tell whether a module keeps its parameters in a list as well."""
+    return isinstance(module, nn.RNNBase)
+
+
+# The sizes to run at ---------------------------------------------------------------------------------------------
+
+
+def blank_inputs(dag: DagModule, example_inputs: Any) -> list[Tensor]:
+    """Return tensors without data in the order of the graph's inputs, of the example's or the remembered sizes.
+
+    Raises:
+        AnalysisError: neither is known.
+    """
+    if example_inputs is not None:
+        return [_blank(tensor.shape, tensor.dtype) for tensor in bound(dag, example_inputs)]
+    sizes = [tensor.example_shape for tensor in dag.input_spec.tensors]
+    if len(sizes) != len(dag.input_vertices) or None in sizes:
+        message = "the graph does not remember sizes of its inputs; pass example_inputs"
+        raise AnalysisError(message)
+    pairs = zip(sizes, dag.input_spec.tensors, strict=True)
+    return [_blank(shape or (), tensor.dtype) for shape, tensor in pairs]
+
+
+def _blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device="meta")
+
+
+def bound(dag: DagModule, example_inputs: Any) -> list[Tensor]:
+    """Return the tensors of a call in the order of the graph's inputs.
+
+    Raises:
+        AnalysisError: an input is missing.
+    """
+    args, kwargs = _arguments(example_inputs)
+    parameters = dag.input_spec.for_inputs(len(dag.input_vertices)).parameters
+    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
+    found: dict[int, Tensor] = {}
+    for parameter in parameters:
+        if parameter.name in given:
+            found.update(_tensors(parameter.structure, given[parameter.name]))
+    missing = [vertex.name for place, vertex in enumerate(dag.input_vertices) if place not in found]
+    if missing:
+        message = f"example_inputs lack {', '.join(missing)}; pass them as the model's forward takes them"
+        raise AnalysisError(message)
+    return [found[place] for place in range(len(dag.input_vertices))]
+
+
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, dict):
+        return (), inputs
+    if not isinstance(inputs, tuple):
+        return (inputs,), {}
+    is_pair = len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict)
+    return inputs if is_pair else (inputs, {})
+
+
+def _tensors(structure: Any, value: Any) -> Iterator[tuple[int, Tensor]]:
+    stack = [(structure, value)]
+    while stack:
+        template, item = stack.pop()
+        if isinstance(template, Slot):
+            yield template.index, item
+        elif isinstance(template, Record):
+            stack += [(field, getattr(item, name)) for name, field in template.fields]
+        elif isinstance(template, dict):
+            stack += [(field, item[key]) for key, field in template.items()]
+        elif isinstance(template, (tuple, list)):
+            stack += list(zip(template, item, strict=True))
+
+
+def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return inputs of two sizes that the graph accepts, as far as it leaves sizes free; the first is the example.
+
+    A relation that holds at one size may be a coincidence; one that holds at both follows from the graph. The batch
+    is replaced by a prime.
+    """
+    spec = dag.input_spec
+    if not spec.tensors:
+        return [list(example)]
+    resized = [_resized(spec, example, batch, grown=bool(grown)) for grown, batch in enumerate(_BATCHES)]
+    same_batch = [_resized(spec, example, None, grown=grown) for grown in (False, True)]
+    sizes = [
+        next((tensors for tensors in choices if _accepts(spec, tensors)), list(example))
+        for choices in zip(resized, same_batch, strict=True)
+    ]
+    is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
+    return sizes if is_free else sizes[:1]
+
+
+def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:
+    """Return by how many samples the sizes are to be divided: 1 where the batch is not free."""
+    spec = dag.input_spec
+    free = (t.shape[0] for t, s in zip(inputs, spec.tensors, strict=False) if s.shape[:1] == (None,))
+    return next(free, 1)
+
+
+def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, *, grown: bool) -> list[Tensor]:
+    first = next((t.shape[0] for t in example if t.dim()), None)
+    result = []
+    for tensor, form in zip(example, spec.tensors, strict=True):
+        shape = list(tensor.shape)
+        free = [dim for dim, size in enumerate(form.shape) if size is None]
+        if 0 in free and batch is not None and shape[0] == first:
+            shape[0] = batch
+        for place, dim in enumerate(dim for dim in free if dim > 0):
+            # The same distances at which the model was traced, so that it takes the same paths.
+            shape[dim] += 32 * (place + 1) if grown else 0
+        result.append(_blank(shape, tensor.dtype))
+    return result
+
+
+def _accepts(spec: InputSpec, tensors: Sequence[Tensor]) -> bool:
+    return all(_evaluated(assumption.condition, tensors) for assumption in spec.assumptions)
+
+
+def _evaluated(condition: Any, tensors: Sequence[Tensor]) -> Any:
+    if not isinstance(condition, tuple):
+        return condition
+    operator, left, right = condition
+    if operator == "input":
+        return tensors[left].shape[right]
+    return _OPERATIONS[operator](_evaluated(left, tensors), _evaluated(right, tensors))
+
+
+_OPERATIONS: Mapping[str, Any] = {
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+}

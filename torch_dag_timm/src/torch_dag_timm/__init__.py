@@ -1,0 +1,1 @@
+"""The timm plugin of torch-dag; installing it is enough."""

@@ -1,0 +1,35 @@
+"""Images of the size that a timm model wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def example_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
+    """Return a batch of two black images for a model of timm's, None for any other."""
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    size = dict(config).get("input_size") if hasattr(config, "keys") else None
+    if size is None or not type(model).__module__.startswith("timm."):
+        return None
+    channels, *space = size
+    return (torch.zeros(2, _channels(model, config, channels), *(_image_size(model) or space)),)
+
+
+def _image_size(model: Any) -> tuple[int, int] | None:
+    """Return the size that the model was built for, where it cannot take others (``img_size=``)."""
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return tuple(size) if isinstance(size, (tuple, list)) else None
+
+
+def _channels(model: nn.Module, config: Any, channels: int) -> int:
+    """Return the number of channels of the image, where it was changed by ``in_chans=``."""
+    first = config.get("first_conv")
+    names = [first] if isinstance(first, str) else list(first or ())
+    modules = dict(model.named_modules())
+    widths = [getattr(modules.get(name), "in_channels", channels) for name in names]
+    # A stem that moves pixels into channels has a multiple of the image's.
+    changed = [width for width in widths if width % channels]
+    return changed[0] if changed else channels

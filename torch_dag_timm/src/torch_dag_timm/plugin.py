@@ -1,0 +1,35 @@
+"""The hooks of this plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.hookspecs import hookimpl
+from torch_dag_core.registry import AtomicSpec
+from torch_dag_timm import attention, example_inputs, model_source, normalization, padding, stochastic
+
+TORCH_DAG_HOOK_API = 1
+
+
+@hookimpl
+def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
+    """Name timm's classes that become core ops, or are traced through a function that stands in for them."""
+    return (
+        *attention.atomic_modules(), *normalization.atomic_modules(), *padding.atomic_modules(),
+        *stochastic.atomic_modules(),
+    )  # fmt: skip
+
+
+@hookimpl
+def torch_dag_example_inputs(model: nn.Module) -> tuple[Any, ...] | None:
+    """Offer an image of the size that a timm model was configured for."""
+    return example_inputs.example_inputs(model)
+
+
+@hookimpl
+def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
+    """Build the model that ``timm:NAME`` names."""
+    return model_source.timm_model(reference, options)
