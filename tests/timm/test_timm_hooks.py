@@ -49,6 +49,8 @@ def test_atomic_classes_exist_in_this_release():
         ("maxvit_pico_rw_256", {}, (2, 3, 256, 256)),
         ("resnet18", {"in_chans": 5}, (2, 5, 224, 224)),
         ("vit_tiny_patch16_224", {"img_size": 64}, (2, 3, 64, 64)),
+        ("mixer_s16_224", {"img_size": 64}, (2, 3, 64, 64)),
+        ("efficientvit_m0", {"img_size": 64}, (2, 3, 64, 64)),
         ("vit_tiny_patch16_224", {"img_size": (32, 96), "in_chans": 1}, (2, 1, 32, 96)),
     ],
 )

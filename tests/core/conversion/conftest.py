@@ -79,7 +79,8 @@ def gradients_of(module, result):
     if not isinstance(total, torch.Tensor):
         return {}
     total.backward()
-    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    state = module.state_dict(keep_vars=True)
+    return {name: value.grad for name, value in state.items() if value.grad is not None}
 
 
 def leaves(value):

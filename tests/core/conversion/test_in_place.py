@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.errors import TraceError
 
 
 class Body(nn.Module):
@@ -71,7 +75,7 @@ def test_views_of_one_base_see_each_others_writes(faithful):
         second.add_(first)
         return whole + y.unsqueeze(1)
 
-    faithful(Body(run), rows)
+    faithful(Body(run), rows, training=False)
 
 
 def test_a_constant_assigned_to_a_column(faithful):
@@ -159,13 +163,29 @@ def test_data_and_detach_alias_without_gradients(faithful):
     faithful(Body(run), rows)
 
 
-def test_a_write_through_data(faithful):
-    def run(x):
-        y = x * 1
-        y.data.clamp_(min=0)
-        return y * 2
+def writes_through_data(x):
+    y = x * 1
+    y.data.clamp_(min=0)
+    return y * 2
 
-    faithful(Body(run), rows, training=False)
+
+def writes_through_detach(x):
+    y = x * 1
+    y.detach()[:, 0] = 0
+    return y * 2
+
+
+def writes_without_gradients(x):
+    y = x * 1
+    with torch.no_grad():
+        y.mul_(2)
+    return y * 2
+
+
+@pytest.mark.parametrize("run", [writes_through_data, writes_through_detach, writes_without_gradients])
+def test_a_write_that_gradients_pass_by_is_refused(run):
+    with pytest.raises(TraceError, match="behind the back of autograd"):
+        build_from_unstructured_module(Body(run), rows(2))
 
 
 def test_copy_and_fill(faithful):
@@ -215,7 +235,7 @@ def test_reshape_of_a_transpose_is_a_copy(faithful):
         y.zero_()
         return copy.view(6, -1).t() + y
 
-    faithful(Body(run), rows)
+    faithful(Body(run), rows, batches=(2, 5))  # at batch 1 it is a view
 
 
 def test_unbind_and_split_write_back(faithful):
@@ -227,4 +247,4 @@ def test_unbind_and_split_write_back(faithful):
         left += 1
         return y, a, c, right
 
-    faithful(Body(run), rows)
+    faithful(Body(run), rows, training=False)

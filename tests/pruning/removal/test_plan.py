@@ -22,12 +22,13 @@ class FakeAnalysis:
 
     def __post_init__(self):
         self.orbits = [
-            SimpleNamespace(key="a.weight:0", name="a", n=32, minimum=self.minimum, places=()),
-            SimpleNamespace(key="b.weight:0", name="b", n=20, minimum=self.minimum, places=()),
+            SimpleNamespace(key="a.weight:0", n=32, minimum=self.minimum, atom=SimpleNamespace(id=4)),
+            SimpleNamespace(key="b.weight:0", n=20, minimum=self.minimum, atom=SimpleNamespace(id=7)),
         ]
 
-    def cost(self, counts):
-        return SimpleNamespace(flops=self.fixed + counts["a.weight:0"] * counts["b.weight:0"])
+    def cost(self, counts=None):
+        counts = counts or {4: 32, 7: 20}
+        return self.fixed + counts[4] * counts[7]
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,10 @@ def test_text_shows_the_totals(plan):
 @pytest.mark.parametrize("keep", [0.9, 0.6, 0.35])
 def test_importance_meets_the_budget_with_the_best_slots(analysis, scope, keep):
     plan = Plan.by_importance(analysis, Rising(), keep, scope=scope)
-    counts = plan.counts()
-    assert analysis.cost(counts).flops <= keep * analysis.cost({"a.weight:0": 32, "b.weight:0": 20}).flops
+    counts = plan.atom_counts(analysis)
+    assert analysis.cost(counts) <= keep * analysis.cost()
     assert all(slots == tuple(range(plan.sizes[key] - len(slots), plan.sizes[key])) for key, slots in plan.kept.items())
-    more = {key: min(plan.sizes[key], count + 1) for key, count in counts.items()}
-    assert analysis.cost(more).flops > keep * analysis.cost({"a.weight:0": 32, "b.weight:0": 20}).flops
+    assert analysis.cost({4: min(32, counts[4] + 1), 7: min(20, counts[7] + 1)}) > keep * analysis.cost()
 
 
 def test_importance_says_how_far_down_the_flops_go():

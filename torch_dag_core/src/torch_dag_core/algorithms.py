@@ -15,20 +15,24 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_type_hints
 
 from torch import Tensor
 
-from torch_dag_core.errors import SettingsError, UnknownAlgorithmError
+from torch_dag_core.errors import AlgorithmError, SettingsError, UnknownAlgorithmError
 from torch_dag_core.plugins import owned_by_name
+from torch_dag_core.record_checks import CALLABLE, Kind, check_fields
 from torch_dag_core.reports import CompressionReport
 
 if TYPE_CHECKING:
     from torch_dag_core.dag import DagModule
 
 STATUSES = ("stable", "experimental", "stub")
+_STEPS = ("analyze", "prepare", "losses", "finalize")
+_NAME = Kind("a name such as 'channel-pruning'", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[\w.-]+", v)))
 
 
 class Losses(NamedTuple):
@@ -111,6 +115,7 @@ class AlgorithmSpec:
         if not dataclasses.is_dataclass(self.config) or parameters is None or not parameters.frozen:
             message = f"the config of algorithm {self.name!r} must be a frozen dataclass, got {self.config!r}"
             raise ValueError(message)
+        check_fields(self, {"name": _NAME, "create": CALLABLE})
         if self.status not in STATUSES:
             message = f"the status of algorithm {self.name!r} must be one of {', '.join(STATUSES)}, got {self.status!r}"
             raise ValueError(message)
@@ -148,6 +153,7 @@ class AlgorithmSpec:
 
         Raises:
             SettingsError: the settings are wrong, or the graph cannot give what they ask for.
+            AlgorithmError: what the plugin created is no algorithm.
         """
         if config is None:
             config = self.configure(**settings)
@@ -155,6 +161,11 @@ class AlgorithmSpec:
             message = f"{self.name} takes either a {self.config.__name__} or settings by name, got {config!r}"
             raise SettingsError(message)
         algorithm: Algorithm = self._refusing(self.create, dag, config)
+        missing = [step for step in _STEPS if not callable(getattr(algorithm, step, None))]
+        if missing:
+            what = f"{self.name} of {self.owner or 'an unknown distribution'} created a {type(algorithm).__name__}"
+            message = f"{what}, which has no {missing[0]}()"
+            raise AlgorithmError(message)
         return algorithm
 
     def _refusing(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -10,13 +10,19 @@ from torch_dag_core.vertex import InnerVertex
 
 UNUSED = "unused_keys"
 """Entry of a graph's provenance: keys of the source model that nothing in the graph reads."""
+ROOTLESS = "rootless"
+"""Entry of a graph's provenance: vertices whose tensors the source model has at its top level."""
 
 
 def _renamed(graph: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """Iterate over (own key, source key) of the vertices that hold one tensor."""
+    """Iterate over (own key, source key) where they differ: lone tensors, and those of the model itself."""
+    rootless = frozenset(graph.provenance.get(ROOTLESS, ()))
     for vertex in graph.inner_vertices:
         if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TensorHolder):
             yield f"{prefix}{vertex.name}.value", f"{prefix}{vertex.name}"
+        elif vertex.name in rootless:
+            for name in (*vertex.module._parameters, *vertex.module._buffers):
+                yield f"{prefix}{vertex.name}.{name}", f"{prefix}{name}"
 
 
 def to_source(graph: Any, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -47,4 +47,9 @@ def call_flops(
 def _is_cost(cost: Any, *, exact: bool) -> bool:
     if exact:
         return type(cost) is int and cost >= 0
-    return not isinstance(cost, (str, bool)) and math.isfinite(cost) and bool(cost >= 0)
+    # Differentiable scalars, and polynomials in sizes, have no sign to look at yet.
+    return cost is not None and not isinstance(cost, (str, bool)) and not _is_bad_number(cost)
+
+
+def _is_bad_number(cost: Any) -> bool:
+    return isinstance(cost, (int, float)) and not (math.isfinite(cost) and cost >= 0)

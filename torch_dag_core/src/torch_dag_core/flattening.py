@@ -42,9 +42,9 @@ class _Packed:
 Value: TypeAlias = Vertex | _Packed
 
 
-def flatten(graph: Graph) -> DagModule:
-    """Do what `Surgery.flatten` says."""
-    return _Flattening(graph).run()
+def flatten(graph: Graph, shared: dict[int, Any] | None = None) -> DagModule:
+    """Do what `Surgery.flatten` says; objects in ``shared``, by id as in a `copy.deepcopy` memo, are not copied."""
+    return _Flattening(graph, dict(shared or {})).run()
 
 
 @dataclass
@@ -67,8 +67,8 @@ class _Flattening:
     """A copy in progress: an explicit stack of frames instead of recursion."""
 
     source: Graph
-    flat: DagModule = field(init=False)
     memo: dict[int, Any] = field(default_factory=dict)
+    flat: DagModule = field(init=False)
     registered: dict[nn.Module, tuple[int, InnerVertex]] = field(default_factory=dict)
     stack: list[_Frame] = field(default_factory=list)
 

@@ -31,10 +31,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input tensor; a dimension is an int where the model fixes it, None where it is free."""
+    """One input tensor; a dimension is an int where the model fixes it, None where it is free.
+
+    ``example_shape`` holds the sizes at which the model was traced, None if it was not.
+    """
 
     dtype: Any
     shape: tuple[int | None, ...]
+    example_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ class InputSpec:
         message = f"input {index} has shape {tuple(tensor.shape)}, the graph takes ({want}){reasons}"
         raise InputError(message)
 
+    def reject_missing(self, name: str) -> None:
+        """Raise the `InputError` for an argument that was left out."""
+        message = f"argument {name!r} is missing; the model was traced with it"
+        raise InputError(message)
+
     def reject_constant(self, name: str, given: Any, traced: Any) -> None:
         """Raise the `InputError` for an argument that was a constant when the model was traced."""
         message = (
@@ -104,6 +113,10 @@ def render_condition(condition: Any, variable: Any) -> str:
     return f"({render_condition(left, variable)} {OPERATORS[operator]} {render_condition(right, variable)})"
 
 
+class _Missing:
+    """Stands for an argument that was left out."""
+
+
 @dataclass
 class Binding:
     """The text of a function head that turns call arguments into variables ``_x0, _x1, ...``."""
@@ -126,9 +139,14 @@ class Binding:
         return self
 
     def _parameter(self, parameter: Parameter) -> str:
-        if not parameter.default:
+        """Return the parameter's text; one without a default after one that has some gets a mark to be refused."""
+        if parameter.default:
+            return f"{parameter.name}={self._constant(parameter.structure)}"
+        if not any("=" in earlier for earlier in self.signature):
             return parameter.name
-        return f"{parameter.name}={self._constant(parameter.structure)}"
+        missing = self._constant(_Missing)
+        self.lines.append(f"if {parameter.name} is {missing}: self.input_spec.reject_missing({parameter.name!r})")
+        return f"{parameter.name}={missing}"
 
     def _constant(self, value: Any) -> str:
         name = f"_d{len(self.constants)}"

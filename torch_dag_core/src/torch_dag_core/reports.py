@@ -58,7 +58,7 @@ class CompressionReport:
     @property
     def prunable_proportion(self) -> float:
         """The share of FLOPs that can go at most."""
-        return 1 - self.reachable_flops / self.flops if self.flops else 0.0
+        return (self.flops - self.reachable_flops) / self.flops if self.flops else 0.0
 
     def __str__(self) -> str:
         head = (

@@ -1,1 +1,46 @@
 """Channel pruning of torch-dag graphs, in which masked equals removed."""
+
+from torch_dag_pruning.analysis import Analysis, Orbit, Place, analyze
+from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Concat, Fixed, Product
+from torch_dag_pruning.criteria import ImportanceCriterion
+from torch_dag_pruning.errors import (
+    AnalysisError,
+    PlanError,
+    PruningError,
+    PruningWarning,
+    RemovalError,
+    RemovalMismatchError,
+)
+from torch_dag_pruning.masked_model import masked_model
+from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.relation import AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.removal import remove_channels
+
+__all__ = [
+    "Analysis",
+    "AnalysisError",
+    "Atom",
+    "Axis",
+    "AxisRule",
+    "AxisSolver",
+    "Cause",
+    "Concat",
+    "Context",
+    "Fixed",
+    "ImportanceCriterion",
+    "Orbit",
+    "Place",
+    "Plan",
+    "PlanError",
+    "Product",
+    "PruningError",
+    "PruningWarning",
+    "Relation",
+    "RemovalError",
+    "RemovalMismatchError",
+    "Sink",
+    "analyze",
+    "axis_rule",
+    "masked_model",
+    "remove_channels",
+]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.plugins import add_hookspecs, named_contributions
 from torch_dag_pruning import hookspecs
@@ -100,12 +100,16 @@ def slot_scores(analysis: Analysis, of_elements: Any) -> dict[str, Tensor]:
     return {orbit.key: zeros[orbit.key] + total[orbit.atom.id] for orbit in analysis.orbits}
 
 
-def learned_tensors(analysis: Analysis) -> Iterator[tuple[Tensor, list[Axis]]]:
+def learned_tensors(analysis: Analysis) -> Iterator[tuple[nn.Parameter, list[Axis]]]:
     """Iterate over the parameters with their axes, tied ones once."""
-    parameters = dict(analysis.dag.named_parameters())
-    for name, axes in analysis.parameter_axes.items():
-        if name in parameters:
-            yield parameters[name], [analysis.solver.find(axis) for axis in axes]
+    seen: set[Tensor] = set()
+    for vertex in analysis.dag.inner_vertices:
+        relation = analysis.relations.get(vertex.name)
+        for name, axes in () if relation is None else relation.parameters.items():
+            tensor = getattr(vertex.module, name)
+            if isinstance(tensor, nn.Parameter) and tensor not in seen:
+                seen.add(tensor)
+                yield tensor, axes
 
 
 def pulled_back(axis: Axis, positions: Tensor) -> dict[int, Tensor]:

@@ -18,6 +18,7 @@ from torch_dag_core.dag import DagModule
 from torch_dag_core.op import Op
 from torch_dag_core.ops import arithmetic, contraction, creation, layout, reduction, sampling, stochastic
 from torch_dag_core.ops.tensors import FreeParameter
+from torch_dag_core.registry import Registry
 from torch_dag_core.values import Size
 from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_pruning.axes import Axis
@@ -37,6 +38,7 @@ class Emptiness:
         places: The axes of its values, as they were.
         kept: What stays of any axis.
         inputs: Tensors of the sizes that the axes have.
+        registry: The vocabulary.
         gone: Names of the vertices without an element left.
         made: Names of the vertices that were put in place of others.
     """
@@ -45,6 +47,7 @@ class Emptiness:
     places: Places
     kept: Kept
     inputs: Sequence[Tensor]
+    registry: Registry
     gone: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
 
@@ -91,7 +94,7 @@ class Emptiness:
     @cached_property
     def sizes(self) -> FreeSizes:
         """Sizes at two inputs, of the graph as it was."""
-        return FreeSizes.of(self.places.dag, self.inputs)
+        return FreeSizes.of(self.places.analysis.dag, self.inputs, self.registry)
 
     def substitute(self, vertex: InnerVertex, module: nn.Module, operands: Sequence[Vertex]) -> InnerVertex:
         """Put another module with other operands in the place of a vertex, under its name."""
@@ -167,7 +170,7 @@ def _bias_along(dim: int) -> Handler:
         if module.bias is None:
             emptiness.fill(vertex, 0.0)
             return
-        axes = emptiness.places.parameter(vertex.name, "bias")
+        axes = emptiness.places.analysis.relations[vertex.name].parameters["bias"]
         bias = emptiness.kept.take_learned(module.bias, axes)
         holder = FreeParameter(tuple(bias.shape), bias.dtype, value=bias)
         source = emptiness.dag.add_vertex(emptiness.dag.unique_name(f"{vertex.name}_bias"), holder)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_dag_core.dag import DagModule
+from torch_dag_core.registry import Registry
 from torch_dag_core.values import Size
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.stepping import Stepper, tensors_of
+from torch_dag_pruning.shapes import ShapeRun, hints
+from torch_dag_pruning.stepping import tensors_of
 
 Shapes = dict[str, list[tuple[int, ...]]]
 
@@ -32,11 +33,15 @@ class FreeSizes:
     order: list[str]
 
     @classmethod
-    def of(cls, dag: DagModule, inputs: Sequence[Tensor]) -> FreeSizes:
-        """Run a copy of ``dag`` on the meta device at the sizes of ``inputs`` and at other ones."""
-        bare = dag.clone().to("meta").eval()
-        here, dtypes = _shapes(bare, inputs)
-        there, _ = _shapes(bare, _resized(dag, inputs))
+    def of(cls, dag: DagModule, inputs: Sequence[Tensor], registry: Registry) -> FreeSizes:
+        """Run ``dag`` without data at the sizes that an analysis looks at; the order of its vertices is remembered."""
+        runs = [ShapeRun(dag, registry).run(tensors) for tensors in hints(dag, inputs)]
+        tensors = [{vertex.name: tensors_of(value) for vertex, value in run.items()} for run in runs]
+        here, there = (
+            {name: [tuple(tensor.shape) for tensor in found] for name, found in run.items()}
+            for run in (tensors[0], tensors[-1])
+        )
+        dtypes = {name: [tensor.dtype for tensor in found] for name, found in tensors[0].items()}
         return cls(here, there, dtypes, list(here))
 
     def is_free(self, name: str, dim: int) -> bool:
@@ -70,27 +75,3 @@ class FreeSizes:
             return None
         ratio = Fraction(target[0], here)
         return Size(((0, place),), ratio.numerator, ratio.denominator)
-
-
-def _shapes(dag: DagModule, inputs: Sequence[Tensor]) -> tuple[Shapes, dict[str, list[torch.dtype]]]:
-    tensors = [tensor.to("meta") for tensor in inputs]
-    values: dict[str, list[Tensor]] = {v.name: [t] for v, t in zip(dag.input_vertices, tensors, strict=True)}
-    values |= {vertex.name: tensors_of(value) for vertex, value in Stepper(dag, tensors).steps()}
-    shapes = {name: [tuple(tensor.shape) for tensor in found] for name, found in values.items()}
-    return shapes, {name: [tensor.dtype for tensor in found] for name, found in values.items()}
-
-
-def _resized(dag: DagModule, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Return inputs whose free dimensions are larger, each by another amount, by multiples of 32 beyond the first."""
-    specs: list[Any] = list(dag.input_spec.tensors) or [None] * len(inputs)
-    return [
-        tensor.new_empty([_other(size, dim, spec) for dim, size in enumerate(tensor.shape)], device="meta")
-        for tensor, spec in zip(inputs, specs, strict=True)
-    ]
-
-
-def _other(size: int, dim: int, spec: Any) -> int:
-    free = dim == 0 if spec is None else spec.shape[dim] is None
-    if not free:
-        return size
-    return size + 1 if dim == 0 else size + 32 * dim

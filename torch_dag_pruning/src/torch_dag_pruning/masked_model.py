@@ -57,7 +57,7 @@ def hard_masks(analysis: Analysis, plan: Plan, dtype: torch.dtype = torch.float3
 
 
 def mask_lookup(solver: AxisSolver, masks: Mapping[int, Tensor]) -> MaskOf:
-    """Return a function from any axis to its mask, each expression computed once."""
+    """Return a function from any axis to its mask, each resolved expression computed once."""
     known: dict[Axis, Tensor] = {}
 
     def mask_of(axis: Axis) -> Tensor:
@@ -76,7 +76,7 @@ def lay_masks(dag: DagModule, analysis: Analysis, mask_of: MaskOf) -> None:
         if relation is not None:
             _use_masked_form(dag, vertex, relation, mask_of)
             for sink in relation.sinks:
-                _mask_edge(dag, vertex, sink, len(analysis.axes_of(vertex.predecessors[sink.operand].name)), mask_of)
+                _mask_edge(dag, vertex, sink, len(analysis.operand_axes(vertex.name, sink.operand)), mask_of)
 
 
 def _use_masked_form(dag: DagModule, vertex: InnerVertex, relation: Relation, mask_of: MaskOf) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_dag_core.dag import DagModule
+from torch_dag_pruning.criteria import learned_tensors
 from torch_dag_pruning.slicing import Kept
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def carry_optimizer(
     accepted = inspect.signature(type(optimizer)).parameters
     settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
     carried = type(optimizer)(groups, **settings)
+    axes = dict(learned_tensors(analysis))
     for parameter, state in optimizer.state.items():
         name = names.get(parameter)
         if name in fresh:
-            carried.state[fresh[name]] = _cut(state, parameter, analysis.parameter_axes.get(name, ()), kept)
+            carried.state[fresh[name]] = _cut(state, parameter, axes.get(parameter, ()), kept)
     return carried
 
 

@@ -127,8 +127,12 @@ class Plan:
         return Plan({**self.kept, key: tuple(kept)}, self.sizes)
 
     def counts(self) -> dict[str, int]:
-        """Return how many slots of each orbit stay."""
+        """Return how many slots of each orbit stay, by key."""
         return {key: len(slots) for key, slots in self.kept.items()}
+
+    def atom_counts(self, analysis: Analysis) -> dict[int, int]:
+        """Return how many slots of each orbit stay, by atom: what `Analysis.cost` takes."""
+        return {orbit.atom.id: len(self.kept.get(orbit.key, range(orbit.n))) for orbit in analysis.orbits}
 
     def mask(self, key: str) -> Tensor:
         """Return which slots of an orbit stay, as a bool vector."""

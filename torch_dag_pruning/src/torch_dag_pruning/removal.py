@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,15 @@ from torch import Tensor
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.layout import GetItem, Split
-from torch_dag_core.ops.tensors import TensorHolder
-from torch_dag_core.plugins import default_registry
+from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.vertex import InnerVertex
 from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.emptiness import Emptiness
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.places import Places
+from torch_dag_pruning.places import Places, is_constant
 from torch_dag_pruning.proof import prove
 from torch_dag_pruning.rebuilding import Rebuilder
+from torch_dag_pruning.relation import Relation
 from torch_dag_pruning.slicing import Kept
 
 if TYPE_CHECKING:
@@ -56,18 +57,19 @@ def remove_channels(
     return pruned
 
 
-def remove(analysis: Analysis, plan: Plan, *, registry: Registry | None = None) -> DagModule:
+def remove(analysis: Analysis, plan: Plan) -> DagModule:
     """Do what `remove_channels` does, for a graph that is analysed, without proof."""
     kept = Kept(analysis, plan)
     dag = analysis.dag.clone()
     places = Places(analysis)
-    emptiness = Emptiness(dag, places, kept, analysis.inputs)
-    return _Removal(dag, places, kept, emptiness, registry or default_registry()).run()
+    emptiness = Emptiness(dag, places, kept, analysis.inputs, analysis.registry)
+    return _Removal(dag, analysis.relations, places, kept, emptiness, analysis.registry).run()
 
 
 @dataclass
 class _Removal:
     dag: DagModule
+    relations: Mapping[str, Relation]
     places: Places
     kept: Kept
     emptiness: Emptiness
@@ -86,8 +88,8 @@ class _Removal:
 
     def _shrink(self, vertex: InnerVertex, rebuilder: Rebuilder) -> None:
         left = self.emptiness.resolve(vertex)
-        relation = self.places.relations.get(vertex.name)
-        if left is None or relation is None or isinstance(left.module, TensorHolder) and self._is_constant(left):
+        relation = self.relations.get(vertex.name)
+        if left is None or relation is None or is_constant(left):
             return
         operands = [self.places.operand(left, index) for index in range(len(left.predecessors))]
         module = rebuilder.module(left.name, left.module, relation, operands)
@@ -95,9 +97,6 @@ class _Removal:
             module = self._without_empty_pieces(left, module)
         if module is not left.module:
             self.dag.replace_module(left, module)
-
-    def _is_constant(self, vertex: InnerVertex) -> bool:
-        return any((vertex.name, user.name) in self.places.constants for user, _ in vertex.uses)
 
     def _without_empty_pieces(self, vertex: InnerVertex, module: Split) -> Split:
         """Drop pieces of which nothing is left, and renumber the others where they are picked."""
@@ -119,13 +118,14 @@ class _Removal:
     def _give_private_constants(self) -> None:
         """Cut constants for each of their users; users that keep the same part go on sharing it."""
         for vertex in self.dag.inner_vertices:
-            if isinstance(vertex.module, TensorHolder) and self._is_constant(vertex):
+            if isinstance(vertex.module, Constant):
                 self._divide(vertex, vertex.module.value)
 
     def _divide(self, vertex: InnerVertex, whole: Tensor) -> None:
         parts: dict[tuple[Any, ...], InnerVertex] = {}
         for user, index in vertex.uses:
-            axes = self.places.constants.get((vertex.name, user.name), [Fixed(size) for size in whole.shape])
+            is_output = user in self.dag.output_vertices
+            axes = [Fixed(size) for size in whole.shape] if is_output else self.places.constant(user, index)
             if self.emptiness.is_empty(axes):
                 continue
             key = self.kept.fingerprint(axes)

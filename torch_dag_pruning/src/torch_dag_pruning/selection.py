@@ -64,11 +64,15 @@ def _cheapest(
     analysis: Analysis, keep_flops: float, counts_at: Callable[[int], Counts], levels: int
 ) -> Counts:
     """Return the largest counts within the budget; they shrink from level 0, which keeps everything."""
-    whole = analysis.cost({orbit.key: orbit.n for orbit in analysis.orbits}).flops
-    budget = keep_flops * whole
-    level = bisect.bisect_left(range(levels), True, key=lambda at: analysis.cost(counts_at(at)).flops <= budget)
+    atoms = {orbit.key: orbit.atom.id for orbit in analysis.orbits}
+
+    def flops_at(level: int) -> float:
+        return float(analysis.cost({atoms[key]: count for key, count in counts_at(level).items()}))
+
+    whole = float(analysis.cost())
+    level = bisect.bisect_left(range(levels), True, key=lambda at: flops_at(at) <= keep_flops * whole)
     if level == levels:
-        least = analysis.cost(counts_at(levels - 1)).flops / whole
+        least = flops_at(levels - 1) / whole
         message = f"{keep_flops:.2%} of the FLOPs cannot be reached: with every orbit at its minimum {least:.2%} stay"
         raise PlanError(message)
     return counts_at(level)

@@ -13,12 +13,34 @@ from torch import Tensor, nn
 from torch_dag_core.dag import DagModule
 from torch_dag_core.inputs import InputSpec
 from torch_dag_core.registry import Registry
+from torch_dag_core.tracing.execution import run_on_zeros
 from torch_dag_core.values import Record, Slot
 from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_pruning.errors import AnalysisError
 
-#: Batch sizes that no channel count is likely to share a factor with; a graph without data has no trouble with them.
-_BATCHES = (127, 131)
+#: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
+_BATCHES = (2, 3)
+
+#: Ops whose result is as large as their largest operand and of its type: these need not be run. Torch takes
+#: milliseconds for some of them.
+_LIKE_OPERANDS = frozenset(
+    f"core.{name}"
+    for name in (
+        "add", "sub", "mul", "div", "maximum", "minimum", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal",
+        "square", "sin", "cos", "erf", "clamp", "detach", "contiguous", "identity", "re_lu", "re_lu6", "leaky_re_lu",
+        "elu", "selu", "celu", "gelu", "si_lu", "mish", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh",
+        "softplus", "softsign", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+        "functional_dropout", "drop_path", "stochastic_depth", "softmax", "log_softmax", "training_switch", "roll",
+        "flip",
+    )
+) | frozenset(
+    f"core.{name}"
+    for name in (
+        "batch_norm1d", "batch_norm2d", "batch_norm3d", "layer_norm", "rms_norm", "group_norm", "instance_norm1d",
+        "instance_norm2d", "instance_norm3d", "layer_norm_function", "rms_norm_function", "group_norm_function",
+        "batch_norm_function", "frozen_batch_norm", "normalize",
+    )
+)  # fmt: skip
 
 
 @dataclass
@@ -48,6 +70,11 @@ class ShapeRun:
 
     def _value(self, vertex: InnerVertex) -> Any:
         operands = [self.values[predecessor] for predecessor in vertex.predecessors]
+        spec = self.registry.for_module(vertex.module)
+        if spec is not None and spec.key in _LIKE_OPERANDS and _is_broadcast(operands):
+            return max(operands, key=Tensor.numel)
+        if spec is not None and spec.key in _FORMULAS:
+            return _blank(_FORMULAS[spec.key](vertex.module, operands), operands[0].dtype)
         key = self._key(vertex.module, operands)
         if key is None:
             return self._called(vertex, operands)
@@ -64,11 +91,49 @@ class ShapeRun:
         return spec.key, module.extra_repr(), tensors, tuple(_description(operand) for operand in operands)
 
     def _called(self, vertex: InnerVertex, operands: Sequence[Any]) -> Any:
+        module = without_data(vertex.module)
         try:
-            return without_data(vertex.module)(*operands)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            message = f"vertex {vertex.name!r} cannot be run without data at the analysed sizes: {error}"
-            raise AnalysisError(message) from error
+            return module(*operands)
+        except RuntimeError:
+            # A module that decides on values: kept as one vertex because of that.
+            return self._decided_on_zeros(vertex, module, operands)
+        except (ValueError, TypeError) as error:
+            raise _not_run(vertex, error) from error
+
+    def _decided_on_zeros(self, vertex: InnerVertex, module: nn.Module, operands: Sequence[Any]) -> Any:
+        try:
+            return run_on_zeros(module, operands, {})
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise _not_run(vertex, error) from error
+
+
+def _not_run(vertex: InnerVertex, error: Exception) -> AnalysisError:
+    return AnalysisError(f"vertex {vertex.name!r} cannot be run without data at the analysed sizes: {error}")
+
+
+def _linear_shape(module: Any, operands: Sequence[Tensor]) -> Sequence[int]:
+    return (*operands[0].shape[:-1], module.weight.shape[0])
+
+
+def _cat_shape(module: Any, operands: Sequence[Tensor]) -> Sequence[int]:
+    shape = list(max(operands, key=Tensor.dim).shape)
+    shape[module.dim] = sum(operand.shape[module.dim] for operand in operands if operand.dim() == len(shape))
+    return shape
+
+
+#: Sizes of results that torch takes long to find.
+_FORMULAS: Mapping[str, Any] = {"core.linear": _linear_shape, "core.cat": _cat_shape}
+
+
+def _is_broadcast(operands: Sequence[Any]) -> bool:
+    """Tell whether the result of an elementwise op has the size and the type of its largest operand."""
+    largest = max(operands, key=Tensor.numel)
+    return largest.is_floating_point() and all(
+        operand.dtype == largest.dtype
+        and operand.dim() <= largest.dim()
+        and all(n in (1, m) for n, m in zip(operand.shape[::-1], largest.shape[::-1], strict=False))
+        for operand in operands
+    )
 
 
 def _description(operand: Any) -> Any:
@@ -79,9 +144,9 @@ def _description(operand: Any) -> Any:
 
 def without_data(module: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode whose tensors have no data; fast for modules without parts."""
-    tensors = [tensor for tensor in (*module.parameters(), *module.buffers())]
+    tensors = (*module.parameters(), *module.buffers())
     blank = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
-    if type(module).__deepcopy__ if hasattr(type(module), "__deepcopy__") else module._modules or _is_recurrent(module):
+    if module._modules or _is_recurrent(module):
         return copy.deepcopy(module, dict(blank)).eval()
     twin = type(module).__new__(type(module))
     twin.__dict__ = dict(module.__dict__)
@@ -162,11 +227,33 @@ def _tensors(structure: Any, value: Any) -> Iterator[tuple[int, Tensor]]:
             stack += list(zip(template, item, strict=True))
 
 
+def filled(dag: DagModule, blanks: Sequence[Tensor], example_inputs: Any) -> list[Tensor]:
+    """Return tensors of these sizes: the rows of the example over again, or random numbers."""
+    device = next((tensor.device for tensor in (*dag.parameters(), *dag.buffers())), torch.device("cpu"))
+    if example_inputs is None:
+        return [_random(blank, device) for blank in blanks]
+    pairs = zip(blanks, bound(dag, example_inputs), strict=True)
+    return [_cycled(tensor, blank.shape).to(device) for blank, tensor in pairs]
+
+
+def _cycled(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    if tensor.shape == torch.Size(shape):
+        return tensor
+    return tensor[torch.arange(shape[0], device=tensor.device) % tensor.shape[0]]
+
+
+def _random(blank: Tensor, device: torch.device) -> Tensor:
+    """Return random numbers; integers are positions 0 and 1, which every table has."""
+    if blank.is_floating_point():
+        return torch.randn(blank.shape, dtype=blank.dtype, device=device)
+    return torch.randint(0, 2, blank.shape, device=device).to(blank.dtype)
+
+
 def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
     """Return inputs of two sizes that the graph accepts, as far as it leaves sizes free; the first is the example.
 
     A relation that holds at one size may be a coincidence; one that holds at both follows from the graph. The batch
-    is replaced by a prime.
+    is replaced by 2 and 3.
     """
     spec = dag.input_spec
     if not spec.tensors:

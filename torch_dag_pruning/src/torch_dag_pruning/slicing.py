@@ -22,7 +22,7 @@ class Kept:
 
     def __init__(self, analysis: Analysis, plan: Plan) -> None:
         plan.validate(analysis)
-        self._solver = analysis.solver
+        self._find = analysis.solver.find
         self._masks = hard_masks(analysis, plan, torch.bool)
         self.counts = {atom: int(mask.sum()) for atom, mask in self._masks.items()}
         self._sizes: dict[Axis, int] = {}
@@ -31,7 +31,7 @@ class Kept:
 
     def size(self, axis: Axis) -> int:
         """Return how many slots of an axis stay."""
-        axis = self._solver.find(axis)
+        axis = self._find(axis)
         if axis not in self._sizes:
             self._sizes[axis] = int(size(axis, self.counts))
         return self._sizes[axis]
@@ -46,7 +46,7 @@ class Kept:
 
     def indices(self, axis: Axis) -> Tensor | None:
         """Return the positions that stay, ascending, or None where all do."""
-        axis = self._solver.find(axis)
+        axis = self._find(axis)
         if axis not in self._indices:
             whole = self.size(axis) == axis.n
             self._indices[axis] = None if whole else kept_indices(axis, self._masks)

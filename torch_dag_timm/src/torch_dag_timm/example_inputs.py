@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,15 @@ def example_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
     return (torch.zeros(2, _channels(model, config, channels), *(_image_size(model) or space)),)
 
 
-def _image_size(model: Any) -> tuple[int, int] | None:
-    """Return the size that the model was built for, where it cannot take others (``img_size=``)."""
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return tuple(size) if isinstance(size, (tuple, list)) else None
+def _image_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the size that the model was built for (``img_size=``), if any of its modules remembers that."""
+    for module in model.modules():
+        size = getattr(module, "img_size", None)
+        if isinstance(size, int):
+            return size, size
+        if isinstance(size, (tuple, list)):
+            return cast("tuple[int, int]", tuple(size))
+    return None
 
 
 def _channels(model: nn.Module, config: Any, channels: int) -> int:

@@ -118,6 +118,7 @@ class DeepestCut:
 
     def __init__(self, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
+        self._flops = list(skeleton.flops)
         self._operands: list[Sequence[int]] = list(skeleton.operands)
         self._readers = Counter(skeleton.roots)
         for number in _live(skeleton):
@@ -127,7 +128,8 @@ class DeepestCut:
         """Return the cuts to make, without those inside what other cuts remove."""
         by_join: dict[int, list[Cut]] = {}
         for cut in sorted(cuts):
-            by_join.setdefault(cut.join, []).append(cut)
+            if self._readers[cut.join]:
+                by_join.setdefault(cut.join, []).append(cut)
         made = [self._cut_best(options) for options in by_join.values()]
         return tuple(cut for cut in made if self._readers[cut.join])
 
@@ -136,6 +138,7 @@ class DeepestCut:
         best = max(options, key=lambda cut: self._flops_lost(drops[cut]))
         self._readers.subtract(drops[best])
         self._operands[best.join] = [self._skeleton.operands[best.join][1 - best.operand]]
+        self._flops[best.join] = 0
         return best
 
     def _readers_lost(self, cut: Cut) -> Counter[int]:
@@ -150,7 +153,7 @@ class DeepestCut:
         return lost
 
     def _flops_lost(self, lost: Counter[int]) -> int:
-        return sum(self._skeleton.flops[number] for number, count in lost.items() if count == self._readers[number])
+        return sum(self._flops[number] for number, count in lost.items() if count == self._readers[number])
 
 
 def _live(skeleton: Skeleton) -> list[int]:

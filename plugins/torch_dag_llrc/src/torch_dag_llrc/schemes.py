@@ -30,7 +30,7 @@ class LayerSizes:
         pixels_in: Rows or pixels of all inputs of one sample.
         pixels_between: Pixels after a kernel of kh x 1 with the vertical stride.
         pixels_out: Rows or pixels of all outputs.
-        bias: Whether a bias is added.
+        biased_outputs: Channels out that a bias is added to: all, none, or those of some of several stacked layers.
     """
 
     inputs: int
@@ -39,7 +39,7 @@ class LayerSizes:
     pixels_in: int
     pixels_between: int
     pixels_out: int
-    bias: bool
+    biased_outputs: int
 
     @property
     def taps(self) -> int:
@@ -49,7 +49,7 @@ class LayerSizes:
     @property
     def bias_flops(self) -> int:
         """FLOPs of the bias."""
-        return self.outputs * self.pixels_out if self.bias else 0
+        return self.biased_outputs * self.pixels_out
 
     @property
     def dense_flops(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from torch_dag_core.conversion.builder import Value
@@ -21,18 +22,41 @@ def assumptions(guards: list[Guard], sizes: Sizes, inputs: list[Value]) -> tuple
     """
     found: dict[tuple[Any, ...], None] = {}
     for guard in guards:
-        operator, left, right = guard.condition
+        comparison, left, right = guard.condition
         left, right = (_over_inputs(side, sizes, inputs, guard) for side in (left, right))
         if _is_free(left) or _is_free(right):
-            found[operator if guard.outcome else _NEGATED[operator], left, right] = None
+            found[comparison if guard.outcome else _NEGATED[comparison], left, right] = None
     return tuple(Assumption(condition) for condition in found if not _always(condition))
+
+
+def holds(assumption: Assumption, shapes: list[tuple[int, ...]]) -> bool:
+    """Tell whether inputs of these shapes respect an assumption."""
+
+    def value(expression: Any) -> Any:
+        if not isinstance(expression, tuple):
+            return expression
+        if expression[0] == "input":
+            return shapes[expression[1]][expression[2]]
+        return _CALL[expression[0]](value(expression[1]), value(expression[2]))
+
+    return bool(value(assumption.condition))
+
+
+def steps_of(step: int, inputs: list[Value]) -> tuple[Assumption, ...]:
+    """Return the conditions that free sizes beyond the first dimension are whole steps from those traced."""
+    return tuple(
+        Assumption(("eq", ("mod", ("input", index, dim), step), int(size) % step))
+        for index, value in enumerate(inputs)
+        for dim, size in enumerate(value.shape or ())
+        if dim > 0 and type(size) is FreeSize
+    )
 
 
 def _always(condition: tuple[Any, ...]) -> bool:
     """Tell whether the condition holds for every tensor that is not empty."""
-    operator, left, right = condition
-    return left == right and operator in ("eq", "le", "ge") or (
-        left[:1] == ("input",) and right == 0 and operator in ("ne", "gt", "ge")
+    comparison, left, right = condition
+    return left == right and comparison in ("eq", "le", "ge") or (
+        left[:1] == ("input",) and right == 0 and comparison in ("ne", "gt", "ge")
     ) if isinstance(left, tuple) else False  # fmt: skip
 
 
@@ -45,20 +69,15 @@ def _over_inputs(expression: Any, sizes: Sizes, inputs: list[Value], guard: Guar
         return expression
     if expression[0] == "size":
         return _leaf(sizes.size(expression[1], expression[2]), inputs, guard)
-    operator, left, right = expression
+    function, left, right = expression
     left, right = _over_inputs(left, sizes, inputs, guard), _over_inputs(right, sizes, inputs, guard)
     if _is_free(left) or _is_free(right):
-        return (operator, left, right)
-    return _FOLD[operator](left, right)
+        return (function, left, right)
+    return _FOLD[function](left, right)
 
 
-_FOLD: dict[str, Any] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "floordiv": lambda a, b: a // b,
-    "mod": lambda a, b: a % b,
-}
+_FOLD: dict[str, Any] = {name: getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod")}
+_CALL = {**_FOLD, **{name: getattr(operator, name) for name in _NEGATED}}
 
 
 def _leaf(size: int, inputs: list[Value], guard: Guard) -> Any:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from torch_dag_core.conversion.joining import BATCHES, FreeSize, SizeError
+from torch_dag_core.conversion.joining import FreeSize, SizeError
 from torch_dag_core.dag import DagModule
-from torch_dag_core.op import Op
+from torch_dag_core.op import Op, field_types
 from torch_dag_core.values import Size
 from torch_dag_core.vertex import Vertex
 
@@ -81,7 +83,7 @@ class Call:
             path: Whole vertex name instead.
         """
         name = path or ".".join(filter(None, (self.scope, stem or self.name.strip("_"))))
-        return self.builder.emit(name, module, operands)
+        return self.builder.emit(name, module, operands, own=bool(path))
 
 
 @dataclass
@@ -92,6 +94,10 @@ class Builder:
         inputs: Values of the input vertices.
         promoted: Modules made of a function call and a module's own parameters, by function and path.
         owners: Paths that such modules may take; no other vertex is named inside them.
+        reserved: Names of the model's own modules and tensors; no other vertex takes them.
+        batches: The batch sizes of the two traces; equal where the batch is fixed.
+        rootless: Names of vertices that hold tensors which the model has at its top level.
+        absorbed: Buffers that a promoted module updates by itself.
     """
 
     dag: DagModule = field(default_factory=DagModule)
@@ -100,6 +106,10 @@ class Builder:
     _copies: dict[int, Any] = field(default_factory=dict)
     promoted: dict[Any, nn.Module] = field(default_factory=dict)
     owners: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
+    batches: tuple[int, int] = (1, 1)
+    rootless: list[str] = field(default_factory=list)
+    absorbed: list[str] = field(default_factory=list)
 
     def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: Any) -> None:
         """Attach shape and type to a value; later constants may refer to its sizes."""
@@ -116,18 +126,26 @@ class Builder:
                 part.inplace = False  # type: ignore[assignment]
         return twin
 
-    def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...]) -> Value:
-        """Append one vertex."""
+    def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...], *, own: bool = False) -> Value:
+        """Append one vertex; ``own`` tells that the model has a module or tensor of this name, the vertex's."""
         chosen = list(operands)
         if isinstance(module, Op):
             for constant in module.fields:
-                setattr(module, constant, self._bound(getattr(module, constant), chosen))
+                self._bind_field(module, constant, chosen)
         elif any(True for _ in _free_in(list(vars(module).values()))):
             message = f"{type(module).__name__} has a constant that follows the input sizes"
             raise SizeError(message)
         vertices = [value.vertex for value in chosen]
-        vertex = self.dag.add_vertex(self.dag.unique_name(self._placed(name)), module, vertices)
+        vertex = self.dag.add_vertex(self._free_name(name, own=own), module, vertices)
         return Value(lambda: vertex, _vertex=vertex)
+
+    def _free_name(self, name: str, *, own: bool) -> str:
+        placed = self._placed(name)
+        chosen = self.dag.unique_name(placed)
+        while chosen in self.reserved and not (own and chosen == name):
+            placed += "_op"
+            chosen = self.dag.unique_name(placed)
+        return chosen
 
     def _placed(self, name: str) -> str:
         """Return the name, beside instead of inside the vertex that has, or will have, a prefix of it."""
@@ -137,6 +155,18 @@ class Builder:
             if prefix in self.dag or prefix in self.owners:
                 return f"{prefix}_{'_'.join(parts[count:])}"
         return name
+
+    def _bind_field(self, op: Op, name: str, operands: list[Value]) -> None:
+        constant = getattr(op, name)
+        if any(True for _ in _free_in(constant)):
+            if not _takes_sizes(type(op), name):
+                message = f"the {name!r} of {type(op).__name__} follows the input sizes"
+                raise SizeError(message)
+            known = len(operands)
+            setattr(op, name, self._bound(constant, operands))
+            if len(operands) > known and not _takes_more(type(op)):
+                message = f"the {name!r} of {type(op).__name__} follows the size of another tensor"
+                raise SizeError(message)
 
     def _bound(self, constant: Any, operands: list[Value]) -> Any:
         if type(constant) is FreeSize:
@@ -157,7 +187,7 @@ class Builder:
         known = len(operands)
         for exact in (True, False):
             for position, value in enumerate((*operands[:known], *self.inputs, *reversed(self._seen))):
-                found = next((size for size in _over(target, value.shape) if not exact or _is_exact(size, target)), None)
+                found = next((s for s in _over(target, value.shape) if not exact or self._is_exact(s, target)), None)
                 if found is None:
                     continue
                 if position >= known:
@@ -167,10 +197,23 @@ class Builder:
         raise SizeError(message)
 
 
-def _is_exact(size: Size, target: FreeSize) -> bool:
-    """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
-    follows_batch = int(target) * BATCHES[1] == target.other * BATCHES[0]
-    return follows_batch or (size.num, size.den, size.add) == (1, 1, 0)
+    def _is_exact(self, size: Size, target: FreeSize) -> bool:
+        """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
+        here, there = self.batches
+        return int(target) * there == target.other * here or (size.num, size.den, size.add) == (1, 1, 0)
+
+
+@lru_cache(maxsize=1024)
+def _takes_more(op: type[Op]) -> bool:
+    """Tell whether an op takes operands for their sizes alone."""
+    return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(op.forward).parameters.values())
+
+
+@lru_cache(maxsize=1024)
+def _takes_sizes(op: type[Op], name: str) -> bool:
+    """Tell from the declared type of a constant whether it may follow sizes."""
+    declared = str(field_types(op)[name])
+    return "Size" in declared or "Any" in declared
 
 
 def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
@@ -195,3 +238,5 @@ def _free_in(value: Any) -> Iterator[FreeSize]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from _free_in(item)
+    elif isinstance(value, slice):
+        yield from _free_in((value.start, value.stop, value.step))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from torch_dag_core.checkpoint_keys import UNUSED
-from torch_dag_core.conversion.assumptions import assumptions
+from torch_dag_core.checkpoint_keys import ROOTLESS, UNUSED
+from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
-from torch_dag_core.conversion.example_inputs import ExampleInputs, guess
-from torch_dag_core.conversion.joining import BATCHES, SizeError, Sizes, keep_unfolded, merge_modes, same_calls
+from torch_dag_core.conversion.example_inputs import STEP, ExampleInputs, Space, guess
+from torch_dag_core.conversion.hierarchy import nest_scopes
+from torch_dag_core.conversion.joining import SizeError, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
+from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import TraceError
 from torch_dag_core.inputs import InputSpec, TensorSpec
-from torch_dag_core.conversion.hierarchy import nest_scopes
+from torch_dag_core.op import Op
 from torch_dag_core.registry import qualified_name
-from torch_dag_core.tracing.trace import LEAF, THROUGH, Trace, Treatment, trace
+from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
+from torch_dag_core.values import sizes_in
 
 if TYPE_CHECKING:
     from torch_dag_core.registry import Registry
@@ -72,61 +75,68 @@ class _Conversion:
 
     def run(self) -> DagModule:
         """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
-        notes: list[str] = []
-        for batch, space in ((BATCHES, True), (BATCHES, False), (None, False)):
-            if space and not self.example.has_images:
-                continue
+        traces = Traces(self.model, self.example, self._treatment)
+        notes: dict[str, None] = {}
+        for variation in self._variations():
             try:
-                return self._convert(batch, other_space=space, notes=tuple(notes))
-            except (SizeError, _ResizedTraceError) as error:
-                what = "image size" if space else "batch size"
-                notes.append(f"the {what} is fixed: {error}")
-        raise TraceError(notes[-1])
+                dag = self._convert(traces, variation, tuple(notes))
+            except (SizeError, ResizedTraceError) as error:
+                if variation.space is not Space.ODD:
+                    what = "image size" if variation.space is Space.STEPS else "batch size"
+                    notes[f"the {what} is fixed: {error}"] = None
+                continue
+            if all(holds(assumption, self._shapes()) for assumption in dag.input_spec.assumptions):
+                return dag
+            notes["the model takes another path at other batch sizes"] = None
+        raise TraceError(next(reversed(notes)))
 
-    def _convert(self, batch: tuple[int, int] | None, *, other_space: bool, notes: tuple[str, ...]) -> DagModule:
-        first = self.example.resized(batch=batch and batch[0], other_space=False)
-        second = None if batch is None else self.example.resized(batch=batch[1], other_space=other_space)
-        evaluation = self._sizes(first, second, training=False)
-        training = self._sizes_in_training(evaluation, first, second)
-        builder = Builder(owners=possible_owners((*evaluation.trace.nodes, *training.trace.nodes)))
+    def _variations(self) -> Iterator[Variation]:
+        """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
+        here = self.example.batch
+        for batch in ((2, 3), *([(here, here + 1)] if here > 3 else [])):
+            if self.example.has_images:
+                yield Variation(batch, Space.ODD)
+                yield Variation(batch, Space.STEPS)
+            yield Variation(batch)
+        yield Variation(None)
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(tensor.shape) for tensor in self.example.tensors]
+
+    def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
+        evaluation, training = traces.both_modes(variation)
+        builder = self._builder(variation, (*evaluation.trace.nodes, *training.trace.nodes))
         emission = Emission(self.model, self.registry, builder, evaluation, training)
         emission.inputs(self.example.names)
         spec = self._input_spec(builder, notes)
         for event in merge_modes(evaluation.trace, training.trace):
             emission.add(event)
         emission.outputs()
-        guards = assumptions(evaluation.trace.guards, evaluation, builder.inputs)
-        if training is not evaluation:
-            guards += assumptions(training.trace.guards, training, builder.inputs)
-        builder.dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
-        builder.dag.remove_dead_vertices()
-        self._adopt_modes(builder.dag)
-        unused = sorted(self.model.state_dict().keys() - builder.dag.state_dict().keys())
-        builder.dag.provenance = {"model": qualified_name(type(self.model)), UNUSED: unused}
-        return builder.dag
+        dag = builder.dag
+        guards = [*assumptions(evaluation.trace.guards, evaluation, builder.inputs)]
+        guards += assumptions(training.trace.guards, training, builder.inputs)
+        if variation.space is Space.STEPS and _has_fractions(dag):
+            guards += steps_of(STEP, builder.inputs)
+        dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
+        dag.remove_dead_vertices()
+        self._adopt_modes(dag)
+        self._note_origin(dag, builder)
+        return dag
 
-    def _sizes(self, first: list[Tensor], second: list[Tensor] | None, *, training: bool) -> Sizes:
-        trace = self._trace(first, training=training)
-        if second is None:
-            return Sizes(trace, None)
-        try:
-            resized = self._trace(second, training=training)
-        except TraceError as error:
-            raise _ResizedTraceError(str(error)) from error
-        return Sizes(trace, resized)
+    def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
+        tensors = (*self.model.named_parameters(remove_duplicate=False), *self.model.named_buffers(remove_duplicate=False))
+        modules = (name for name, _ in self.model.named_modules(remove_duplicate=False))
+        return Builder(
+            owners=possible_owners(nodes), reserved=frozenset((*modules, *(name for name, _ in tensors))),
+            batches=variation.batch or (1, 1),
+        )  # fmt: skip
 
-    def _sizes_in_training(self, evaluation: Sizes, first: list[Tensor], second: list[Tensor] | None) -> Sizes:
-        """Trace in training mode; the second size is needed only where training makes other calls."""
-        trace = self._trace(first, training=True)
-        if same_calls(evaluation.trace, trace):
-            return evaluation.in_training(trace)
-        return self._sizes(first, second, training=True)
-
-    def _trace(self, tensors: list[Tensor], *, training: bool) -> Trace:
-        args, kwargs = self.example.call_arguments(tensors)
-        result = trace(self.model, args, kwargs, self.example.names, self._treatment, training=training)
-        keep_unfolded(result, self.model)
-        return result
+    def _note_origin(self, dag: DagModule, builder: Builder) -> None:
+        dag.provenance = {"model": qualified_name(type(self.model))}
+        rootless = [name for name in builder.rootless if name in dag]
+        if rootless:
+            dag.provenance[ROOTLESS] = rootless
+        dag.provenance[UNUSED] = sorted(self.model.state_dict().keys() - dag.state_dict().keys())
 
     def _treatment(self, module: nn.Module) -> Treatment:
         """Tell how a submodule is traced: through its forward, as one call, or through a stand-in."""
@@ -139,7 +149,10 @@ class _Conversion:
 
     def _input_spec(self, builder: Builder, notes: tuple[str, ...]) -> InputSpec:
         tensors = tuple(
-            TensorSpec(tensor.dtype, tuple(None if _is_free(size) else int(size) for size in value.shape or ()))
+            TensorSpec(
+                tensor.dtype, tuple(None if _is_free(size) else int(size) for size in value.shape or ()),
+                tuple(tensor.shape),
+            )  # fmt: skip
             for tensor, value in zip(self.example.tensors, builder.inputs, strict=True)
         )
         return InputSpec(self.example.parameters, tensors, (), notes)
@@ -151,8 +164,10 @@ class _Conversion:
             vertex.module.train(modes.get(vertex.name, self.model.training))
 
 
-class _ResizedTraceError(TraceError):
-    """The model runs at its example sizes, but not at others."""
+def _has_fractions(dag: DagModule) -> bool:
+    """Tell whether any constant is a fraction of a size, which rounds at sizes between the steps."""
+    constants = (v.module.config() for v in dag.inner_vertices if isinstance(v.module, Op))
+    return any(size.den > 1 for config in constants for size in sizes_in(config))
 
 
 def _is_free(size: int) -> bool:

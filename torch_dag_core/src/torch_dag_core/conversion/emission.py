@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import fx, nn
@@ -17,6 +17,7 @@ from torch_dag_core.ops.stochastic import TrainingSwitch
 from torch_dag_core.ops.tensors import Constant, FreeParameter, State
 from torch_dag_core.registry import Registry
 from torch_dag_core.tracing.aliasing import apply_op, pick
+from torch_dag_core.vertex import InnerVertex, Vertex
 
 
 class Emission:
@@ -30,6 +31,11 @@ class Emission:
         self._values: dict[fx.Node, Any] = {}
         self._switches: dict[tuple[int, int], Value] = {}
         self._states: dict[str, tuple[State, Value]] = {}
+        self._held: dict[str, Value] = {}
+        self._readers: dict[str, list[fx.Node]] = {}
+        for node in (*evaluation.trace.nodes, *training.trace.nodes):
+            if node.op == "get_attr":
+                self._readers.setdefault(str(node.target), []).extend(node.users)
         self._live = live_nodes(evaluation.trace, self._is_folded) | live_nodes(training.trace, self._is_folded)
 
     def inputs(self, names: list[str]) -> None:
@@ -66,6 +72,7 @@ class Emission:
     def outputs(self) -> None:
         """Set what the graph returns; another structure in training becomes an output of its own."""
         dag = self._builder.dag
+        self._drop_absorbed()
         first, second = self._evaluation.trace, self._training.trace
         values = [self._values[node] for node in first.outputs]
         others = [self._values[node] for node in second.outputs]
@@ -74,6 +81,15 @@ class Emission:
         else:
             dag.set_outputs(second.output_template, [value.vertex for value in others], training_only=True)
         dag.set_outputs(first.output_template, [value.vertex for value in values])
+
+    def _drop_absorbed(self) -> None:
+        """Remove the counters that a promoted batch norm keeps itself."""
+        stack = [self._states[name][1].vertex for name in self._builder.absorbed if name in self._states]
+        while stack:
+            vertex = stack.pop()
+            if isinstance(vertex, InnerVertex) and vertex.name in self._builder.dag and not vertex.uses:
+                stack.extend(vertex.predecessors)
+                self._builder.dag.remove_unused(vertex)
 
     # Constants, parameters and state ---------------------------------------------------------------------------
 
@@ -90,9 +106,15 @@ class Emission:
         def make() -> Any:
             copy = self._builder.copy_of(tensor.detach())
             vertex = Constant(tuple(copy.shape), copy.dtype, persistent, copy)
-            return self._builder.emit(name, vertex, ()).vertex
+            return self._builder.emit(name, vertex, (), own=held).vertex
 
-        return Value(make, held=str(node.target) if held else "", tensor=tensor, readers=tuple(node.users))
+        return self._once(name, make, tensor) if held else Value(make, tensor=tensor)
+
+    def _once(self, name: str, make: Callable[[], Vertex], tensor: Any) -> Value:
+        """Return the value of one of the model's own tensors, whichever mode reads it."""
+        if name not in self._held:
+            self._held[name] = Value(make, held=name, tensor=tensor, readers=tuple(self._readers[name]))
+        return self._held[name]
 
     def _attribute(self, node: fx.Node) -> Value:
         name = str(node.target)
@@ -103,9 +125,9 @@ class Emission:
         def make() -> Any:
             copy = self._builder.copy_of(tensor)
             holder = FreeParameter(tuple(copy.shape), copy.dtype, value=copy)
-            return self._builder.emit(name, holder, ()).vertex
+            return self._builder.emit(name, holder, (), own=True).vertex
 
-        return Value(make, held=name, tensor=tensor, readers=tuple(node.users))
+        return self._once(name, make, tensor)
 
     def _parameter(self, name: str, node: fx.Node) -> Any:
         if node.meta["held"] != "parameter":
@@ -117,7 +139,7 @@ class Emission:
         if name not in self._states:
             buffer = self._builder.copy_of(self._model.get_buffer(name))
             module = State(tuple(buffer.shape), buffer.dtype, value=buffer)  # type: ignore[arg-type]
-            self._states[name] = (module, self._builder.emit(name, module, ()))
+            self._states[name] = (module, self._builder.emit(name, module, (), own=True))
         return self._states[name][1]
 
     def _update_state(self, name: str, value: Value, event: Event) -> Value:
@@ -144,6 +166,8 @@ class Emission:
             if isinstance(values, (tuple, list)):
                 return values[index]
             return self._builder.emit(_join(node.meta["module"], "getitem"), GetItem(index), (values,))
+        if node.target is getattr:
+            args = args[:1]  # the attribute's name is that of the call
         call = self._call(event, args, keywords)
         if node.target is apply_op:
             op, constants, *operands = args

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -14,6 +15,16 @@ from torch_dag_core.inputs import Parameter
 from torch_dag_core.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
+STEP = 32
+"""What image sizes of the second run differ by, times one and two."""
+
+
+class Space(Enum):
+    """How the image sizes of a second run differ: by odd numbers, by whole steps, or not at all."""
+
+    ODD = STEP + 1
+    STEPS = STEP
+    FIXED = 0
 
 
 @dataclass
@@ -31,6 +42,9 @@ class ExampleInputs:
         args, kwargs = _as_arguments(inputs)
         tensors: list[Tensor] = []
         template = pack((args, kwargs), lambda v: isinstance(v, Tensor), tensors)
+        if not tensors:
+            message = f"example_inputs for {type(model).__name__} hold no tensor; a graph has at least one input tensor"
+            raise ExampleInputsError(message)
         parameters = _parameters(model, *template)
         names = [""] * len(tensors)
         for parameter in parameters:
@@ -43,33 +57,35 @@ class ExampleInputs:
         """Return args and kwargs with these tensors."""
         return unpack(self.template, tensors)  # type: ignore[no-any-return]
 
-    def resized(self, *, batch: int | None, other_space: bool) -> list[Tensor]:
-        """Return tensors without data, of another batch size and, where asked, another image size."""
-        sizes = [self._size(tensor, batch, other_space=other_space) for tensor in self.tensors]
+    def resized(self, *, batch: int | None, space: Space, times: int = 1) -> list[Tensor]:
+        """Return tensors without data, of another batch size and image sizes ``times`` apart."""
+        sizes = [self._size(tensor, batch, space.value * times) for tensor in self.tensors]
         return [torch.empty(s, dtype=t.dtype, device="meta") for s, t in zip(sizes, self.tensors, strict=True)]
 
-    def _size(self, tensor: Tensor, batch: int | None, *, other_space: bool) -> list[int]:
+    def _size(self, tensor: Tensor, batch: int | None, step: int) -> list[int]:
         shape = list(tensor.shape)
         if batch is not None and self._has_batch(tensor):
             shape[0] = batch
-        if other_space and tensor.is_floating_point():
-            for place, dim in enumerate(_IMAGE_RANKS.get(len(shape), ())):
-                shape[dim] = _other_extent(shape[dim], place)
+        if step and tensor.is_floating_point():
+            dims = _IMAGE_RANKS.get(len(shape), ())
+            # The larger side grows more, so that it stays the larger one; both differ, so that none are confused.
+            for place, dim in enumerate(sorted(dims, key=lambda dim: shape[dim])):
+                shape[dim] += step * (place + 1) - place * (step % 2)
         return shape
 
     def _has_batch(self, tensor: Tensor) -> bool:
-        first = next(t for t in self.tensors if t.dim() > 0)
+        first = next((t for t in self.tensors if t.dim() > 0), tensor)
         return tensor.dim() > 0 and tensor.shape[0] == first.shape[0]
+
+    @property
+    def batch(self) -> int:
+        """The first size of the first tensor that has any."""
+        return next((tensor.shape[0] for tensor in self.tensors if tensor.dim() > 0), 1)
 
     @property
     def has_images(self) -> bool:
         """Whether any input has spatial dimensions that might be free."""
         return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
-
-
-def _other_extent(size: int, place: int) -> int:
-    """Return a larger size, a multiple of 32 away and a different one for each place, so that none are confused."""
-    return size + 32 * (place + 1)
 
 
 def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -90,7 +106,11 @@ def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _parameters(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Parameter, ...]:
     signature = inspect.signature(model.forward)
-    bound = signature.bind(*args, **kwargs).arguments
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        message = f"example_inputs do not fit {type(model).__name__}.forward{signature}: {error}"
+        raise ExampleInputsError(message) from error
     result: list[Parameter] = []
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -101,7 +121,7 @@ def _parameters(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
             result.append(Parameter(name, bound[name], default=_is_constant(bound[name])))
         elif _is_constant(parameter.default):
             result.append(Parameter(name, parameter.default, default=True))
-    return tuple(sorted(result, key=lambda parameter: parameter.default))
+    return tuple(result)
 
 
 def _is_constant(structure: Any) -> bool:

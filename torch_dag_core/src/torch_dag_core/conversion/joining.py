@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -12,10 +12,6 @@ from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.trace import Trace
-
-
-BATCHES = (2, 3)
-"""The batch sizes of the two traces."""
 
 
 class SizeError(TraceError):
@@ -186,22 +182,31 @@ def is_persistent(model: nn.Module, buffer: str) -> bool:
     return name not in model.get_submodule(owner)._non_persistent_buffers_set
 
 
-def keep_unfolded(trace: Trace, model: nn.Module) -> None:
+def keep_unfolded(trace: Trace, model: nn.Module, state: Collection[str]) -> None:
     """Withdraw the constant mark of everything computed from a buffer that may change.
 
-    That is a buffer which the model overwrites, and one that a checkpoint may load another value into.
+    That is a buffer which the model overwrites in any mode, and one that a checkpoint may load another value into.
+
+    Raises:
+        TraceError: the model decides on the value of a buffer that it overwrites.
     """
-    changing: set[fx.Node] = set()
+    changing, overwritten = set(), set()
     for node in trace.nodes:
         if node.op == "get_attr" and node.meta["held"] == "buffer" and node.meta["constant"]:
-            if node.target in trace.state:
+            if node.target in state:
                 node.meta["constant"] = False
+                overwritten.add(node)
             elif not is_persistent(model, str(node.target)):
                 continue
             changing.add(node)
         elif node.meta["constant"] and not changing.isdisjoint(node.all_input_nodes):
             changing.add(node)
             node.meta["constant"] = False
+            if not overwritten.isdisjoint(node.all_input_nodes):
+                overwritten.add(node)
+    refused = next((message for node, message in trace.escapes if node in overwritten), None)
+    if refused is not None:
+        raise TraceError(refused)
 
 
 def live_nodes(trace: Trace, is_folded: Any) -> set[fx.Node]:

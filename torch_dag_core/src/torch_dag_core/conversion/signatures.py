@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.errors import TraceError
 from torch_dag_core.op import Op
+from torch_dag_core.ops.layout import Pack
 from torch_dag_core.ops.torch_call import TorchCall, allowed_functions
 from torch_dag_core.values import Slot
 
@@ -66,7 +67,8 @@ def torch_call(call: Call) -> Value:
     Raises:
         TraceError: the function is not allowed, or an argument cannot be stored.
     """
-    name = next((f"{s}.{call.name}" for s in _SPACES if f"{s}.{call.name}" in allowed_functions()), None)
+    names = (*(f"{space}.{call.name}" for space in _SPACES), call.name.replace("_", ".", 1))
+    name = next((name for name in names if name in allowed_functions()), None)
     if name is None:
         message = (
             f"{call.name!r}, called in module {call.scope!r} at {call.source}, is no op of the vocabulary; "
@@ -101,19 +103,36 @@ def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
         TraceError: an argument is a constant other than the parameter's default.
     """
     signature = inspect.signature(module.forward)
+    given = signature.bind(*call.args, **call.keywords).arguments
     operands: list[Value] = []
-    for name, value in signature.bind(*call.args, **call.keywords).arguments.items():
-        parameter = signature.parameters[name]
-        values = value if parameter.kind is parameter.VAR_POSITIONAL else (value,)
-        for item in values:
-            if isinstance(item, Value):
-                operands.append(item)
-            elif item is not parameter.default and item != parameter.default:
-                message = (
-                    f"{type(module).__name__} is called with the constant {name}={item!r} at {call.source}; "
-                    "a vertex takes tensors only: make it an attribute of the module"
-                )
-                raise TraceError(message)
+    skipped = ""
+    for name, parameter in signature.parameters.items():
+        value = given.get(name, parameter.default)
+        for item in value if parameter.kind is parameter.VAR_POSITIONAL and name in given else (value,):
+            operand = _operand(call, item)
+            if operand is None and item is not parameter.default and item != parameter.default:
+                _refuse(call, module, f"the constant {name}={item!r}")
+            if operand is not None and (skipped or parameter.kind is parameter.KEYWORD_ONLY):
+                _refuse(call, module, f"{name} but without {skipped}" if skipped else f"{name}, by keyword only")
+            if operand is None:
+                skipped = skipped or name
+            else:
+                operands.append(operand)
     return tuple(operands)
+
+
+def _operand(call: Call, item: Any) -> Value | None:
+    """Return the value that an argument is; several tensors in a tuple are packed into one."""
+    if isinstance(item, (tuple, list)) and item and all(isinstance(part, Value) for part in item):
+        return call.emit(Pack(), *item, stem=f"{call.name}_arguments")
+    return item if isinstance(item, Value) else None
+
+
+def _refuse(call: Call, module: nn.Module, what: str) -> NoReturn:
+    message = (
+        f"{type(module).__name__} ({call.path!r}) is called with {what}, at {call.source}; a vertex takes tensors "
+        "only, one position after the other: make the rest attributes of the module"
+    )
+    raise TraceError(message)
 
 

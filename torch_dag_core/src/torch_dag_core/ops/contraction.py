@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_dag_core.op import Op
+from torch_dag_core.values import Size, resolve
 
 
 class Matmul(Op):
@@ -43,13 +44,14 @@ class Convolution(Op):
     stride: tuple[int, ...]
     padding: tuple[int, ...] | str
     dilation: tuple[int, ...]
-    groups: int
+    groups: int | Size
     functions: ClassVar = (functional.conv1d, functional.conv2d, functional.conv3d)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the convolution of x (batch, in, *space) with weight (out, in / groups, *kernel)."""
         function = self.functions[len(self.stride) - 1]
-        return function(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        groups = resolve(self.groups, (x, weight))
+        return function(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class TransposedConvolution(Op):

@@ -23,6 +23,14 @@ class GetItem(Op):
         return values[self.index]
 
 
+class Pack(Op):
+    """Join values into one tuple, for modules that take several tensors in one argument."""
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the operands as a tuple."""
+        return values
+
+
 class Reshape(Op):
     """Give the elements another shape, row-major; stands for every view, flatten, squeeze and unsqueeze."""
 

@@ -25,7 +25,7 @@ from torch_dag_core.ops.attention import Attention
 from torch_dag_core.registry import OpSpec
 
 _MOVES: tuple[type[Op], ...] = (
-    layout.GetItem, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat, layout.RepeatInterleave, layout.Cat,
+    layout.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat, layout.RepeatInterleave, layout.Cat,
     layout.Stack, layout.Split, layout.Unbind, layout.Index, layout.SetIndex, layout.Pad, layout.Roll, layout.Flip,
     layout.UnfoldDim, layout.Gather, layout.IndexSelect, layout.Triangle, creation.Full, creation.Arange,
     creation.Linspace, stochastic.Random, stochastic.TrainingSwitch, arithmetic.Cast, arithmetic.CastLike,
@@ -94,8 +94,6 @@ _COSTS: dict[type[nn.Module], Any] = {
 _SIGNATURES: dict[type[Op], tuple[str, ...]] = {
     layout.Cat: ("cat", "concat", "concatenate"),
     layout.Stack: ("stack",),
-    layout.Gather: ("gather",),
-    layout.IndexSelect: ("index_select",),
     reduction.LogSumExp: ("logsumexp",),
     reduction.Argmax: ("argmax",),
     reduction.Argmin: ("argmin",),
@@ -130,7 +128,8 @@ _MODULES = (
     "ZeroPad2d", "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "ReflectionPad1d",
     "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d", "CircularPad1d",
     "CircularPad2d", "CircularPad3d", "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle",
-    "PixelUnshuffle", "ChannelShuffle", "Fold", "Unfold", "LSTM", "GRU", "RNN", "Flatten", "Unflatten", "Identity",
+    "PixelUnshuffle", "ChannelShuffle", "Fold", "Unfold", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell",
+    "RNNCell", "Flatten", "Unflatten", "Identity",
     "CosineSimilarity", "PairwiseDistance",
 )  # fmt: skip
 

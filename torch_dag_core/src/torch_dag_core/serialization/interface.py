@@ -28,10 +28,16 @@ def encode_spec(spec: InputSpec, inputs: int) -> dict[str, Any]:
             {"name": p.name, "structure": encode_checked(p.structure, f"parameter {p.name!r}"), "default": p.default}
             for p in spec.parameters
         ],
-        "tensors": [{"dtype": str(t.dtype).removeprefix("torch."), "shape": list(t.shape)} for t in spec.tensors],
+        "tensors": [_encoded_tensor(tensor) for tensor in spec.tensors],
         "assumptions": [encode_checked(a.condition, "an assumption") for a in spec.assumptions],
         "notes": list(spec.notes),
     }
+
+
+def _encoded_tensor(tensor: TensorSpec) -> dict[str, Any]:
+    encoded = {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+    example = tensor.example_shape
+    return encoded if example is None else {**encoded, "example": list(example)}
 
 
 def decode_spec(node: Node, inputs: int) -> InputSpec:
@@ -53,12 +59,14 @@ def _parameter(node: Node) -> Parameter:
 
 
 def _tensor(node: Node) -> TensorSpec:
-    fields = node.fields("dtype", "shape")
+    fields = node.fields("dtype", "shape", optional=("example",))
     name = fields["dtype"].text()
     if name not in DTYPES:
         fields["dtype"].fail(f"is {name!r:.60}, which is no dtype")
     sizes = (None if size.value is None else size.integer() for size in fields["shape"].items())
-    return TensorSpec(DTYPES[name], tuple(sizes))
+    example = fields.get("example")
+    known = None if example is None else tuple(size.integer() for size in example.items())
+    return TensorSpec(DTYPES[name], tuple(sizes), known)
 
 
 def _at(node: Node, check: Callable[[], None]) -> None:
@@ -94,6 +102,8 @@ def check_spec(spec: InputSpec, inputs: int) -> None:
     for tensor in spec.tensors:
         if tensor.dtype not in DTYPES.values():
             _fail(f"an input of type {tensor.dtype} cannot be saved")
+        if tensor.example_shape is not None and len(tensor.example_shape) != len(tensor.shape):
+            _fail(f"an input of {len(tensor.shape)} dimensions has the example sizes {tensor.example_shape}")
     for assumption in spec.assumptions:
         _check_condition(assumption.condition, inputs, 0)
 

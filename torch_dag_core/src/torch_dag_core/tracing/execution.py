@@ -51,15 +51,22 @@ class NeedsDataError(RuntimeError):
 
 
 def run_module(module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Call a module for shapes and types; one that decides on values is tried on a copy of it full of zeros."""
+    """Call a module for shapes and types; one that decides on values decides on zeros."""
     try:
         return module(*args, **kwargs)
     except NeedsDataError:
-        twin = copy.deepcopy(module)
+        return run_on_zeros(module, args, kwargs)
+
+
+def run_on_zeros(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Call a copy of a module with zeros for everything that has no data, and return results without data."""
+    twin = copy.deepcopy(module)
     for part in twin.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 part._parameters[name] = nn.Parameter(_zeros(parameter.detach()), requires_grad=parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else _zeros(buffer)
     result = twin.cpu()(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
     return _mapped(result, lambda tensor: tensor.to(META))
 

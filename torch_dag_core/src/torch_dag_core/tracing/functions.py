@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from torch_dag_core.tracing.recorder import Recorder
 
 _TOLERANCE = 1e-6
-_ABSENT = object()
 
 
 @contextlib.contextmanager
 def recorded_functions(recorder: Recorder) -> Iterator[None]:
     """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
-    own = vars(Function).get("apply", _ABSENT)
-    original = Function.apply
+    own: Any = vars(Function).get("apply")
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
-        bound: Callable[..., Any] = original.__func__.__get__(cls) if own is not _ABSENT else super(Function, cls).apply  # type: ignore[misc]
+        bound = super(Function, cls).apply if own is None else own.__get__(None, cls)
         if recorder._paused:
             return bound(*args, **kwargs)
         if cls.__name__ == "CheckpointFunction" and cls.__module__ == "torch.utils.checkpoint":
@@ -42,7 +40,7 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
     try:
         yield
     finally:
-        if own is _ABSENT:
+        if own is None:
             del Function.apply
         else:
             Function.apply = own

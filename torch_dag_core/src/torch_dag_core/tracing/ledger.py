@@ -29,6 +29,7 @@ class Ledger:
     Attributes:
         constants: Tensors that no recorded call made, by the target of their ``get_attr`` node.
         state: Buffers that the model overwrites, by name.
+        escapes: Constants that became Python values, with the error to raise if they are none after all.
         size_lost: Whether a size became an ordinary number, on which decisions go unseen.
     """
 
@@ -40,6 +41,7 @@ class Ledger:
         self.constants: dict[str, Tensor] = {}
         self.state: dict[str, Tensor] = {}
         self.size_lost = False
+        self.escapes: list[tuple[fx.Node, str]] = []
         self._paused = 0
         self._touched: list[Tensor] = []
         self._versions: dict[int, int] = {}
@@ -132,9 +134,11 @@ class Ledger:
 
     def fail(self, what: str) -> NoReturn:
         """Raise the `TraceError` that names module, file and line, and the way out."""
+        raise TraceError(self._complaint(what))
+
+    def _complaint(self, what: str) -> str:
         where = f"module {self.modules[-1]!r}" if self.modules and self.modules[-1] else "the model itself"
-        message = f"{what}, in {where}, at {caller()}; register the enclosing module as atomic (atomic_modules=)"
-        raise TraceError(message)
+        return f"{what}, in {where}, at {caller()}; register the enclosing module as atomic (atomic_modules=)"
 
 
 def storage_of(tensor: Tensor) -> int:

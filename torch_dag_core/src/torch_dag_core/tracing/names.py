@@ -38,8 +38,17 @@ def spelling(function: Callable[..., Any]) -> str:
     return str(name)
 
 
+_SAME = {
+    "linalg_vector_norm": "vector_norm", "linalg_matmul": "matmul", "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax", "special_expit": "sigmoid", "special_expm1": "expm1", "special_erf": "erf",
+    "special_log1p": "log1p", "special_logsumexp": "logsumexp",
+}  # fmt: skip
+
+
 def canonical(name: str) -> str:
     """Return the name of the out-of-place function: ``add_`` and ``__iadd__`` are ``add``."""
+    if name in _SAME:
+        return _SAME[name]
     if name in IN_PLACE_DUNDERS:
         return "__" + name[3:]
     if name.endswith("_") and not name.endswith("__") and not name.startswith("_"):
@@ -57,17 +66,19 @@ _DATA_SIZED = frozenset({
 })  # fmt: skip
 
 
-def size_follows_data(name: str, args: Any, kwargs: Any) -> bool:
-    """Tell whether the shape of the result follows the values of the tensors, not just their shapes."""
+def sizing_operands(name: str, args: Any, kwargs: Any) -> list[Tensor]:
+    """Return the tensors whose values, not just their shapes, decide on the shape of the result."""
+    operands = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
     if name in _DATA_SIZED:
-        return True
+        return operands
     if name == "__getitem__":
-        return any(_is_mask(item) for item in (args[1] if isinstance(args[1], tuple) else (args[1],)))
+        return [item for item in (args[1] if isinstance(args[1], tuple) else (args[1],)) if _is_mask(item)]
     if name == "where":
-        return len(args) + len(kwargs) == 1
+        return operands if len(args) + len(kwargs) == 1 else []
     if name == "repeat_interleave":
-        return isinstance(kwargs.get("repeats", args[-1]), Tensor) and kwargs.get("output_size") is None
-    return name == "one_hot" and -1 in (args[1] if len(args) > 1 else kwargs.get("num_classes", -1),)
+        return operands[1:] if kwargs.get("output_size") is None else []
+    open_count = name == "one_hot" and (args[1] if len(args) > 1 else kwargs.get("num_classes", -1)) == -1
+    return operands if open_count else []
 
 
 def _is_mask(item: Any) -> bool:

@@ -13,7 +13,7 @@ from torch_dag_core.op import Op
 from torch_dag_core.tracing.aliasing import apply_op, pick
 from torch_dag_core.tracing.execution import CREATION, run, run_module
 from torch_dag_core.tracing.ledger import caller, tensors_in, with_nodes
-from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, size_follows_data, spelling
+from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, sizing_operands, spelling
 from torch_dag_core.tracing.sizes import Guard, TracedInt, plain
 from torch_dag_core.tracing.writes import Writes
 
@@ -55,7 +55,7 @@ class Recorder(Writes, TorchFunctionMode):
         if name in ESCAPES:
             self._refuse_escape(name, tensors)
             return func(*args, **kwargs)
-        if size_follows_data(name, args, kwargs) and not self._is_constant(tensors):
+        if not self._is_constant(sizing_operands(name, args, kwargs)):
             self.fail(f"the size of what {name.strip('_')} returns depends on the data")
         if isinstance(kwargs.get("out"), Tensor):
             return self._into(kwargs.pop("out"), func, name, args, kwargs)
@@ -172,6 +172,8 @@ class Recorder(Writes, TorchFunctionMode):
             target, recorded = ("call_method", name), args
         else:
             target, recorded = ("call_function", func), args
+        if name == "where" and func is not torch.where and len(args) > 1:
+            target, recorded = ("call_function", torch.where), (args[1], args[0], *args[2:])
         return self._record_call(
             *target, name, recorded, kwargs, tensors, lambda: run(func, name, args, kwargs), random=name in RANDOM
         )
@@ -224,9 +226,11 @@ class Recorder(Writes, TorchFunctionMode):
         return all(self.node_of(tensor).meta["constant"] for tensor in tensors)
 
     def _refuse_escape(self, name: str, tensors: list[Tensor]) -> None:
-        if not self._is_constant(tensors):
-            self.fail(f"the model takes a Python value out of a computed tensor ({name.strip('_')}), so its path "
-                      "depends on the data")  # fmt: skip
+        what = f"the model takes a Python value out of a {{}} tensor ({name.strip('_')}), so its path depends on the data"
+        for node in map(self.node_of, tensors):
+            if not node.meta["constant"]:
+                self.fail(what.format("computed"))
+            self.escapes.append((node, self._complaint(what.format("changing"))))
 
 
 _SPECIAL: dict[str, Callable[[Recorder, Any, Any], Any]] = {

@@ -38,7 +38,8 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 def restored(model: nn.Module) -> Iterator[None]:
     """Put attributes, parameters, buffers and the random state back to what they were."""
     before = {module: _attributes(module) for module in model.modules()}
-    copies = {id(buffer): (buffer, buffer.clone()) for buffer in model.buffers()}
+    tensors = (v for values in tensors_of(model).values() for v in values.values() if isinstance(v, Tensor))
+    copies = {id(tensor): (tensor, tensor.detach().clone()) for tensor in tensors}
     state = random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)

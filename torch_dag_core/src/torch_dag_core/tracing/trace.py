@@ -42,7 +42,8 @@ class Trace:
     constants: dict[str, Tensor]
     state: dict[str, Tensor]
     output_template: Any
-    size_lost: bool = False
+    size_lost: bool
+    escapes: list[tuple[fx.Node, str]]
     nodes: list[fx.Node] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +95,8 @@ def trace(
             raise TraceError(message) from error
         finally:
             recorder.close()
-    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost)
+    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost,
+                 recorder.escapes)  # fmt: skip
 
 
 def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

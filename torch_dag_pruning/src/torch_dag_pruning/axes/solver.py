@@ -250,11 +250,13 @@ class AxisSolver(Bindings):
             raise ValueError(message)
         if 0 in sizes:
             return self._reshape_empty(axes, sizes, cause)
-        factors = factors_of(self.find(product(*axes)))[::-1]
+        # Fixed factors merge only where a group holds both, so that each keeps its own cause.
+        factors = [factor for axis in axes for factor in factors_of(self.find(axis))][::-1]
         wanted = [n for n in reversed(sizes) if n != 1]
         made: list[Axis] = []
         for here, there in groups(_sizes(factors), wanted):
-            made += self._regroup(factors[here], wanted[there], cause)
+            group = factors_of(product(*factors[here][::-1]))[::-1]
+            made += self._regroup(group, wanted[there], cause)
         self._settle()
         made.reverse()
         found = iter(made)

@@ -77,7 +77,7 @@ class MaskedGroupNorm(MaskedNorm):
 
     def forward(self, x: Tensor, *affine: Tensor) -> Tensor:
         """Normalise each group, then scale and shift each channel."""
-        wide = computed(x).unflatten(1, (self.num_groups, -1))
+        wide = computed(x).reshape(len(x), self.num_groups, -1, *x.shape[2:])
         dims = range(2, wide.dim())
         mask = self.mask(wide, dims)
         normal = standardized(wide, mask, dims, self.eps or 0.0).flatten(1, 2)
@@ -122,7 +122,7 @@ class MaskedBatchNorm(MaskedNorm):
         self.num_batches_tracked += 1
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         mean = weighted_mean(x, mask, dims)
-        squares = cleared(cleared_difference(x, mean, mask).square(), mask).sum(dims)
+        squares = cleared(cleared_difference(x, mean, mask).square(), mask).sum(list(dims))
         variance = squares / (count(x, mask, dims) - 1).clamp_min(1e-6)
         self.running_mean.lerp_(mean.flatten().to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
@@ -138,5 +138,5 @@ class MaskedNormalize(Masked):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x / max(norm(m x), eps)``."""
         alive = cleared(x, self.mask(x, self.dims))
-        norm = torch.linalg.vector_norm(alive, self.p, self.dims, keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(alive, self.p, self.dims, keepdim=True)
         return x / norm.clamp_min(self.eps)

@@ -14,7 +14,11 @@ from torch_dag_pruning.rules import (
 )
 
 #: Ops of the core vocabulary without a rule: everything that they touch stays.
-OPAQUE: frozenset[str] = frozenset({"core.torch_call", "core.lstm", "core.gru", "core.rnn"})
+OPAQUE: frozenset[str] = frozenset(
+    {
+        "core.torch_call", "core.lstm", "core.gru", "core.rnn", "core.lstm_cell", "core.gru_cell", "core.rnn_cell",
+    }
+)  # fmt: skip
 
 
 def core_rules() -> tuple[AxisRule, ...]:

@@ -130,9 +130,7 @@ def _slid(ctx: Context, first: int) -> Iterator[Axis]:
     """Iterate over the spatial axes of the result; those that the window moves along are frozen."""
     module, shape = ctx.module, ctx.outputs[0]
     rank = len(shape) - first
-    settings = zip(
-        _kernel(ctx, rank), per_dim(module.stride, rank), per_dim(module.padding, rank), strict=True
-    )  # fmt: skip
+    settings = zip(_kernel(ctx, rank), per_dim(module.stride, rank), per_dim(module.padding, rank), strict=True)
     for dim, setting in enumerate(settings, start=first):
         axis = ctx.inputs[0][dim]
         if stays_put(*setting) and axis.n == shape[dim]:
@@ -144,7 +142,8 @@ def _slid(ctx: Context, first: int) -> Iterator[Axis]:
 
 def _kernel(ctx: Context, rank: int) -> Sequence[int]:
     weight = getattr(ctx.module, "weight", None)
-    return (ctx.shapes[1] if weight is None else weight.shape)[-rank:]
+    shape: Sequence[int] = ctx.shapes[1] if weight is None else weight.shape
+    return shape[-rank:]
 
 
 # Products --------------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def _is_learned(ctx: Context, kept: bool, places: list[tuple[int, int]]) -> bool
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """Return the letters of each operand and of the result; the dimensions of an ellipsis are numbered from the right."""
+    """Return the letters of each operand and of the result; an ellipsis is numbers, counted from the right."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = [_letters(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
     dots = max((sum(letter.isdigit() for letter in term) for term in terms), default=0)

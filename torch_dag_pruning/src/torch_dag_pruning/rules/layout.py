@@ -24,6 +24,12 @@ def _tensors(picked: Any) -> list[Axes]:
     return list(itertools.chain.from_iterable(_tensors(item) for item in picked))
 
 
+@axis_rule("core.pack")
+def pack(ctx: Context) -> Relation:
+    """Pass all tensors."""
+    return Relation(_tensors(tuple(ctx.inputs)))
+
+
 @axis_rule("core.reshape")
 def reshape(ctx: Context) -> Relation:
     """Regroup positions, whatever the target was called: only the result's shape counts."""
@@ -69,7 +75,7 @@ def made(ctx: Context, n: int, size: Any, role: str) -> Axis:
     """Return the axis of new slots: a number makes an atom, a `Size` follows the operand that it names."""
     if not isinstance(size, Size):
         return ctx.atom(n, role)
-    followed = [ctx.inputs[operand][dim] for operand, dim in size.dims]
+    followed: Axes = [ctx.inputs[operand][dim] for operand, dim in size.dims]
     if len(followed) == 1 and followed[0].n == n and (size.num, size.den, size.add) == (1, 1, 0):
         return followed[0]
     ctx.freeze(followed, "a size is computed from this axis")
@@ -196,9 +202,10 @@ def _grows(amount: Any) -> bool:
     return isinstance(amount, int) and amount >= 0
 
 
-@axis_rule(
-    *(f"core.{kind}_pad{rank}d" for kind in ("zero", "constant", "reflection", "replication", "circular") for rank in (1, 2, 3))
-)
+_PADS = ("zero", "constant", "reflection", "replication", "circular")
+
+
+@axis_rule(*(f"core.{kind}_pad{rank}d" for kind in _PADS for rank in (1, 2, 3)))
 def pad_module(ctx: Context) -> Relation:
     """Freeze the spatial dimensions that are padded."""
     padding = ctx.module.padding
@@ -268,7 +275,7 @@ def state(ctx: Context) -> Relation:
 
 
 RULES: tuple[AxisRule, ...] = (
-    get_item, reshape, flatten, unflatten, permute, expand, repeat, repeat_interleave, cat, stack, split, split_evenly,
-    unbind, roll, flip, triangle, unfold_dim, pad, pad_module, same_pad, pixel_shuffle, pixel_unshuffle,
+    get_item, pack, reshape, flatten, unflatten, permute, expand, repeat, repeat_interleave, cat, stack, split,
+    split_evenly, unbind, roll, flip, triangle, unfold_dim, pad, pad_module, same_pad, pixel_shuffle, pixel_unshuffle,
     channel_shuffle, unfold, fold, state,
 )  # fmt: skip

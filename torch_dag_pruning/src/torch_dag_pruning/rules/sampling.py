@@ -13,7 +13,10 @@ def _rank(ctx: Context) -> int:
     return int(ctx.op.removesuffix("d")[-1])
 
 
-@axis_rule(*(f"core.{kind}_pool{rank}d" for kind in ("max", "avg", "lp") for rank in (1, 2, 3)))
+_POOLS = (*(f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)), "lp_pool1d", "lp_pool2d")
+
+
+@axis_rule(*(f"core.{name}" for name in _POOLS))
 def pool(ctx: Context) -> Relation:
     """Freeze the spatial dimensions that the window moves along."""
     rank, module = _rank(ctx), ctx.module

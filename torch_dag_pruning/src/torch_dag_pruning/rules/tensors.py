@@ -27,7 +27,8 @@ def constant(ctx: Context) -> Relation:
 @axis_rule("core.full", "core.random")
 def filled(ctx: Context) -> Relation:
     """Let every dimension be cut whose size is a number; the slots are all alike."""
-    axes = [made(ctx, n, size, f"size {dim}") for dim, (n, size) in enumerate(zip(ctx.outputs[0], ctx.module.shape, strict=True))]
+    sizes = enumerate(zip(ctx.outputs[0], ctx.module.shape, strict=True))
+    axes = [made(ctx, n, size, f"size {dim}") for dim, (n, size) in sizes]
     return Relation([axes], rewrite={"shape": tuple(axes)})
 
 

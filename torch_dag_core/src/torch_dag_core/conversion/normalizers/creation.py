@@ -8,7 +8,9 @@ import torch
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.ops.arithmetic import Cast
 from torch_dag_core.ops.creation import Arange, Full, Linspace
+from torch_dag_core.ops.layout import Expand
 from torch_dag_core.ops.stochastic import Random
 
 _FILLS: dict[str, float] = {"zeros": 0.0, "ones": 1.0, "empty": 0.0}
@@ -27,6 +29,14 @@ def fill(call: Call, *_: Any, **__: Any) -> Value:
     """A tensor of one value, in the shape that was seen."""
     value = {**_FILLS, **_PREFIXED, **_LIKE}[call.name]
     return call.emit(Full(call.shape or (), value, _dtype(call)), *_like(call))
+
+
+@normalizes("zero", "fill")
+def fill_in_place(call: Call, input: Value, value: Any = 0.0) -> Any:
+    """``x.zero_()`` and ``x.fill_(value)`` forget what was there."""
+    if isinstance(value, Value):
+        return call.emit(Expand(call.shape or ()), call.emit(Cast(call.dtype), value, stem="cast"), input)
+    return call.emit(Full(call.shape or (), value, _dtype(call)), input)
 
 
 @normalizes("full", "new_full", "full_like")

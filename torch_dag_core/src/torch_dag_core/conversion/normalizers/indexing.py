@@ -6,7 +6,8 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
-from torch_dag_core.ops.layout import Index, SetIndex, Triangle
+from torch_dag_core.ops.arithmetic import Cast
+from torch_dag_core.ops.layout import Expand, Gather, Index, IndexSelect, SetIndex, Triangle
 from torch_dag_core.values import Slot
 
 
@@ -36,6 +37,13 @@ def select(call: Call, input: Value, dim: int, index: Any) -> Any:
     return call.emit(Index((*_before(input, dim), index)), input)
 
 
+@normalizes("gather", "index_select")
+def along(call: Call, input: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
+    """Pick elements, or slices, along a dimension."""
+    del sparse_grad
+    return call.emit({"gather": Gather, "index_select": IndexSelect}[call.name](dim), input, index)
+
+
 @normalizes("narrow")
 def narrow(call: Call, input: Value, dim: int, start: Any, length: Any) -> Any:
     """Take a range of slices."""
@@ -62,9 +70,11 @@ def set_index(call: Call, input: Value, items: Any, value: Any) -> Value:
 
 @normalizes("copy")
 def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Any:
-    """``x.copy_(y)`` of equal shape and type is y."""
-    del call, non_blocking
-    return src if (input.shape, input.dtype) == (src.shape, src.dtype) else NotImplemented
+    """``x.copy_(y)`` is y in the shape and type of x."""
+    del non_blocking
+    if src.dtype != input.dtype:
+        src = call.emit(Cast(input.dtype), src, stem="cast")
+    return src if input.shape == src.shape else call.emit(Expand(input.shape or ()), src, stem="expand")
 
 
 @normalizes("tril", "triu")

@@ -23,6 +23,14 @@ _POOLS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@normalizes(*(f"{name}_with_indices" for name in _POOLS if "max_pool" in name))
+def pool_with_indices(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+    """Pooling that also returns where the maxima stood."""
+    names = ["output_size"] if "adaptive" in call.name else ["kernel_size", "stride", "padding", "dilation", "ceil_mode"]
+    kwargs |= dict(zip(names, args, strict=False))
+    return call.emit(_POOLS[call.name.removesuffix("_with_indices")](**{**kwargs, "return_indices": True}), input)
+
+
 @normalizes(*_POOLS)
 def pool(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
     """Functional pooling is the module."""

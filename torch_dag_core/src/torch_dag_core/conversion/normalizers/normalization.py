@@ -93,7 +93,15 @@ def batch_norm(
         return _BATCH_NORMS[rank](running_mean.shape[0], eps, momentum, affine=weight is not None)  # type: ignore[index,no-any-return]
 
     promoted = promote(call, input, tensors, make, "batch_norm")
-    return NotImplemented if promoted is None else promoted
+    if promoted is None:
+        return NotImplemented
+    prefix, dot, _ = running_mean.held.rpartition(".")
+    counter = f"{prefix}{dot}num_batches_tracked"
+    if counter in call.builder.reserved:
+        call.builder.absorbed.append(counter)
+    else:
+        promoted.vertex.module._non_persistent_buffers_set.add("num_batches_tracked")  # type: ignore[attr-defined]
+    return promoted
 
 
 def _affine_with(call: Call, op: nn.Module, operands: tuple[Value, ...], weight: Any, bias: Any) -> Any:

@@ -21,15 +21,22 @@ PROMOTED = frozenset({
 
 
 def possible_owners(nodes: Iterable[fx.Node]) -> frozenset[str]:
-    """Return the paths of modules whose ``weight`` is read by such functions alone."""
+    """Return the paths of modules whose ``weight`` is read by such functions alone, beside their own tensors."""
     return frozenset(
         str(node.target).rpartition(".")[0]
         for node in nodes
         if node.op == "get_attr"
         and str(node.target).endswith(".weight")
         and len({user.meta.get("function") for user in node.users}) == 1
-        and all(user.meta.get("function") in PROMOTED for user in node.users)
+        and all(user.meta.get("function") in PROMOTED and _reads_one_module(user) for user in node.users)
     )
+
+
+def _reads_one_module(call: fx.Node) -> bool:
+    """Tell whether all tensors but the first are held by one module."""
+    held = [node for node in call.all_input_nodes if node is not call.args[0]]
+    owners = {str(node.target).rpartition(".")[0] for node in held}
+    return len(owners) == 1 and all(node.op == "get_attr" for node in held)
 
 
 def promote(
@@ -54,7 +61,10 @@ def promote(
         for name, value in tensors.items():
             if value is not None:
                 _set_tensor(module, name, call.builder.copy_of(value.tensor))  # type: ignore[arg-type]
-    return call.emit(module, input, path=prefix or call.name)
+    value = call.emit(module, input, path=prefix) if prefix else call.emit(module, input, stem=call.name)
+    if not prefix:
+        call.builder.rootless.append(value.vertex.name)
+    return value
 
 
 def _common_owner(tensors: Mapping[str, Value | None]) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
-from torch_dag_core.ops.arithmetic import Maximum, Minimum
+from torch_dag_core.ops.arithmetic import Div, Maximum, Minimum, Mul
 from torch_dag_core.ops.normalization import Normalize
 from torch_dag_core.ops.reduction import Amax, Amin, MaxAlong, Mean, MinAlong, Norm, Std, Sum, Var, VarMean
 
@@ -57,6 +57,14 @@ def norm(call: Call, input: Value, p: Any = None, dim: Any = None, keepdim: bool
     if p in (None, "fro"):
         p = 2
     return call.emit(Norm(p, _dims(dim), keepdim), input) if not isinstance(p, str) else NotImplemented
+
+
+@normalizes("_weight_norm")
+def weight_norm(call: Call, input: Value, length: Value, dim: int = 0) -> Value:
+    """A direction and a length of its own (arXiv:1602.07868)."""
+    dims = tuple(place for place in range(len(input.shape or ())) if place != dim)
+    scale = call.emit(Div(), length, call.emit(Norm(2, dims, True), input, stem="norm"), stem="scale")
+    return call.emit(Mul(), input, scale, stem="weight")
 
 
 @normalizes("normalize")

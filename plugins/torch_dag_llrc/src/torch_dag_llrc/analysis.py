@@ -1,0 +1,112 @@
+"""From a graph to the report of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from torch_dag_core.compression import Measured, flat, measure
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import StubError
+from torch_dag_core.reports import Skipped
+from torch_dag_core.vertex import InnerVertex, Vertex
+
+from torch_dag_llrc.config import LowRankConfig
+from torch_dag_llrc.layers import LayerSearch
+from torch_dag_llrc.report import LayerCandidate, LowRankReport
+from torch_dag_llrc.schemes import LayerSizes, tables
+
+_NAME = "low-rank"
+
+
+def analyze_ranks(
+    dag: DagModule, input_shape_without_batch: Sequence[int] | None = None, config: LowRankConfig | None = None
+) -> LowRankReport:
+    """Return every layer that can be factored and what it costs at every rank. Mutates nothing.
+
+    ``reachable_flops`` is what every layer costs at its smallest allowed rank in its cheapest scheme.
+
+    Args:
+        dag: The graph; nested graphs in it are looked into.
+        input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
+        config: The settings; the defaults without them.
+
+    Raises:
+        StubError: a setting asks for what does not exist yet.
+    """
+    config = config or LowRankConfig(pruning_proportion=1.0, num_training_steps=1)
+    if config.cost != "flops":
+        raise StubError(_NAME, "analyze", f"the cost {config.cost!r} of a layer; so far there is 'flops'")
+    dag = flat(dag)
+    measured = measure(dag, input_shape_without_batch)
+    search = LayerSearch(dag, measured, config)
+    fit, skipped = _split(search, measured)
+    found = [_candidate(search, group, config) for group in _groups(fit, share=config.share_siblings)]
+    worth = tuple(each for each in found if each.tables)
+    flops = sum(measured.flops.values())
+    return LowRankReport(
+        algorithm=_NAME,
+        flops=flops,
+        reachable_flops=flops - sum(each.removable for each in worth),
+        candidates=worth,
+        skipped=(*skipped, *(_too_thin(each, config) for each in found if not each.tables)),
+    )
+
+
+def _split(search: LayerSearch, measured: Measured) -> tuple[list[InnerVertex], list[Skipped]]:
+    """Tell the layers that can be factored from those that cannot."""
+    fit: list[InnerVertex] = []
+    skipped: list[Skipped] = []
+    for vertex in search.learned:
+        reason = search.reason_to_skip(vertex)
+        if reason is None:
+            fit.append(vertex)
+        elif measured.flops[vertex.name]:
+            skipped.append(Skipped(vertex.name, measured.flops[vertex.name], reason))
+    return fit, skipped
+
+
+def _too_thin(candidate: LayerCandidate, config: LowRankConfig) -> Skipped:
+    reason = f"no rank of at least {config.rank_multiple} in scheme {config.scheme!r} costs less than the layer"
+    return Skipped(candidate.name, candidate.flops, reason)
+
+
+def _groups(layers: Iterable[InnerVertex], *, share: bool) -> list[list[InnerVertex]]:
+    """Put linear layers that read the same value together, if they are to share; the others stay alone."""
+    groups: dict[Vertex, list[InnerVertex]] = {}
+    for vertex in layers:
+        shares = share and type(vertex.module) is nn.Linear
+        groups.setdefault(vertex.predecessors[0] if shares else vertex, []).append(vertex)
+    return list(groups.values())
+
+
+def _candidate(search: LayerSearch, group: Sequence[InnerVertex], config: LowRankConfig) -> LayerCandidate:
+    """Return what a group of layers costs at every rank; without tables if none of the ranks pays."""
+    members = [search.sizes(vertex) for vertex in group]
+    sizes = _stacked(members)
+    least = {table.scheme: min(config.rank_multiple, table.max_rank) for table in tables(sizes, config.scheme)}
+    paying = tuple(table for table in tables(sizes, config.scheme) if table.break_even >= least[table.scheme])
+    cheapest = min((table.flops(least[table.scheme]) for table in paying), default=sizes.dense_flops)
+    return LayerCandidate(
+        name=" + ".join(vertex.name for vertex in group),
+        kind=_KINDS[type(group[0].module)] if len(group) == 1 else "siblings",
+        flops=sizes.dense_flops,
+        removable=sizes.dense_flops - cheapest,
+        layers=tuple(vertex.name for vertex in group),
+        tables=paying,
+        least_rank=least,
+    )
+
+
+def _stacked(members: Sequence[LayerSizes]) -> LayerSizes:
+    """Return the sizes of layers with one input as one layer."""
+    if len(members) == 1:
+        return members[0]
+    outputs = sum(each.outputs for each in members)
+    biased = sum(each.outputs for each in members if each.bias)
+    return replace(members[0], outputs=outputs, biased_outputs=biased)
+
+
+_KINDS = {nn.Linear: "linear", nn.Conv2d: "conv"}

@@ -1,0 +1,118 @@
+"""Which layers of a graph can be factored, their sizes, and why the others cannot."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.compression import Measured
+from torch_dag_core.dag import DagModule
+from torch_dag_core.ops.tensors import FreeParameter
+from torch_dag_core.vertex import InnerVertex, Vertex
+
+from torch_dag_llrc.config import LowRankConfig
+from torch_dag_llrc.schemes import LayerSizes
+
+Shape = tuple[int, ...]
+
+
+def linear_sizes(module: nn.Linear, given: Shape, returned: Shape) -> LayerSizes:
+    """Return the sizes of a linear layer, whatever stands before the features."""
+    del given
+    rows = math.prod(returned[:-1])
+    return LayerSizes(
+        inputs=module.in_features, outputs=module.out_features, kernel=(1, 1), pixels_in=rows, pixels_between=rows,
+        pixels_out=rows, biased_outputs=_biased(module),
+    )  # fmt: skip
+
+
+def convolution_sizes(module: nn.Conv2d, given: Shape, returned: Shape) -> LayerSizes:
+    """Return the sizes of a convolution, with or without a batch dimension."""
+    batch = math.prod(given[:-3])
+    height, width = module.kernel_size
+    return LayerSizes(
+        inputs=module.in_channels, outputs=module.out_channels, kernel=(height, width),
+        pixels_in=batch * given[-2] * given[-1], pixels_between=batch * returned[-2] * given[-1],
+        pixels_out=batch * returned[-2] * returned[-1], biased_outputs=_biased(module),
+    )  # fmt: skip
+
+
+def _biased(module: nn.Linear | nn.Conv2d) -> int:
+    return 0 if module.bias is None else module.weight.shape[0]
+
+
+_SIZES: Mapping[type[nn.Module], Callable[[Any, Shape, Shape], LayerSizes]] = {
+    nn.Linear: linear_sizes,
+    nn.Conv2d: convolution_sizes,
+}
+
+
+class LayerSearch:
+    """Tells which vertices with a weight matrix or kernel can be factored. O(n)."""
+
+    def __init__(self, dag: DagModule, measured: Measured, config: LowRankConfig) -> None:
+        self.learned = [vertex for vertex in dag.inner_vertices if _has_matrix(vertex.module)]
+        self._shapes = measured.shapes
+        self._config = config
+        self._uses = Counter(id(each) for vertex in dag.inner_vertices for each in vertex.module.parameters())
+        self._with_one_before = _reached(dag.inner_vertices, self.learned, lambda vertex: vertex.predecessors)
+        self._with_one_after = _reached(dag.inner_vertices[::-1], self.learned, lambda vertex: vertex.successors)
+
+    def reason_to_skip(self, vertex: InnerVertex) -> str | None:
+        """Return why a vertex cannot be factored, or None."""
+        return next((reason for reason, holds in _REASONS.items() if holds(self, vertex)), None)
+
+    def sizes(self, vertex: InnerVertex) -> LayerSizes:
+        """Return the sizes of a vertex that can be factored."""
+        measure = _SIZES[type(vertex.module)]
+        return measure(vertex.module, self._shapes[vertex.predecessors[0].name], self._shapes[vertex.name])
+
+    def _is_protected(self, vertex: InnerVertex) -> bool:
+        return type(vertex.module) in self._config.custom_unprunable_module_classes
+
+    def _is_grouped(self, vertex: InnerVertex) -> bool:
+        return getattr(vertex.module, "groups", 1) != 1
+
+    def _is_unknown(self, vertex: InnerVertex) -> bool:
+        return type(vertex.module) not in _SIZES
+
+    def _is_tied(self, vertex: InnerVertex) -> bool:
+        return any(self._uses[id(parameter)] > 1 for parameter in vertex.module.parameters())
+
+    def _is_unwanted_stem(self, vertex: InnerVertex) -> bool:
+        return not self._config.prune_stem and vertex not in self._with_one_before
+
+    def _is_unwanted_head(self, vertex: InnerVertex) -> bool:
+        return not self._config.prune_head and vertex not in self._with_one_after
+
+
+_REASONS: Mapping[str, Callable[[LayerSearch, InnerVertex], bool]] = {
+    "its class is in custom_unprunable_module_classes": LayerSearch._is_protected,
+    "it has several groups": LayerSearch._is_grouped,
+    "only Linear and Conv2d can be factored": LayerSearch._is_unknown,
+    "other vertices use its weights too": LayerSearch._is_tied,
+    "it is the stem, and prune_stem is off": LayerSearch._is_unwanted_stem,
+    "it is the head, and prune_head is off": LayerSearch._is_unwanted_head,
+}
+"""Asked in this order."""
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Tell whether a module multiplies by parameters; a free parameter only hands them on."""
+    return type(module) is not FreeParameter and any(parameter.dim() > 1 for parameter in module.parameters())
+
+
+def _reached(
+    order: Iterable[InnerVertex], learned: Iterable[InnerVertex], neighbours: Callable[[Vertex], Iterable[Vertex]]
+) -> set[Vertex]:
+    """Return the vertices that follow a learned one in ``order`` along its edges."""
+    sources = set(learned)
+    found: set[Vertex] = set()
+    for vertex in order:
+        if any(near in found or near in sources for near in neighbours(vertex)):
+            found.add(vertex)
+    return found

@@ -1,0 +1,25 @@
+"""What this distribution adds to torch-dag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch_dag_core.algorithms import AlgorithmSpec
+from torch_dag_core.hookspecs import hookimpl
+
+from torch_dag_llrc.algorithm import LowRankCompression
+from torch_dag_llrc.config import LowRankConfig
+
+TORCH_DAG_HOOK_API = 1
+
+
+@hookimpl
+def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
+    """Offer low-rank compression."""
+    yield AlgorithmSpec(
+        name="low-rank",
+        summary="Replace layers by chains of thinner ones. Stub: only the analysis works.",
+        config=LowRankConfig,
+        create=LowRankCompression.from_config,
+        status="stub",
+    )

@@ -1,0 +1,1 @@
+"""A project that never imports a plugin."""

@@ -1,0 +1,227 @@
+"""What a pruned graph is good for: saving, loading without source, training; and the optimizer that comes along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import torch_dag_core
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.dag import DagModule
+from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
+from torch_dag_pruning.masked_model import masked_model
+from torch_dag_pruning.optimizer import carry_optimizer
+from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.proof import prove, removal_proof
+from torch_dag_pruning.removal import remove_channels
+
+
+@pytest.fixture
+def case(network_and_input):
+    model, x = network_and_input
+    dag = build_from_unstructured_module(model, x)
+    analysis = analyze(dag, x)
+    plan = Plan.random(analysis, 0.6, seed=3)
+    return dag, x, analysis, plan, remove_channels(dag, plan, analysis=analysis)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(F.relu(self.b(F.relu(self.norm(self.a(x))))).mean((2, 3)))
+
+
+@pytest.fixture
+def small(wake):
+    torch.manual_seed(0)
+    model, x = wake(Small()), torch.randn(4, 3, 6, 6)
+    dag = build_from_unstructured_module(model, x)
+    return model, dag, x, analyze(dag, x)
+
+
+def test_file_loads_to_the_same_and_trains(case, tmp_path):
+    _, x, _, _, smaller = case
+    smaller.save(tmp_path / "pruned.safetensors")
+    loaded = DagModule.load(tmp_path / "pruned.safetensors")
+    assert torch.equal(loaded.eval()(x), smaller.eval()(x))
+    before = {name: p.clone() for name, p in loaded.named_parameters()}
+    loaded.train()(x).square().sum().backward()
+    torch.optim.SGD(loaded.parameters(), 1e-3).step()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in loaded.parameters())
+    assert any(not torch.equal(before[name], p) for name, p in loaded.named_parameters())
+
+
+def test_file_needs_neither_the_source_nor_pruning(small, tmp_path):
+    _, dag, x, analysis = small
+    smaller = remove_channels(dag, Plan.keeping(analysis, {analysis.orbits[0].key: []}), analysis=analysis)
+    smaller.save(tmp_path / "pruned.safetensors")
+    torch.save((x, smaller.eval()(x).detach()), tmp_path / "pair.pt")
+    code = f"""
+        import sys, torch
+        from torch_dag_core.serialization import load
+        x, wanted = torch.load({str(tmp_path / "pair.pt")!r})
+        assert torch.equal(load({str(tmp_path / "pruned.safetensors")!r}).eval()(x), wanted)
+        assert not any(name.startswith("torch_dag_pruning") for name in sys.modules)
+        print("same")
+    """
+    source = str(torch_dag_core.__path__[0]).removesuffix("/torch_dag_core")
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env={"PYTHONPATH": source, "TORCH_DAG_PLUGINS": ""},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.stdout.strip() == "same", result.stderr
+
+
+def test_weights_are_those_of_the_kept_slots(small):
+    model, dag, _, analysis = small
+    keep = [1, 4, 7]
+    key = next(orbit.key for orbit in analysis.orbits if orbit.key.startswith("a.weight"))
+    state = remove_channels(dag, Plan.keeping(analysis, {key: keep}), analysis=analysis).state_dict()
+    assert torch.equal(state["a.weight"], model.a.weight[keep])
+    assert torch.equal(state["norm.running_var"], model.norm.running_var[keep])
+    assert torch.equal(state["b.weight"], model.b.weight[:, keep])
+    assert torch.equal(state["head.weight"], model.head.weight)
+
+
+def test_removed_equals_the_dense_model_with_the_consumers_zeroed(small):
+    model, dag, x, analysis = small
+    key = next(orbit.key for orbit in analysis.orbits if orbit.key.startswith("a.weight"))
+    smaller = remove_channels(dag, Plan.keeping(analysis, {key: [0, 2, 5]}), analysis=analysis)
+    with torch.no_grad():
+        model.b.weight[:, [1, 3, 4, 6, 7]] = 0
+    torch.testing.assert_close(smaller.eval()(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_no_op_of_the_result_is_unknown_to_the_core(case):
+    _, _, analysis, _, smaller = case
+    assert all(
+        analysis.registry.for_module(vertex.module).key.startswith("core.") for vertex in smaller.inner_vertices
+    )
+
+
+# The proof -------------------------------------------------------------------------------------------------------
+
+
+def test_proof_names_the_first_vertex_that_differs(small):
+    _, dag, _, analysis = small
+    plan = Plan.random(analysis, 0.5)
+    smaller = remove_channels(dag, plan, analysis=analysis)
+    with torch.no_grad():
+        dict(smaller.named_parameters())["b.weight"].mul_(1.01)
+    with pytest.raises(RemovalMismatchError, match="vertex 'b' differs by") as caught:
+        prove(analysis, plan, smaller)
+    assert caught.value.vertex == "b"
+    assert 1e-3 < caught.value.difference < 0.0102
+
+
+def test_proof_finds_a_wrong_shape(small):
+    _, dag, _, analysis = small
+    smaller = remove_channels(dag, Plan.random(analysis, 0.5), analysis=analysis)
+    with pytest.raises(RemovalMismatchError, match="has the shape"):
+        prove(analysis, Plan.random(analysis, 0.8), smaller)
+
+
+def test_proof_accepts_what_only_single_precision_finds_different(small):
+    """A sum that cancels amplifies rounding errors in single precision, and is exact enough in double."""
+    model, _, x, _ = small
+
+    class Cancelling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            y = self.inner(x)
+            return (y + 1e6) - 1e6
+
+    dag = build_from_unstructured_module(Cancelling(), x)
+    analysis = analyze(dag, x)
+    plan = Plan.random(analysis, 0.5)
+    proof = prove(analysis, plan, remove_channels(dag, plan, verify=False, analysis=analysis))
+    assert proof.worst < 1e-6
+
+
+def test_warns_where_pruning_has_no_effect(small):
+    model, _, x, _ = small
+    with torch.no_grad():
+        model.head.weight.zero_()
+    dag = build_from_unstructured_module(model, x)
+    analysis = analyze(dag, x)
+    with pytest.warns(PruningWarning, match="changed nothing"):
+        remove_channels(dag, Plan.random(analysis, 0.5), analysis=analysis)
+
+
+def test_proof_reads_as_a_sentence(small):
+    _, dag, _, analysis = small
+    plan = Plan.random(analysis, 0.5)
+    text = str(removal_proof(analysis, plan, remove_channels(dag, plan, analysis=analysis)))
+    assert "masked and removed agree to" in text
+    assert "float32" in text
+
+
+def test_emptied_output_is_refused(small):
+    _, dag, x, _ = small
+    analysis = analyze(dag, x, free_outputs=["head"])
+    key = next(orbit.key for orbit in analysis.orbits if orbit.key.startswith("head.weight"))
+    with pytest.raises(RemovalError, match="nothing is left of the output 'head'"):
+        remove_channels(dag, Plan.keeping(analysis, {key: []}), analysis=analysis)
+    smaller = remove_channels(dag, Plan.keeping(analysis, {key: [1, 3]}), analysis=analysis)
+    torch.testing.assert_close(smaller.eval()(x), dag.eval()(x)[:, [1, 3]])
+
+
+# The optimizer ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: torch.optim.SGD(p, 1e-3, momentum=0.9), lambda p: torch.optim.AdamW(p, 1e-2, weight_decay=0.1)],
+    ids=["sgd", "adamw"],
+)
+def test_optimizer_steps_as_that_of_the_masked_model(case, make):
+    """One more step after removal moves the kept weights as far as it would have before."""
+    dag, x, analysis, plan, _ = case
+    dag.eval()
+    optimizer = make(dag.parameters())
+    for _ in range(2):
+        optimizer.zero_grad()
+        masked_model(dag, plan, analysis=analysis)  # the analysis shares tensors with the graph
+        dag(x).square().mean().backward()
+        optimizer.step()
+    smaller = remove_channels(dag, plan, analysis=analysis)
+    carried = carry_optimizer(optimizer, dag, smaller, plan, analysis=analysis)
+    assert type(carried) is type(optimizer)
+    assert {id(p) for group in carried.param_groups for p in group["params"]} == {id(p) for p in smaller.parameters()}
+    for parameter, state in carried.state.items():
+        assert all(
+            not isinstance(value, torch.Tensor) or value.shape in (parameter.shape, torch.Size([]))
+            for value in state.values()
+        )
+    smaller(x).square().mean().backward()
+    carried.step()
+    assert all(parameter.isfinite().all() for parameter in smaller.parameters())
+
+
+def test_optimizer_keeps_the_momenta_of_kept_slots(small):
+    _, dag, x, analysis = small
+    optimizer = torch.optim.SGD([{"params": list(dag.parameters()), "lr": 0.3}], 0.1, momentum=0.9)
+    dag(x).square().mean().backward()
+    optimizer.step()
+    key = next(orbit.key for orbit in analysis.orbits if orbit.key.startswith("a.weight"))
+    plan = Plan.keeping(analysis, {key: [1, 6]})
+    smaller = remove_channels(dag, plan, analysis=analysis)
+    carried = carry_optimizer(optimizer, dag, smaller, plan, analysis=analysis)
+    old = optimizer.state[dict(dag.named_parameters())["b.weight"]]["momentum_buffer"]
+    new = carried.state[dict(smaller.named_parameters())["b.weight"]]["momentum_buffer"]
+    assert torch.equal(new, old[:, [1, 6]])
+    assert carried.param_groups[0]["lr"] == 0.3

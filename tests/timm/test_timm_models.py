@@ -1,0 +1,105 @@
+"""Whole models of many families: same outputs, same keys, at every batch size and in both modes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_dag_core.errors import InputError
+
+# Where a model's image size is fixed when it is built, a small one keeps the tests fast.
+CONVOLUTIONAL = {
+    "resnet18": {}, "resnet50": {}, "mobilenetv3_small_100": {}, "efficientnet_b0": {"drop_path_rate": 0.2},
+    "tf_efficientnet_b0": {}, "convnextv2_atto": {"drop_path_rate": 0.2}, "densenet121": {}, "regnety_002": {},
+}  # fmt: skip
+FIXED = {
+    "vit_tiny_patch16_224": {"img_size": 64, "drop_path_rate": 0.2},
+    "deit3_small_patch16_224": {"img_size": 64},
+    "swin_tiny_patch4_window7_224": {"img_size": 64, "drop_path_rate": 0.2},
+    "mixer_s16_224": {"img_size": 64},
+    "maxvit_pico_rw_256": {"img_size": 64, "drop_path_rate": 0.2},
+    "levit_128s": {"img_size": 64},
+}  # fmt: skip
+MODELS = {**CONVOLUTIONAL, **FIXED}
+SIZE = 64
+# With two samples of one pixel each, as at the end of a small image, a batch norm gives only plus and minus one.
+SMALLEST_TRAINING_BATCH = 5
+
+
+@pytest.fixture(scope="module")
+def converted():
+    """Remember each model and its graph for the other tests."""
+    return {}
+
+
+@pytest.fixture
+def both(make, convert, converted):
+    """Return a function that builds and converts a model, once."""
+
+    def build(name):
+        if name not in converted:
+            model = make(name, **MODELS[name])
+            converted[name] = model, convert(model, torch.zeros(2, 3, SIZE, SIZE))
+        return converted[name]
+
+    return build
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_equal_in_evaluation(name, both, assert_equal):
+    model, dag = both(name)
+    for batch in (1, 2, 5):
+        assert_equal(model, dag, torch.randn(batch, 3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_and_statistics_equal_in_training(name, both, assert_equal):
+    model, dag = both(name)
+    assert_equal(model, dag, torch.randn(SMALLEST_TRAINING_BATCH, 3, SIZE, SIZE), training=True)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_convolutional_models_keep_every_image_size(name, both, assert_equal):
+    model, dag = both(name)
+    assert dag.input_spec.tensors[0].shape == (None, 3, None, None)
+    for space in ((96, 64), (75, 101)):
+        assert_equal(model, dag, torch.randn(2, 3, *space))
+    assert_equal(model, dag, torch.randn(5, 3, 75, 101), training=True)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_models_of_one_image_size_say_so(name, both):
+    _, dag = both(name)
+    assert dag.input_spec.tensors[0].shape == (None, 3, SIZE, SIZE)
+    with pytest.raises(InputError, match="the image size is fixed"):
+        dag(torch.randn(1, 3, SIZE + 32, SIZE))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_checkpoints_of_the_source_load(name, both, make, assert_equal):
+    _, dag = both(name)
+    other = make(name, **MODELS[name])
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    dag = dag.clone()
+    assert dag.load_state_dict(other.state_dict(), strict=True).missing_keys == []
+    assert_equal(other, dag, torch.randn(2, 3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_call_has_an_op_of_its_own(name, both, kinds):
+    _, dag = both(name)
+    assert {"TorchCall", "TrainingSwitch", "Random", "State", "SetIndex"}.isdisjoint(kinds(dag))
+
+
+def test_a_model_that_has_run_converts_to_the_same_graph(make, convert, assert_equal):
+    model = make("levit_128s", img_size=64)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = model(image)
+    dag = convert(model, image)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), before, rtol=0, atol=0)
+        torch.testing.assert_close(dag(image), before, rtol=0, atol=0)
+    assert dag.state_dict().keys() == model.state_dict().keys()

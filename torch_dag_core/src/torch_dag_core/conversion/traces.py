@@ -1,0 +1,91 @@
+"""The runs of a model that a conversion needs: at two sizes, in both modes, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from torch_dag_core.conversion.example_inputs import ExampleInputs, Space
+from torch_dag_core.conversion.joining import SizeError, Sizes, keep_unfolded, same_calls
+from torch_dag_core.errors import TraceError
+from torch_dag_core.tracing.trace import Trace, Treatment, trace
+
+
+class ResizedTraceError(TraceError):
+    """The model runs at its example sizes, but not at others."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What differs between two runs of a model.
+
+    Attributes:
+        batch: The batch sizes of both; None keeps the example's.
+        space: How image sizes differ.
+    """
+
+    batch: tuple[int, int] | None
+    space: Space = Space.FIXED
+
+    def of(self, example: ExampleInputs, run: int) -> list[Tensor]:
+        """Return the inputs of run 0 or 1, or of the check at a third size, 2."""
+        if self.batch is None:
+            return example.resized(batch=None, space=Space.FIXED)
+        batch = self.batch[run] if run < 2 else 4 * self.batch[1] + 5
+        return example.resized(batch=batch, space=self.space, times=run)
+
+
+@dataclass
+class Traces:
+    """Runs a model on demand and remembers its traces."""
+
+    model: nn.Module
+    example: ExampleInputs
+    treatment: Callable[[nn.Module], Treatment]
+    _made: dict[tuple[object, ...], Trace] = field(default_factory=dict)
+
+    def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
+        """Return the traces in evaluation and in training, each at two sizes.
+
+        Raises:
+            SizeError: the model makes other calls at the second size.
+            ResizedTraceError: the model fails at the second size.
+            TraceError: the model cannot be traced at all.
+        """
+        evaluation = self._sizes(variation, training=False)
+        # The second size is needed only where training makes other calls.
+        trace = self._trace(variation, 0, training=True)
+        same = same_calls(evaluation.trace, trace)
+        training = evaluation.in_training(trace) if same else self._sizes(variation, training=True)
+        state = frozenset(name for trace in self._made.values() for name in trace.state)
+        for trace in self._made.values():
+            keep_unfolded(trace, self.model, state)
+        return evaluation, training
+
+    def _sizes(self, variation: Variation, *, training: bool) -> Sizes:
+        trace = self._trace(variation, 0, training=training)
+        if variation.batch is None:
+            return Sizes(trace, None)
+        sizes = Sizes(trace, self._resized(variation, 1, training=training))
+        if trace.size_lost and not same_calls(trace, self._resized(variation, 2, training=training)):
+            message = "the model makes other calls at other input sizes"
+            raise SizeError(message)
+        return sizes
+
+    def _resized(self, variation: Variation, run: int, *, training: bool) -> Trace:
+        try:
+            return self._trace(variation, run, training=training)
+        except TraceError as error:
+            raise ResizedTraceError(str(error)) from error
+
+    def _trace(self, variation: Variation, run: int, *, training: bool) -> Trace:
+        tensors = variation.of(self.example, run)
+        key = (*(tensor.shape for tensor in tensors), training)
+        if key not in self._made:
+            args, kwargs = self.example.call_arguments(tensors)
+            self._made[key] = trace(
+                self.model, args, kwargs, self.example.names, self.treatment, training=training
+            )  # fmt: skip
+        return self._made[key]

@@ -1,0 +1,98 @@
+"""What pruning adds to the contract of plugins: an op is pruned exactly, or what touches it stays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import PluginError, TorchDagError
+from torch_dag_core.testing.cases import Case
+from torch_dag_core.testing.checks import ContractCheck, ContractError
+from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.removal import remove_channels
+
+_SEEDS = range(3)
+_CLASSES = 3
+
+
+def prunes(case: Case) -> None:
+    """Between learned layers, the op computes with random slots removed what it computes with them masked.
+
+    Raises:
+        ContractError: it does not, or the analysis of the graph fails.
+        PluginError: a rule failed, or said what cannot be.
+    """
+    for dag, inputs in _sandwiches(case):
+        try:
+            analysis = analyze(dag, inputs, registry=case.registry)
+            for seed in _SEEDS if analysis.orbits else ():
+                remove_channels(dag, Plan.random(analysis, 0.5, seed), verify=True, analysis=analysis)
+        except PluginError:
+            raise
+        except TorchDagError as error:
+            message = f"{case.name}: between learned layers it is not pruned exactly: {error}"
+            raise ContractError(message) from error
+
+
+def _sandwiches(case: Case) -> Iterator[tuple[DagModule, tuple[Tensor, ...]]]:
+    """Iterate over graphs that make the op's operands by learned layers: over the last dimension, and over the second."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for dim in (-1, 1):
+            yield _sandwich(case, dim), tuple(_awake(operand) for operand in case.inputs)
+
+
+def _sandwich(case: Case, dim: int) -> DagModule:
+    dag = DagModule()
+    inputs = [dag.add_input(f"x{number}") for number in range(len(case.inputs))]
+    operands = [
+        dag.add_vertex(f"before{number}", _layer(operand, dim), [vertex]) if _is_learnable(operand, dim) else vertex
+        for number, (operand, vertex) in enumerate(zip(case.inputs, inputs, strict=True))
+    ]
+    op = dag.add_vertex("op", _awake_module(case.module), operands)
+    result = copy.deepcopy(case.module).eval()(*case.inputs)
+    is_followed = isinstance(result, Tensor) and _is_learnable(result, dim)
+    dag.set_output(dag.add_vertex("after", _layer(result, dim, _CLASSES), [op]) if is_followed else op)
+    return dag.eval()
+
+
+def _is_learnable(tensor: Tensor, dim: int) -> bool:
+    return tensor.dtype == torch.float32 and (tensor.dim() >= 2 if dim == -1 else tensor.dim() in _CONVOLUTIONS)  # noqa: PLR2004
+
+
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+
+
+def _layer(tensor: Tensor, dim: int, width: int | None = None) -> nn.Module:
+    size = tensor.shape[dim]
+    if dim == -1:
+        return nn.Linear(size, width or size)
+    return _CONVOLUTIONS[tensor.dim()](size, width or size, 1)
+
+
+def _awake(tensor: Tensor) -> Tensor:
+    """Return an input that differs from sample to sample; indices and flags stay."""
+    return torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+
+
+def _awake_module(module: nn.Module) -> nn.Module:
+    """Return a copy without zeros and ones that would hide what depends on a parameter."""
+    twin = copy.deepcopy(module)
+    for parameter in twin.parameters():
+        if parameter.is_floating_point():
+            parameter.uniform_(0.5, 1.5)
+    return twin
+
+
+def _can_be_placed(case: Case) -> bool:
+    return case.op is not None and any(
+        isinstance(operand, Tensor) and _is_learnable(operand, dim) for operand in case.inputs for dim in (-1, 1)
+    ) and all(isinstance(operand, Tensor) for operand in case.inputs)
+
+
+CHECKS = (ContractCheck("prunes", prunes, _can_be_placed),)

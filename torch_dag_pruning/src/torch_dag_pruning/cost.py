@@ -1,0 +1,123 @@
+"""FLOPs and parameters as polynomials in the sizes of axes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_dag_pruning.axes import Axis, Fixed, size
+
+Monomial = tuple[int, ...]
+"""Numbers of the variables that are multiplied, ascending; one may occur more than once."""
+
+
+class Polynomial:
+    """A sum of products of numbered variables; built by adding and multiplying."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Mapping[Monomial, Any]) -> None:
+        self.terms = terms
+
+    def __add__(self, other: Any) -> Polynomial:
+        terms = dict(self.terms)
+        for monomial, coefficient in polynomial(other).terms.items():
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+        return Polynomial(terms)
+
+    def __mul__(self, other: Any) -> Polynomial:
+        if isinstance(other, (int, float)):
+            return Polynomial({monomial: coefficient * other for monomial, coefficient in self.terms.items()})
+        if not isinstance(other, Polynomial):
+            return NotImplemented  # type: ignore[no-any-return]  # typeshed's own hole
+        terms: dict[Monomial, Any] = {}
+        for mine, a in self.terms.items():
+            for theirs, b in other.terms.items():
+                monomial = tuple(sorted(mine + theirs))
+                terms[monomial] = terms.get(monomial, 0) + a * b
+        return Polynomial(terms)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Any) -> Polynomial:
+        return self + polynomial(other) * -1
+
+    def __rsub__(self, other: Any) -> Polynomial:
+        return self * -1 + other
+
+
+def polynomial(value: Any) -> Polynomial:
+    """Return a number as a polynomial; a polynomial stays what it is."""
+    return value if isinstance(value, Polynomial) else Polynomial({(): value})
+
+
+@dataclass
+class Variables:
+    """The distinct axes that can shrink; every other size is a number."""
+
+    find: Callable[[Axis], Axis]
+    axes: list[Axis] = field(default_factory=list)
+    _numbers: dict[Axis, int] = field(default_factory=dict)
+
+    def size(self, axis: Axis) -> Any:
+        """Return the size of an axis: an int, or a variable."""
+        axis = self.find(axis)
+        if isinstance(axis, Fixed):
+            return axis.n
+        if axis not in self._numbers:
+            self._numbers[axis] = len(self.axes)
+            self.axes.append(axis)
+        return Polynomial({(self._numbers[axis],): 1})
+
+    def sizes(self, axes: Iterable[Axis]) -> list[Any]:
+        """Return the sizes of a tensor."""
+        return [self.size(axis) for axis in axes]
+
+
+class CostModel:
+    """A polynomial that is evaluated many times: exactly for ints, differentiably for tensors."""
+
+    def __init__(self, total: Polynomial, axes: Sequence[Axis]) -> None:
+        self.constant = total.terms.get((), 0)
+        self.terms = [(m, c) for m, c in total.terms.items() if m and c]
+        self.axes = list(axes)
+        self._tables: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, counts: Mapping[int, Any]) -> Any:
+        """Return the value where each atom keeps ``counts[atom.id]`` slots."""
+        values = [size(axis, counts) for axis in self.axes]
+        tensor = next((value for value in values if isinstance(value, Tensor)), None)
+        if tensor is not None:
+            return self._differentiable(values, tensor)
+        return self.constant + sum(c * math.prod([values[i] for i in m]) for m, c in self.terms)
+
+    def _differentiable(self, values: Sequence[Any], like: Tensor) -> Tensor:
+        """Gather, multiply and add in a handful of operations, however many terms there are."""
+        stacked = torch.stack([torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (*values, 1)])
+        places, coefficients = self._table(len(values), like)
+        result: Tensor = (stacked[places].prod(1) * coefficients).sum() + self.constant
+        return result
+
+    def _table(self, one: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self._tables is None or self._tables[1].device != like.device or self._tables[1].dtype != like.dtype:
+            width = max((len(m) for m, _ in self.terms), default=1)
+            places = torch.tensor([[*m, *[one] * (width - len(m))] for m, _ in self.terms], device=like.device)
+            coefficients = torch.tensor([c for _, c in self.terms], dtype=like.dtype, device=like.device)
+            self._tables = (places.reshape(-1, width), coefficients)
+        return self._tables
+
+
+def total(polynomials: Iterable[Polynomial]) -> Polynomial:
+    """Return the sum."""
+    terms: Counter[Monomial] = Counter()
+    for each in polynomials:
+        for monomial, coefficient in each.terms.items():
+            terms[monomial] += coefficient
+    return Polynomial(terms)

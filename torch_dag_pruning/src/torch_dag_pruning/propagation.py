@@ -1,0 +1,169 @@
+"""All rules of a graph, run over its vertices in order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch_dag_core.dag import DagModule
+from torch_dag_core.ops.layout import GetItem
+from torch_dag_core.ops.tensors import Constant
+from torch_dag_core.registry import Registry
+from torch_dag_core.vertex import InnerVertex, OutputVertex, UserVertex, Vertex
+from torch_dag_pruning.axes import Cause, Fixed
+from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.relation import Axes, AxisStore, Context, Relation, Rule, Shape
+from torch_dag_pruning.rules.touching import all_frozen
+
+
+@dataclass
+class Propagation:
+    """One run of the rules over a graph at known sizes.
+
+    Attributes:
+        relations: What the rule of each vertex said, by name. A constant has one relation for each use.
+        operands: The axes of each operand of each vertex, by name.
+    """
+
+    dag: DagModule
+    registry: Registry
+    rules: Mapping[str, Rule]
+    store: AxisStore
+    free_outputs: Collection[str]
+    values: Mapping[Vertex, Any]
+    relations: dict[str, Relation] = field(default_factory=dict)
+    operands: dict[str, list[Any]] = field(default_factory=dict)
+    outputs: dict[str, list[Axes]] = field(default_factory=dict)
+    _axes: dict[Vertex, Any] = field(default_factory=dict)
+    _is_static: dict[Vertex, bool] = field(default_factory=dict)
+    _is_learned: dict[Vertex, bool] = field(default_factory=dict)
+
+    def run(self) -> Propagation:
+        """Relate everything; the solver then holds what follows."""
+        for vertex in self.dag.input_vertices:
+            self._axes[vertex] = _input_axes(vertex.name, self.values[vertex].shape)
+            self.outputs[vertex.name] = [self._axes[vertex]]
+            self._is_static[vertex] = self._is_learned[vertex] = False
+        for inner in self.dag.inner_vertices:
+            self._visit(inner)
+        for output in self.dag.output_vertices:
+            self._finish(output)
+        return self
+
+    def depends_on_input(self, vertex: Vertex) -> bool:
+        """Tell whether the value of a vertex follows the inputs."""
+        return not self._is_static[vertex]
+
+    # Vertices --------------------------------------------------------------------------------------------------
+
+    def _visit(self, vertex: InnerVertex) -> None:
+        self._is_static[vertex] = all(self._is_static[p] for p in vertex.predecessors)
+        own = next(vertex.module.parameters(), None) is not None
+        learned = own or any(self._is_learned[p] for p in vertex.predecessors)
+        self._is_learned[vertex] = learned and self._is_static[vertex]
+        if isinstance(vertex.module, Constant):
+            return  # one relation a use, made where it is read
+        operands = [self._operand(vertex, index) for index in range(len(vertex.predecessors))]
+        self.operands[vertex.name] = operands
+        relation = self._related(vertex, vertex.name, operands)
+        self.relations[vertex.name] = relation
+        self.outputs[vertex.name] = relation.outputs
+        self._axes[vertex] = _nested(self.values[vertex], iter(relation.outputs))
+
+    def _operand(self, vertex: UserVertex, index: int) -> Any:
+        predecessor = vertex.predecessors[index]
+        if not isinstance(predecessor, InnerVertex) or not isinstance(predecessor.module, Constant):
+            return self._axes[predecessor]
+        relation = self._related(predecessor, f"{predecessor.name}@{vertex.name}:{index}", [])
+        if predecessor.name not in self.relations:
+            self.relations[predecessor.name] = relation
+            self.outputs[predecessor.name] = relation.outputs
+            self.operands[predecessor.name] = []
+        return relation.outputs[0]
+
+    def _related(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Relation:
+        ctx = self._context(vertex, name, operands)
+        rule = self.rules.get(ctx.op)
+        try:
+            relation = rule(ctx) if rule else all_frozen(ctx, "no axis rule describes this op")
+        except Exception as error:
+            message = f"the axis rule of {ctx.op!r} failed at vertex {vertex.name!r}: {error}"
+            raise AnalysisError(message) from error
+        _check(ctx, relation)
+        self._keep_whole(ctx, relation)
+        return relation
+
+    def _context(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Context:
+        values = [self.values[predecessor] for predecessor in vertex.predecessors]
+        spec = self.registry.for_module(vertex.module)
+        return Context(
+            module=vertex.module,
+            inputs=operands,
+            shapes=[_map(value, lambda tensor: tuple(tensor.shape)) for value in values],
+            outputs=[tuple(tensor.shape) for tensor in flat(self.values[vertex])],
+            solver=self.store.solver,
+            vertex=name,
+            op=type(vertex.module).__name__ if spec is None else spec.key,
+            dtypes=[getattr(value, "dtype", None) for value in values],
+            learned=[self._is_learned[predecessor] for predecessor in vertex.predecessors],
+            reads=_reads(vertex),
+            store=self.store,
+        )
+
+    def _keep_whole(self, ctx: Context, relation: Relation) -> None:
+        """Freeze the tensors of a module that its rule says nothing about."""
+        for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
+            if name not in relation.parameters and tensor.dim():
+                ctx.freeze(self.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), f"no rule describes its {name!r}")
+
+    def _finish(self, output: OutputVertex) -> None:
+        for index, vertex in enumerate(output.predecessors):
+            axes = self._operand(output, index)
+            if vertex.name not in self.free_outputs:
+                cause = Cause(vertex.name, "output", f"output {vertex.name}")
+                for axis in (axis for tensor in flat(axes) for axis in tensor):
+                    self.store.solver.freeze(axis, cause)
+
+
+def _input_axes(name: str, shape: Sequence[int]) -> Axes:
+    return [Fixed(n, Cause(name, "input", f"dimension {dim} of input {name}")) for dim, n in enumerate(shape)]
+
+
+def _check(ctx: Context, relation: Relation) -> None:
+    """Refuse a relation that contradicts the sizes seen."""
+    said = [tuple(axis.n for axis in axes) for axes in relation.outputs]
+    if said != list(ctx.outputs):
+        message = f"the axis rule of {ctx.op!r} gives {ctx.vertex!r} the sizes {said}, it has {list(ctx.outputs)}"
+        raise AnalysisError(message)
+
+
+def _reads(vertex: InnerVertex) -> frozenset[int] | None:
+    users = [getattr(user, "module", None) for user, _ in vertex.uses]
+    if not all(isinstance(module, GetItem) for module in users):
+        return None
+    return frozenset(module.index for module in users)  # type: ignore[union-attr]
+
+
+def flat(value: Any) -> list[Any]:
+    """Return the leaves of nested tuples, in order; lists and tensors are leaves."""
+    found: list[Any] = []
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tuple):
+            stack.extend(reversed(item))
+        else:
+            found.append(item)
+    return found
+
+
+def _map(value: Any, leaf: Any) -> Any:
+    return tuple(_map(item, leaf) for item in value) if isinstance(value, tuple) else leaf(value)
+
+
+def _nested(value: Any, axes: Any) -> Any:
+    return _map(value, lambda _: next(axes))
+
+
+__all__ = ["Propagation", "Shape", "flat"]

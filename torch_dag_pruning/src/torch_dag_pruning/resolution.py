@@ -1,0 +1,108 @@
+"""What rules said, read after everything is solved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Concat, Fixed, Product, atoms
+from torch_dag_pruning.relation import Axes, Relation, Sink
+
+_AXES = (Fixed, Atom, Product, Concat)
+
+
+def leaves(axis: Axis) -> Iterator[tuple[int | None, Atom]]:
+    """Iterate over the atoms of a resolved axis with their positions among its leaves; one alone has none."""
+    if isinstance(axis, Atom):
+        yield None, axis
+        return
+    stack: list[Axis] = [axis]
+    position = 0
+    while stack:
+        node = stack.pop()
+        stack.extend(reversed(node.children))
+        if isinstance(node, Atom):
+            yield position, node
+        position += not node.children
+
+
+@dataclass
+class Resolution:
+    """Resolves axes, each expression once."""
+
+    solver: AxisSolver
+    _known: dict[int, tuple[Axis, Axis]] = field(default_factory=dict)
+
+    def axis(self, axis: Axis) -> Axis:
+        """Return the axis over free atoms."""
+        known = self._known.get(id(axis))
+        if known is None:
+            known = self._known[id(axis)] = (axis, self.solver.find(axis))
+        return known[1]
+
+    def axes(self, axes: Sequence[Axis]) -> Axes:
+        """Return the axes of one tensor over free atoms."""
+        return [self.axis(axis) for axis in axes]
+
+    def relation(self, module: nn.Module, relation: Relation) -> Relation:
+        """Return a relation with everything resolved, and without what nothing can come of."""
+        sinks = (Sink(s.operand, s.dims, tuple(self.axes(s.axes))) for s in relation.sinks)
+        statistics = tuple(self.axes(relation.statistics))
+        minimum = ((self.axis(axis), least) for axis, least in relation.minimum)
+        return replace(
+            relation,
+            outputs=[self.axes(axes) for axes in relation.outputs],
+            sinks=tuple(sink for sink in sinks if any(map(atoms, sink.axes))),
+            parameters={name: self.axes(axes) for name, axes in relation.parameters.items()},
+            rewrite=self._rewritten(module, relation.rewrite),
+            masked=self._masked(relation) if any(map(atoms, statistics)) else None,
+            statistics=statistics,
+            minimum=tuple((axis, least) for axis, least in minimum if atoms(axis)),
+            learned=tuple(self.axes(relation.learned)),
+        )
+
+    def _masked(self, relation: Relation) -> Callable[[nn.Module, Callable[[Axis], Any]], nn.Module] | None:
+        """Spare the masked form the masks of axes that stay whole."""
+        build = relation.masked
+        if build is None:
+            return None
+        return lambda module, mask_of: build(module, lambda axis: mask_of(axis) if atoms(self.axis(axis)) else None)
+
+    def _rewritten(self, module: nn.Module, rewrite: Any) -> dict[str, Any]:
+        settled = {name: self._settled(value, getattr(module, name, None)) for name, value in rewrite.items()}
+        return {name: value for name, value in settled.items() if _differs(value, getattr(module, name, None))}
+
+    def _settled(self, value: Any, original: Any) -> Any:
+        """Resolve an entry; what holds no atom stays what it was, whichever way it was written."""
+        if isinstance(value, _AXES):
+            axis = self.axis(value)
+            return axis if atoms(axis) else original
+        if isinstance(value, slice):
+            parts = [self._settled(getattr(value, end), None) for end in ("start", "stop", "step")]
+            has_atoms = any(isinstance(part, _AXES) for part in parts)
+            if not has_atoms and not _covers_rows(value, original):
+                return original
+            ends = zip((value.start, value.stop, value.step), parts, strict=True)
+            return slice(*(part if isinstance(part, _AXES) else _number(end) for end, part in ends))
+        if isinstance(value, tuple):
+            originals = original if isinstance(original, (tuple, list)) else (None,) * len(value)
+            return tuple(self._settled(v, o) for v, o in zip(value, originals, strict=True))
+        return value
+
+
+def _number(end: Any) -> Any:
+    return end.n if isinstance(end, _AXES) else end
+
+
+def _covers_rows(value: slice, original: Any) -> bool:
+    """Tell whether a slice is another one than it was although no bound follows an axis: a stride to the end."""
+    return isinstance(original, slice) and value.step not in (None, 1) and value.stop is None
+
+
+def _differs(value: Any, original: Any) -> bool:
+    if isinstance(value, slice) and isinstance(original, slice):
+        return (value.start, value.stop, value.step) != (original.start, original.stop, original.step)
+    return bool(value != (tuple(original) if isinstance(original, list) else original))
