@@ -124,3 +124,9 @@ def changed_acme(tmp_path_factory):
         return copy
 
     return change
+
+
+@pytest.fixture(scope="session")
+def distributions_of_plugins():
+    """Names of the distributions under ``plugins/``."""
+    return tuple(name for name in OURS if name not in ("core", "timm", "pruning"))

@@ -72,7 +72,10 @@ def test_analyze_stops_after_the_report(run, saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("unfinished", "share=0.5"), r"unfinished is a stub: prepare() does not exist yet, it needs somebody to write"),
+        (
+            ("unfinished", "share=0.5"),
+            r"unfinished is a stub: prepare() does not exist yet, it needs somebody to write",
+        ),
         (("learned-thinning",), "learned-thinning learns what to remove, which takes data and a training loop"),
         (("thining",), "no algorithm is called 'thining'; did you mean 'thinning' or"),
         (("unfinished",), "unfinished needs share=..."),

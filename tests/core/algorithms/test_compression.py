@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from torch_dag_core.algorithms import Losses
-from torch_dag_core.compression import CompressionConfig, CompressionPlugin
+from torch_dag_core.compression import CompressionPlugin
+from torch_dag_core.compression_config import CompressionConfig
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.reports import CompressionReport
 
@@ -58,7 +59,9 @@ def test_the_target_counts_from_the_reference(dag):
     assert Halving(dag, (3, 1, 1), 0.25, 100, reference_flops=128_000).target_normalized_flops == 32.0
 
 
-@pytest.mark.parametrize(("reference", "share", "least"), [(None, 0.3, 0.5), (128_000, 0.1, 0.25), (None, 0.49999, 0.5)])
+@pytest.mark.parametrize(
+    ("reference", "share", "least"), [(None, 0.3, 0.5), (128_000, 0.1, 0.25), (None, 0.49999, 0.5)]
+)
 def test_an_unreachable_target_is_refused_with_the_least(dag, reference, share, least):
     with pytest.raises(SettingsError, match=rf"halving cannot get this graph below 32,000; ask for at least {least}$"):
         Halving(dag, (3, 4, 4), share, 100, reference_flops=reference)
@@ -110,6 +113,8 @@ def test_wrong_settings_are_refused_by_name(settings, message):
 
 def test_one_class_may_stand_for_a_tuple():
     config = CompressionConfig(
-        pruning_proportion=1, num_training_steps=1, custom_unprunable_module_classes=nn.Conv2d  # type: ignore[arg-type]
+        pruning_proportion=1,
+        num_training_steps=1,
+        custom_unprunable_module_classes=nn.Conv2d,  # type: ignore[arg-type]
     )
     assert config.custom_unprunable_module_classes == (nn.Conv2d,)

@@ -20,7 +20,7 @@ from torch_dag_core.cli.setting_values import read_value, show_type
         (str, "1", "1"),
         (Path, "a/b", Path("a/b")),
         (float | None, "none", None),
-        (Optional[int], "4", 4),
+        (Optional[int], "4", 4),  # noqa: UP045 - a config of a plugin may be written so
         (str | None, "relu", "relu"),
         (int | str, "7", 7),
         (Literal["a", 2], "2", 2),
@@ -49,7 +49,12 @@ def test_refusing(hint, text):
 
 @pytest.mark.parametrize(
     ("hint", "text"),
-    [(int, "int"), (float | None, "float | None"), (tuple[int, ...], "tuple[int, ...]"), (Literal["a"], "Literal['a']")],
+    [
+        (int, "int"),
+        (float | None, "float | None"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Literal["a"], "Literal['a']"),
+    ],
 )
 def test_types_are_shown_as_people_write_them(hint, text):
     assert show_type(hint) == text

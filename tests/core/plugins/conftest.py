@@ -24,14 +24,14 @@ class Site:
     def __init__(self, root, monkeypatch):
         self.root, self.monkeypatch, self.distributions = root, monkeypatch, set()
 
-    def install(self, name, source, *, distribution=None, version="1.0", module=None):
+    def install(self, name, source, *, distribution=None, version="1.0", module=None, attribute=""):
         distribution = distribution or f"sample-{name}"
         module = module or f"sample_module_{name}"
         folder = self.root / distribution
         info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[torch_dag]\n{name} = {module}\n")
+        (info / "entry_points.txt").write_text(f"[torch_dag]\n{name} = {module}{attribute}\n")
         if source is not None:
             (folder / f"{module}.py").write_text(PREAMBLE + textwrap.dedent(source))
         self.distributions.add(distribution)
@@ -56,7 +56,7 @@ def site(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-def op_plugin(key="sample.blur"):
+def op_plugin(key="sample.blur", functions=()):
     """Return the source of a plugin with one op."""
     return f"""
     class Blur(nn.Module):
@@ -64,7 +64,7 @@ def op_plugin(key="sample.blur"):
 
     @hookimpl
     def torch_dag_ops():
-        return [OpSpec(key={key!r}, target=Blur)]
+        return [OpSpec(key={key!r}, target=Blur, functions={functions!r})]
     """
 
 

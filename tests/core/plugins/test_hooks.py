@@ -13,6 +13,8 @@ from torch_dag_core import hookspecs
 from torch_dag_core.algorithms import algorithms
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.plugins import default_registry, first_answer, list_plugins, named_contributions
+from torch_dag_core.testing import CHECKS
+from torch_dag_core.testing.collection import all_checks
 
 HOOKS = [name for name, function in vars(hookspecs).items() if name.startswith("torch_dag_") and callable(function)]
 
@@ -112,6 +114,18 @@ def test_hook_commands(site):
     """
     site.install("art", source)
     assert named_contributions("torch_dag_commands", click.Command)["paint"].name == "paint"
+
+
+def test_hook_contract_checks(site):
+    source = """
+    from torch_dag_core.testing import ContractCheck
+
+    @hookimpl
+    def torch_dag_contract_checks():
+        return [ContractCheck(name="shines", run=lambda case: None)]
+    """
+    site.install("art", source)
+    assert [check.name for check in all_checks() if check not in CHECKS] == ["shines"]
 
 
 def test_a_plugin_is_asked_before_the_core(site):

@@ -84,7 +84,7 @@ def test_a_plugin_that_fails_in_a_hook_is_left_out(good, kind):
 
 
 def test_a_plugin_that_fails_in_a_later_hook_adds_no_op_either(good, op_source):
-    source = op_source("sample.a").replace("\n    ", "\n")
+    source = op_source("bad.a").replace("\n    ", "\n")
     good.install("bad", source + "\n@hookimpl\ndef torch_dag_normalizers():\n    1 / 0\n")
     check_left_out("bad", "raised ZeroDivisionError in torch_dag_normalizers")
 
@@ -106,12 +106,13 @@ def test_the_cause_of_a_failed_import_is_kept(good):
     assert [type(error) for error in chain] == [PluginLoadError, PluginLoadError, ZeroDivisionError]
 
 
-def test_an_op_that_another_plugin_has_leaves_the_second_out_whatever_was_installed_first(site, op_source):
-    site.install("two", op_source("sample.same"))
-    site.install("one", op_source("sample.same"))
-    with pytest.warns(PluginWarning, match=r"'sample\.same'.*'sample-one'.*'sample-two'") as caught:
+def test_a_function_that_another_plugin_has_leaves_the_second_out_whatever_was_installed_first(site, op_source):
+    site.install("two", op_source("two.blur", ("blur",)))
+    site.install("one", op_source("one.blur", ("blur",)))
+    with pytest.warns(PluginWarning, match=r"function 'blur'.*'sample-one'.*'sample-two'") as caught:
         registry = default_registry()
-    assert registry.get("sample.same").owner == "sample-one"
+    assert registry.for_function("blur").owner == "sample-one"
+    assert registry.find("two.blur") is None
     assert str(caught[0].message).startswith("plugin 'two' (sample-two 1.0) is left out: ")
     assert str(caught[0].message).endswith("To do without it, uninstall it or set TORCH_DAG_PLUGINS=one")
     (error,) = [info.error for info in list_plugins() if info.error is not None]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.program import compile_forward
 from torch_dag_core.serialization import load, save
 
 FILES = 10_000
@@ -164,7 +165,7 @@ def outcome(path, registry):
     except SerializationError:
         return None
     dag.verify()
-    dag.compile_forward()
+    compile_forward(dag, training=False)
     assert not any(tensor.is_meta for tensor in (*dag.parameters(), *dag.buffers()))
     return dag
 

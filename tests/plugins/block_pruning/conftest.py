@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -117,6 +119,11 @@ def net(request):
 
 
 def build(cls):
+    return converted(cls).clone()
+
+
+@functools.cache
+def converted(cls):
     torch.manual_seed(0)
     return build_from_unstructured_module(cls().eval(), torch.randn(2, *SHAPE))
 
@@ -141,3 +148,11 @@ def cut():
         return clone
 
     return apply
+
+
+@pytest.fixture
+def flops():
+    """Count the FLOPs of one sample of a graph."""
+    from shim import measure
+
+    return lambda dag, shape: sum(measure(dag, shape)[0].values())

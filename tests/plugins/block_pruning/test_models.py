@@ -19,7 +19,8 @@ IDENTITY_SHARE = {
 implementation of block pruning. Its denominator counts batch norms and activations as ours does."""
 
 ANY_SHARE = {"resnet18": 0.924, "resnet34": 0.962, "resnet50": 0.883, "resnet101": 0.939, "resnet152": 0.958}
-"""The same where the main branch of blocks with a projection may go too, counting convolutions and linear layers only."""
+"""The same where the main branch of blocks with a projection may go too, counting convolutions and linear
+layers only."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,9 @@ def test_attention_and_perceptron_of_a_vit_go_one_by_one(model):
     dag = model("vit_tiny_patch16_224")
     report = analyze(dag)
     assert len(report.candidates) == len(report.deepest) == 2 * 12
-    body = 1 - sum(flops for name, flops in report_flops(report).items() if not name.startswith("blocks.")) / report.flops
+    body = (
+        1 - sum(flops for name, flops in report_flops(report).items() if not name.startswith("blocks.")) / report.flops
+    )
     assert report.prunable_proportion == pytest.approx(body, abs=1e-9)
     assert analyze(dag, shortcut="identity").candidates == report.candidates
 

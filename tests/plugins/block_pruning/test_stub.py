@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from torch_dag_block_pruning import BlockPruning, BlockPruningConfig, BlockReport
-from torch_dag_core.algorithms import find_algorithm
 from torch_dag_core.compression import CompressionPlugin
 from torch_dag_core.errors import SettingsError, StubError
 
@@ -121,30 +120,6 @@ def test_the_report_prints_each_candidate_with_its_cost(convert):
     for candidate, line in zip(report.candidates, lines[2:], strict=True):
         assert line.startswith(candidate.name)
         assert f"{candidate.flops:,}" in line
-
-
-def test_it_is_listed_as_a_stub(install, run):
-    install("torch_dag_block_pruning")
-    spec = find_algorithm("block-pruning")
-    assert (spec.status, spec.owner, spec.config) == ("stub", "torch-dag-block-pruning", BlockPruningConfig)
-    assert "stub" in run("algorithms").stdout
-    (line,) = [line for line in run("plugins").stdout.splitlines() if "torch-dag-block-pruning" in line]
-    assert "on, stub" in line
-
-
-def test_the_command_line_shows_the_analysis_and_one_clear_line(install, run, convert, tmp_path):
-    install("torch_dag_block_pruning")
-    convert("Identity").save(tmp_path / "net.safetensors")
-    arguments = ("run", "block-pruning", tmp_path / "net.safetensors", "pruning_proportion=0.5", "num_training_steps=9")
-    result = run(*arguments, "--config", "units=residual,gate")
-    assert result.exit_code == 1
-    assert result.stdout.startswith("block-pruning: 2 candidates")
-    needed = "a learnable gate on the edge of every candidate"
-    assert result.stderr == (
-        f"error: block-pruning is a stub: prepare_for_pruning() does not exist yet, it needs {needed}; "
-        "analyze() works\n"
-    )
-    assert run(*arguments, "--analyze").exit_code == 0
 
 
 def test_modules_of_unknown_classes_cost_one_flop_an_element(convert):

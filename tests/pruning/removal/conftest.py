@@ -200,7 +200,7 @@ class Dense(nn.Module):
 
     def forward(self, x):
         x = self.stem(x)
-        for norm, layer in zip(self.norms, self.layers):
+        for norm, layer in zip(self.norms, self.layers, strict=True):
             x = torch.cat([x, layer(F.relu(norm(x)))], 1)
         return self.head(F.avg_pool2d(x, 2).flatten(1))
 

@@ -7,7 +7,6 @@ import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning.analysis import analyze
-from torch_dag_pruning.errors import PlanError, RemovalError
 from torch_dag_pruning.masked_model import masked_model
 from torch_dag_pruning.plan import Plan
 from torch_dag_pruning.proof import removal_proof

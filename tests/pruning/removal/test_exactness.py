@@ -78,7 +78,7 @@ def test_keeping_everything_changes_nothing(case):
 
 
 def test_result_shares_nothing_with_the_argument(case):
-    dag, x, analysis = case
+    dag, _, analysis = case
     smaller = remove_channels(dag, Plan.random(analysis, 0.7), analysis=analysis)
     mine = {tensor.untyped_storage().data_ptr() for tensor in smaller.state_dict().values()}
     for graph in (dag, analysis.dag):

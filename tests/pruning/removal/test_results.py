@@ -105,9 +105,7 @@ def test_removed_equals_the_dense_model_with_the_consumers_zeroed(small):
 
 def test_no_op_of_the_result_is_unknown_to_the_core(case):
     _, _, analysis, _, smaller = case
-    assert all(
-        analysis.registry.for_module(vertex.module).key.startswith("core.") for vertex in smaller.inner_vertices
-    )
+    assert all(analysis.registry.for_module(vertex.module).key.startswith("core.") for vertex in smaller.inner_vertices)
 
 
 # The proof -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_type_hints
 from torch import Tensor
 
 from torch_dag_core.errors import AlgorithmError, SettingsError, UnknownAlgorithmError
-from torch_dag_core.plugins import owned_by_name
+from torch_dag_core.plugins import by_key
 from torch_dag_core.record_checks import CALLABLE, Kind, check_fields
 from torch_dag_core.reports import CompressionReport
 
@@ -192,7 +192,7 @@ def _suggestion(name: str, known: dict[str, Any]) -> str:
 
 def algorithms() -> dict[str, AlgorithmSpec]:
     """Return every installed algorithm by name, each with the distribution that offers it."""
-    found = owned_by_name("torch_dag_algorithms", AlgorithmSpec)
+    found = by_key("torch_dag_algorithms", AlgorithmSpec)
     return {name: dataclasses.replace(spec, owner=owner) for name, (owner, spec) in sorted(found.items())}
 
 

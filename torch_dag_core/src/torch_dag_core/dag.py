@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from torch_dag_core import checkpoint_keys
 from torch_dag_core.program import compile_forward
 from torch_dag_core.surgery import Surgery
@@ -32,19 +30,19 @@ class DagModule(Surgery):
         super().__init__()
         self._programs: dict[bool, Callable[..., Any]] = {}
         self._calls: tuple[nn.Module, ...] = ()
-        self._compiled_version = -1
+        self._prepared_version = -1
         self.register_state_dict_post_hook(checkpoint_keys.to_source)
         self.register_load_state_dict_pre_hook(checkpoint_keys.from_source)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph; arguments and result are those of the source model's ``forward``."""
-        if self._compiled_version != self._version:
-            self.compile_forward()
+        self._prepare(self._version)
         return self._programs[self.training](self, self._calls, *args, **kwargs)
 
-    @torch.compiler.disable
-    def compile_forward(self) -> None:
-        """Generate the code of ``forward`` anew; done by itself at the first call after an edit. O(n)."""
+    def _prepare(self, version: int) -> None:
+        """Generate the code of `forward` anew after an edit. O(n), else O(1)."""
+        if self._prepared_version == version:
+            return
         shared = self._training_output is None and not any(
             getattr(vertex.module, "has_modes", False) for vertex in self.inner_vertices
         )
@@ -52,7 +50,11 @@ class DagModule(Surgery):
         programs[True] = programs[False] if shared else compile_forward(self, training=True)
         self._programs = programs
         self._calls = tuple(vertex.module for vertex in self.inner_vertices)
-        self._compiled_version = self._version
+        self._prepared_version = version
+
+    # torch.compile runs this while it compiles instead of tracing it, and guards on the version; this is what
+    # torch.compiler.assume_constant_result sets, which would import all of torch._dynamo.
+    _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     # Walking ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class DagModule(Surgery):
         vertices, outputs = state.pop("_flat")
         super().__setstate__(state)
         self._reset()
-        self._programs, self._calls, self._compiled_version = {}, (), -1
+        self._programs, self._calls, self._prepared_version = {}, (), -1
         built: list[Vertex] = []
         for name, module, _ in vertices:
             if module is None:

@@ -21,7 +21,6 @@ from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
 T = TypeVar("T")
 
 CORE = "core"
-_RESERVED = ("core.", "user.")
 
 _REGISTRY_HOOKS: tuple[tuple[str, type[Any], Callable[..., None]], ...] = (
     ("torch_dag_ops", OpSpec, Registry.add),
@@ -162,20 +161,22 @@ class PluginHost:
         """Return what all plugins add through a hook, each with its distribution."""
         return [(self.origins[name].distribution, item) for name, item in self._additions(hook, kind)]
 
-    def named(self, hook: str, kind: type[T], taken: Collection[str]) -> dict[str, tuple[str, T]]:
-        """Return what `contributions` does by the items' names; a name that an earlier plugin has is reported."""
+    def keyed(
+        self, hook: str, kind: type[T], keys: Callable[[T], Iterable[Any]], taken: Collection[str]
+    ) -> dict[str, tuple[str, T]]:
+        """Return what `contributions` does by the items' keys; a key that an earlier plugin has is reported."""
         found: dict[str, tuple[str, T]] = {}
-        owners = dict.fromkeys(taken, self.origins[CORE])
+        owners: dict[str, Origin | str] = dict.fromkeys(taken, "torch-dag itself")
         for plugin, item in self._additions(hook, kind):
-            name = getattr(item, "name", None)
-            if not isinstance(name, str) or not name:
-                self.report(self._error(plugin, f"adds a {kind.__name__} without a name through {hook}"))
-            elif name in owners:
-                what = f"adds the {kind.__name__} {name!r}, which {owners[name]} has; rename one or uninstall it"
-                self.report(self._error(plugin, what))
-            else:
-                owners[name] = self.origins[plugin]
-                found[name] = (owners[name].distribution, item)
+            for key in keys(item):
+                if not isinstance(key, str) or not key:
+                    self.report(self._error(plugin, f"adds a {kind.__name__} without a name through {hook}"))
+                elif key in owners:
+                    what = f"adds the {kind.__name__} {key!r}, which {owners[key]} has; rename one or uninstall it"
+                    self.report(self._error(plugin, what))
+                else:
+                    owners[key] = origin = self.origins[plugin]
+                    found[key] = (origin.distribution, item)
         return found
 
     def first(self, hook: str, kind: type[T], **arguments: Any) -> T | None:
@@ -225,17 +226,19 @@ class PluginHost:
         extended = registry.copy()
         for hook, kind, add in _REGISTRY_HOOKS:
             for item in self.collect(name, hook, kind):
-                self._refuse_reserved(name, item)
+                self._refuse_foreign_key(name, item)
                 try:
                     add(extended, item, owner=self.origins[name].distribution)
                 except DuplicateOpError as error:
                     raise self._error(name, f"is left out: {error}") from error
         return extended
 
-    def _refuse_reserved(self, name: str, item: Any) -> None:
-        key = getattr(item, "key", "")
-        if name != CORE and key.startswith(_RESERVED):
-            what = f"adds the op {key!r}, but the namespace {key.partition('.')[0]!r} is the core's; use one of its own"
+    def _refuse_foreign_key(self, name: str, item: Any) -> None:
+        """Keep each plugin to the namespace of its own name, so that none can take the key of another."""
+        own = name.replace("-", "_")
+        key = getattr(item, "key", None)
+        if key is not None and key.partition(".")[0] != own:
+            what = f"adds the op {key!r} outside of its namespace; call it '{own}.{key.rpartition('.')[2]}'"
             raise self._error(name, what)
 
     # Reporting -------------------------------------------------------------------------------------------------

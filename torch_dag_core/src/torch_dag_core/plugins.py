@@ -8,7 +8,7 @@ list with commas means all plugins, none, only these.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -91,24 +91,31 @@ def contributions(hook: str, kind: type[T]) -> list[tuple[str, T]]:
 
 
 def named_contributions(hook: str, kind: type[T], *, taken: Collection[str] = ()) -> dict[str, T]:
-    """Return what the core and all plugins add through a hook, by the items' own ``name``; see `owned_by_name`."""
-    return {name: item for name, (_, item) in owned_by_name(hook, kind, taken=taken).items()}
+    """Return what the core and all plugins add through a hook, by the items' own ``name``; see `by_key`."""
+    return {name: item for name, (_, item) in by_key(hook, kind, taken=taken).items()}
 
 
-def owned_by_name(hook: str, kind: type[T], *, taken: Collection[str] = ()) -> dict[str, tuple[str, T]]:
-    """Return what the core and all plugins add through a hook by name, each item with its distribution.
+def by_key(
+    hook: str, kind: type[T], keys: Callable[[T], Iterable[str]] | None = None, *, taken: Collection[str] = ()
+) -> dict[str, tuple[str, T]]:
+    """Return what the core and all plugins add through a hook by key, each item with its distribution.
 
-    A name that the core, or an earlier plugin, has already is left out and reported.
+    A key that the core, or an earlier plugin, has already is left out and its plugin is reported.
 
     Args:
         hook: Name of the hook.
         kind: What it collects.
-        taken: Names that the core keeps for itself.
+        keys: Tells the keys of an item; its ``name`` by default.
+        taken: Keys that are not to be given away.
     """
     host = _host()
-    found = host.named(hook, kind, taken)
+    found = host.keyed(hook, kind, keys or _name, taken)
     host.warn()
     return found
+
+
+def _name(item: Any) -> tuple[Any]:
+    return (getattr(item, "name", None),)
 
 
 def first_answer(hook: str, kind: type[T], **arguments: Any) -> T | None:

@@ -12,7 +12,9 @@ from torch_dag_pruning.errors import (
     RemovalMismatchError,
 )
 from torch_dag_pruning.masked_model import masked_model
+from torch_dag_pruning.optimizer import carry_optimizer
 from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.proof import Proof, removal_proof
 from torch_dag_pruning.relation import AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.removal import remove_channels
 
@@ -33,6 +35,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Product",
+    "Proof",
     "PruningError",
     "PruningWarning",
     "Relation",
@@ -41,6 +44,8 @@ __all__ = [
     "Sink",
     "analyze",
     "axis_rule",
+    "carry_optimizer",
     "masked_model",
+    "removal_proof",
     "remove_channels",
 ]

@@ -11,17 +11,19 @@ from torch import Tensor, nn
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.flops import per_output
-from torch_dag_core.ops.tensors import TensorHolder
-from torch_dag_core.plugins import add_hookspecs, contributions, default_registry
+from torch_dag_core.ops.tensors import Constant, TensorHolder
+from torch_dag_core.plugin_code import blaming
+from torch_dag_core.plugins import add_hookspecs, by_key, default_registry
 from torch_dag_core.registry import Registry
 from torch_dag_core.vertex import InnerVertex
 from torch_dag_pruning import hookspecs
-from torch_dag_pruning.axes import Atom, AxisSolver, Cause, Fixed, atoms
+from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Fixed, atoms
+from torch_dag_pruning.axes.expression import factors_of
 from torch_dag_pruning.cost import CostModel, Polynomial, Variables, polynomial, total
 from torch_dag_pruning.errors import AnalysisError
 from torch_dag_pruning.expansion import expanded, is_plain, shared_clone
 from torch_dag_pruning.propagation import Propagation, flat
-from torch_dag_pruning.relation import Axes, AxisRule, AxisStore, Relation, Rule, rules_by_key
+from torch_dag_pruning.relation import Axes, AxisRule, AxisStore, Context, Relation, Rule, rules_by_key
 from torch_dag_pruning.report import Locks, to_text
 from torch_dag_pruning.resolution import Resolution, leaves
 from torch_dag_pruning.rules import core_rules
@@ -98,19 +100,27 @@ def analyze(
     propagations = [
         Propagation(graph, registry, rules, store, free_outputs, dict(runs.run(inputs))).run() for inputs in sizes
     ]
+    _freeze_what_masks_cannot_follow(store.solver, propagations)
     _freeze_what_nothing_makes(store.solver, propagations[0])
     return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
 
 
 def axis_rules() -> dict[str, Rule]:
-    """Return the rule of every op that has one, by key, plugins included.
-
-    Raises:
-        AnalysisError: two rules describe the same op.
-    """
+    """Return the rule of every op that has one, by key; plugins cannot replace those of the core or of each other."""
     add_hookspecs(hookspecs)
-    added = [rule for _, rule in contributions("torch_dag_axis_rules", AxisRule)]
-    return rules_by_key([*core_rules(), *added])
+    own = rules_by_key(core_rules())
+    added = by_key("torch_dag_axis_rules", AxisRule, lambda rule: rule.keys, taken=own)
+    return own | {key: _blamed(owner, key, rule.rule) for key, (owner, rule) in added.items()}
+
+
+def _blamed(owner: str, key: str, rule: Rule) -> Rule:
+    """Return the rule of a plugin, whose errors name its distribution."""
+
+    def call(ctx: Context) -> Relation:
+        with blaming(owner, f"the axis rule of {key!r}"):
+            return rule(ctx)
+
+    return call
 
 
 def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
@@ -121,16 +131,39 @@ def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
         raise AnalysisError(message)
 
 
+def _freeze_what_masks_cannot_follow(solver: AxisSolver, propagations: Sequence[Propagation]) -> None:
+    """Freeze slots mixed with a free size other than as its rows: a mask over them fits one size of input only."""
+    for name, relation in propagations[0].relations.items():
+        for other in propagations[1:]:
+            masked = [(axis, False) for sink in relation.sinks for axis in sink.axes]
+            masked += [(axis, True) for axis in relation.statistics]
+            there = [axis for sink in other.relations[name].sinks for axis in sink.axes]
+            there += other.relations[name].statistics
+            for (axis, by_rows), resized in zip(masked, there, strict=True):
+                if not _fits(solver.find(axis), solver.find(resized), by_rows=by_rows):
+                    solver.freeze(axis, Cause(name, "mask", "slots are mixed with a size that follows the input's"))
+
+
+def _fits(axis: Axis, resized: Axis, *, by_rows: bool) -> bool:
+    if axis == resized or not atoms(axis):
+        return True
+    return by_rows and _row(axis) == _row(resized)
+
+
+def _row(axis: Axis) -> tuple[Axis, ...]:
+    """Return the factors behind an outermost factor that stays."""
+    factors = factors_of(axis)
+    return factors[1:] if isinstance(factors[0], Fixed) else factors
+
+
 def _freeze_what_nothing_makes(solver: AxisSolver, propagation: Propagation) -> None:
     """Freeze atoms that are no out axis of a learned contraction: register tokens, constants of positions."""
-    made = {
-        atom.id
-        for relation in propagation.relations.values()
-        for axis in relation.learned
-        for atom in atoms(solver.find(axis))
-    }
+    relations = propagation.relations.values()
+    learned = (axis for relation in relations for axis in relation.learned)
+    owned = (axis for relation in relations for axes in relation.parameters.values() for axis in axes)
+    made, placed = ({atom.id for axis in axes for atom in atoms(solver.find(axis))} for axes in (learned, owned))
     for atom in solver.atoms():
-        if atom.id not in made:
+        if atom.id not in made & placed:
             solver.freeze(atom, Cause(atom.name, "no op", "no learned op makes these slots"))
 
 
@@ -206,7 +239,9 @@ class Analysis:
         """Iterate over the tensors of all modules that a rule describes, in vertex order."""
         for vertex in self._source.inner_vertices:
             relation = self._propagation.relations.get(vertex.name)
-            for name, axes in () if relation is None else relation.parameters.items():
+            if relation is None or isinstance(vertex.module, Constant):
+                continue  # a constant is cut for each of its uses
+            for name, axes in relation.parameters.items():
                 yield vertex, name, getattr(vertex.module, name), axes
 
     # Orbits ----------------------------------------------------------------------------------------------------
@@ -315,11 +350,8 @@ class Analysis:
 
     @cached_property
     def _locks(self) -> Locks:
-        at_least = CostModel(polynomial(0), self._variables.axes)
-        costs: dict[str, Any] = {}
-        for name, flops in self.flops_by_vertex.items():
-            at_least.constant, at_least.terms = flops.terms.get((), 0), [(m, c) for m, c in flops.terms.items() if m]
-            costs[name] = at_least(self._least)
+        flops = self.flops_by_vertex
+        costs = {name: CostModel(each, self._variables.axes)(self._least) for name, each in flops.items()}
         return Locks.of(self.solver.find, self._propagation, costs)
 
     @property

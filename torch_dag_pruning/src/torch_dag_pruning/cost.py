@@ -32,13 +32,9 @@ class Polynomial:
         return Polynomial(terms)
 
     def __mul__(self, other: Any) -> Polynomial:
-        if isinstance(other, (int, float)):
-            return Polynomial({monomial: coefficient * other for monomial, coefficient in self.terms.items()})
-        if not isinstance(other, Polynomial):
-            return NotImplemented  # type: ignore[no-any-return]  # typeshed's own hole
         terms: dict[Monomial, Any] = {}
-        for mine, a in self.terms.items():
-            for theirs, b in other.terms.items():
+        for theirs, b in polynomial(other).terms.items():
+            for mine, a in self.terms.items():
                 monomial = tuple(sorted(mine + theirs))
                 terms[monomial] = terms.get(monomial, 0) + a * b
         return Polynomial(terms)

@@ -71,8 +71,8 @@ def criterion_named(name: str) -> ImportanceCriterion:
         PlanError: nobody offers it.
     """
     add_hookspecs(hookspecs)
-    offered = named_contributions("torch_dag_importance_criteria", ImportanceCriterion)  # type: ignore[type-abstract]
-    found = {criterion.name: criterion for criterion in BUILT_IN} | offered
+    own = {criterion.name: criterion for criterion in BUILT_IN}
+    found = own | named_contributions("torch_dag_importance_criteria", ImportanceCriterion, taken=own)  # type: ignore[type-abstract]
     if name not in found:
         message = f"there is no importance criterion {name!r}; there are {', '.join(sorted(found))}"
         raise PlanError(message)

@@ -7,17 +7,16 @@ ops of the core's vocabulary, and no module is ever built with a size of 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final
 
 from torch import Tensor, nn
 
 from torch_dag_core.dag import DagModule
-from torch_dag_core.op import Op
-from torch_dag_core.ops import arithmetic, contraction, creation, layout, reduction, sampling, stochastic
-from torch_dag_core.ops.tensors import FreeParameter
+from torch_dag_core.ops import creation, layout
 from torch_dag_core.registry import Registry
 from torch_dag_core.values import Size
 from torch_dag_core.vertex import InnerVertex, Vertex
@@ -27,6 +26,7 @@ from torch_dag_pruning.free_sizes import FreeSizes
 from torch_dag_pruning.places import Places
 from torch_dag_pruning.rebuilding import rescaled
 from torch_dag_pruning.slicing import Kept
+from torch_dag_pruning.stand_ins import HANDLERS
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Emptiness:
         empty = self.empty_operands(vertex)
         if not empty:
             return vertex
-        handler = _HANDLERS.get(type(vertex.module))
+        handler = HANDLERS.get(type(vertex.module))
         if handler is None:
             message = (
                 f"{vertex.name!r} ({type(vertex.module).__name__}) reads a value of which nothing is left; "
@@ -113,24 +113,39 @@ class Emptiness:
         return [other for other in before if other not in self.gone and len(self.sizes.here.get(other, ())) == 1]
 
     def shape_of(self, value: str, reader: str, first: int) -> tuple[list[int | Size], list[Vertex]]:
-        """Return what is left of a value's shape, over live vertices that ``reader`` takes as operands from ``first``."""
+        """Return what is left of a value's shape, over live vertices.
+
+        Args:
+            value: Name of a vertex, as the graph was.
+            reader: The vertex that states the shape.
+            first: Number of the first of the live vertices among its operands.
+
+        Returns:
+            The shape, and the live vertices.
+        """
         likes: list[Vertex] = []
         shape: list[int | Size] = []
         for dim, axis in enumerate(self.places.outputs(value)[0]):
             if not self.sizes.is_free(value, dim):
                 shape.append(self.kept.size(axis))
                 continue
-            size, there = self.size_of(value, dim, reader, likes)
-            shape.append(rescaled(size, self.kept.ratio(axis) / self.kept.ratio(there)).shifted(first))
+            size, left = self.size_of(value, dim, reader, likes)
+            shape.append(rescaled(size, self.kept.ratio(axis) / left).shifted(first))
         return shape, likes
 
-    def size_of(self, value: str, dim: int, reader: str, likes: list[Vertex]) -> tuple[Size, Axis]:
-        """State a free dimension, as it was, over a live vertex, which is added to ``likes``; also give its axis."""
+    def size_of(self, value: str, dim: int, reader: str, likes: list[Vertex]) -> tuple[Size, Fraction]:
+        """State a free dimension, as it was, over a live vertex, which is added to ``likes``.
+
+        Returns:
+            The size, and how much of it would be left if it were read off the vertex as that is now.
+        """
         source, size = self.sizes.stated(value, dim, self.live_before(reader))
         like = self.dag.get_vertex_by_name(source)
         if like not in likes:
             likes.append(like)
-        return size.shifted(likes.index(like)), self.places.outputs(source)[0][size.dims[0][1]]
+        axes = self.places.outputs(source)[0]
+        left = math.prod((self.kept.ratio(axes[place]) for _, place in size.dims), start=Fraction(1))
+        return size.shifted(likes.index(like)), left
 
     def fill(self, vertex: InnerVertex, value: float) -> None:
         """Make a vertex a constant."""
@@ -157,132 +172,3 @@ class Emptiness:
             source = self.dag.add_vertex(self.dag.unique_name(f"{source.name}_reshape"), module, [source])
         shape, likes = self.shape_of(vertex.name, vertex.name, 1)
         self.substitute(vertex, layout.Expand(tuple(shape)), [source, *likes])
-
-
-Handler = Callable[[Emptiness, InnerVertex, set[int]], InnerVertex | None]
-
-
-def _bias_along(dim: int) -> Handler:
-    """Return the handler of a module whose value is its bias along ``dim``."""
-
-    def handler(emptiness: Emptiness, vertex: InnerVertex, _: set[int]) -> None:
-        module: Any = vertex.module
-        if module.bias is None:
-            emptiness.fill(vertex, 0.0)
-            return
-        axes = emptiness.places.analysis.relations[vertex.name].parameters["bias"]
-        bias = emptiness.kept.take_learned(module.bias, axes)
-        holder = FreeParameter(tuple(bias.shape), bias.dtype, value=bias)
-        source = emptiness.dag.add_vertex(emptiness.dag.unique_name(f"{vertex.name}_bias"), holder)
-        emptiness.spread(vertex, source, dim)
-
-    return handler
-
-
-def _bias_operand_along(dim: int) -> Handler:
-    """Return the handler of a function whose value is its third operand along ``dim``."""
-
-    def handler(emptiness: Emptiness, vertex: InnerVertex, _: set[int]) -> None:
-        if len(vertex.predecessors) < 3:
-            emptiness.fill(vertex, 0.0)
-        else:
-            emptiness.spread(vertex, vertex.predecessors[2], dim)
-
-    return handler
-
-
-def _zeros(emptiness: Emptiness, vertex: InnerVertex, _: set[int]) -> None:
-    emptiness.fill(vertex, 0.0)
-
-
-def _pad(emptiness: Emptiness, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
-    module: Any = vertex.module
-    if 0 not in empty:
-        return _restate(emptiness, vertex, empty)
-    emptiness.fill(vertex, module.value or 0.0)
-    return None
-
-
-def _join(emptiness: Emptiness, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
-    left = [p for index, p in enumerate(vertex.predecessors) if index not in empty]
-    return emptiness.substitute(vertex, layout.Cat(vertex.module.dim), left)
-
-
-def _keep_first(emptiness: Emptiness, vertex: InnerVertex, _: set[int]) -> None:
-    emptiness.dag.replace_uses(vertex, vertex.predecessors[0])
-    emptiness.gone.add(vertex.name)
-
-
-def _uniform_attention(emptiness: Emptiness, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
-    """Compare zeros with zeros where nothing is left of queries and keys: all weights are equal, masks apart."""
-    for index in sorted(empty):
-        pred = vertex.predecessors[index]
-        module, likes = emptiness.constant(pred.name, vertex.name, 0.0, last=1)
-        name = emptiness.dag.unique_name(f"{vertex.name}_{('query', 'key')[index]}")
-        emptiness.dag.set_predecessor(vertex, index, emptiness.dag.add_vertex(name, module, likes))
-    return vertex
-
-
-def _cast(emptiness: Emptiness, vertex: InnerVertex, _: set[int]) -> None:
-    dtype = emptiness.sizes.dtypes[vertex.name][0]
-    emptiness.substitute(vertex, arithmetic.Cast(dtype), vertex.predecessors[:1])
-
-
-def _restate(emptiness: Emptiness, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
-    """State sizes that followed empty operands over live vertices instead."""
-    op: Any = vertex.module
-    operands: list[Vertex] = list(vertex.predecessors)
-    stand_in = emptiness.dag.input_vertices[0]
-    fresh: list[Vertex] = []
-
-    def over_live(size: Size) -> Size:
-        factor, dims = Size(()), []
-        for operand, dim in size.dims:
-            if operand not in empty:
-                dims.append((operand, dim))
-                continue
-            name = vertex.predecessors[operand].name
-            found = emptiness.size_of(name, dim, vertex.name, fresh)[0].shifted(len(operands))
-            factor = Size((), factor.num * found.num, factor.den * found.den)
-            dims += found.dims
-        return Size(tuple(dims), size.num * factor.num, size.den * factor.den, size.add)
-
-    module = type(op)(**{name: _mapped(value, over_live) for name, value in op.config().items()})
-    if 0 in empty and getattr(op, "dtype", ...) is None:
-        module.dtype = emptiness.sizes.dtypes[vertex.name][0]
-    kept = [stand_in if index in empty else operand for index, operand in enumerate(operands)]
-    return emptiness.substitute(vertex, module, [*kept, *fresh])
-
-
-def _mapped(value: Any, function: Callable[[Size], Size]) -> Any:
-    if isinstance(value, Size):
-        return function(value)
-    if isinstance(value, slice):
-        return slice(*(_mapped(part, function) for part in (value.start, value.stop, value.step)))
-    return tuple(_mapped(item, function) for item in value) if isinstance(value, tuple) else value
-
-
-_HANDLERS: Final[dict[type[nn.Module], Handler]] = {
-    nn.Linear: _bias_along(-1),
-    **dict.fromkeys(
-        (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _bias_along(1)
-    ),
-    contraction.LinearFunction: _bias_operand_along(-1),
-    contraction.Convolution: _bias_operand_along(1),
-    contraction.TransposedConvolution: _bias_operand_along(1),
-    contraction.Matmul: _zeros,
-    contraction.Einsum: _zeros,
-    contraction.ScaledDotProductAttention: _uniform_attention,
-    reduction.Sum: _zeros,
-    reduction.Mean: _zeros,
-    reduction.Norm: _zeros,
-    layout.Cat: _join,
-    layout.SetIndex: _keep_first,
-    layout.Pad: _pad,
-    arithmetic.CastLike: _cast,
-    **dict.fromkeys(
-        (layout.Reshape, layout.Expand, layout.Repeat, layout.RepeatInterleave, layout.Split, layout.Index,
-         creation.Full, creation.Arange, creation.Linspace, stochastic.Random, sampling.Interpolate),
-        _restate,
-    ),
-}  # fmt: skip

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.dag import DagModule
 from torch_dag_core.flattening import flatten
+from torch_dag_core.inputs import InputSpec
 from torch_dag_core.registry import Registry
 from torch_dag_core.vertex import InnerVertex
 from torch_dag_pruning.relation import Rule
@@ -56,7 +57,10 @@ def _traced(vertex: InnerVertex, operands: tuple[Any, ...], registry: Registry) 
     spec = registry.for_module(vertex.module)
     assert spec is not None
     assert spec.expand is not None
-    return build_from_unstructured_module(spec.expand(vertex.module), operands, registry=registry)
+    traced = build_from_unstructured_module(spec.expand(vertex.module), operands, registry=registry)
+    # Operands are positional here; parameters left at their defaults must not keep the graph from being inlined.
+    traced.input_spec = InputSpec()
+    return traced
 
 
 def _of_instance(traced: DagModule, instance: nn.Module) -> DagModule:

@@ -6,9 +6,12 @@ which shows the dimensions that are free and other vertices that have the same s
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,27 +54,42 @@ class FreeSizes:
     def stated(self, name: str, dim: int, candidates: Iterable[str]) -> tuple[str, Size]:
         """Return a vertex among ``candidates`` and its size that a free dimension equals.
 
-        An equal dimension is taken before one that is a multiple; the last candidate before earlier ones.
+        An equal dimension is taken before one from which it is computed; the last candidate before earlier ones.
 
         Raises:
             RemovalError: no candidate has a size from which this one follows.
         """
-        target = self.here[name][0][dim], self.there[name][0][dim]
-        multiple: tuple[str, Size] | None = None
+        target = _Pair(self.here[name][0][dim], self.there[name][0][dim])
+        derived: tuple[str, Size] | None = None
         for candidate in reversed(list(candidates)):
-            for place in range(len(self.here[candidate][0])):
-                size = self._over(target, candidate, place)
-                if size is not None and size == Size(((0, place),)):
-                    return candidate, size
-                multiple = multiple or (size and (candidate, size))
-        if multiple is None:
+            sizes = [_Pair(*pair) for pair in zip(self.here[candidate][0], self.there[candidate][0], strict=True)]
+            if target in sizes:
+                return candidate, Size(((0, sizes.index(target)),))
+            size = None if derived else _over(target, sizes)
+            derived = derived if size is None else (candidate, size)
+        if derived is None:
             message = f"nothing is left of which {name!r} could take its size; keep a slot of an orbit that it reads"
             raise RemovalError(name, message)
-        return multiple
+        return derived
 
-    def _over(self, target: tuple[int, int], candidate: str, place: int) -> Size | None:
-        here, there = self.here[candidate][0][place], self.there[candidate][0][place]
-        if here == there or target[0] * there != target[1] * here:
-            return None
-        ratio = Fraction(target[0], here)
-        return Size(((0, place),), ratio.numerator, ratio.denominator)
+
+class _Pair(NamedTuple):
+    """One size at two input sizes."""
+
+    here: int
+    there: int
+
+
+def _over(target: _Pair, sizes: Sequence[_Pair]) -> Size | None:
+    """State a size as a multiple of a product of free sizes, or as one plus a constant."""
+    free = [(dim, pair) for dim, pair in enumerate(sizes) if pair.here != pair.there]
+    for count in range(1, len(free) + 1):
+        for chosen in itertools.combinations(free, count):
+            here, there = (math.prod(pair[run] for _, pair in chosen) for run in (0, 1))
+            if target.here * there == target.there * here:
+                ratio = Fraction(target.here, here)
+                return Size(tuple((0, dim) for dim, _ in chosen), ratio.numerator, ratio.denominator)
+    for dim, pair in free:
+        if target.here - pair.here == target.there - pair.there:
+            return Size(((0, dim),), add=target.here - pair.here)
+    return None

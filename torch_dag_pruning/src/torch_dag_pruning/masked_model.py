@@ -77,6 +77,9 @@ def lay_masks(dag: DagModule, analysis: Analysis, mask_of: MaskOf) -> None:
             _use_masked_form(dag, vertex, relation, mask_of)
             for sink in relation.sinks:
                 _mask_edge(dag, vertex, sink, len(analysis.operand_axes(vertex.name, sink.operand)), mask_of)
+    devices = {tensor.device for tensor in dag.parameters()}
+    if len(devices) == 1:
+        dag.to(devices.pop())
 
 
 def _use_masked_form(dag: DagModule, vertex: InnerVertex, relation: Relation, mask_of: MaskOf) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_dag_core.dag import DagModule
+from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.criteria import learned_tensors
 from torch_dag_pruning.slicing import Kept
 
@@ -33,7 +34,7 @@ def carry_optimizer(
         analysis: That of ``dag``.
     """
     kept = Kept(analysis, plan)
-    names = {parameter: name for name, parameter in dag.named_parameters()}
+    names: dict[Any, str] = {parameter: name for name, parameter in dag.named_parameters()}
     fresh = dict(pruned.named_parameters(remove_duplicate=False))
     groups = [
         {**group, "params": [fresh[names[p]] for p in group["params"] if names.get(p) in fresh]}
@@ -44,7 +45,7 @@ def carry_optimizer(
     accepted = inspect.signature(type(optimizer)).parameters
     settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
     carried = type(optimizer)(groups, **settings)
-    axes = dict(learned_tensors(analysis))
+    axes: dict[Any, list[Axis]] = dict(learned_tensors(analysis))
     for parameter, state in optimizer.state.items():
         name = names.get(parameter)
         if name in fresh:

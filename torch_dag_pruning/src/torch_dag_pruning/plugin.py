@@ -10,9 +10,9 @@ from torch_dag_core.hookspecs import hookimpl
 if TYPE_CHECKING:
     import click
 
+    from torch_dag_core.algorithms import AlgorithmSpec
     from torch_dag_core.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
-    from torch_dag_pruning.criteria import ImportanceCriterion
 
 
 @hookimpl
@@ -26,19 +26,27 @@ def torch_dag_ops() -> Iterable[OpSpec]:
 
 
 @hookimpl
+def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
+    """Add one-shot channel pruning."""
+    from torch_dag_core.algorithms import AlgorithmSpec
+    from torch_dag_pruning.algorithm import OneShotChannelPruning, OneShotConfig
+
+    spec = AlgorithmSpec(
+        name="channel-pruning",
+        summary="Remove the least important channels at once, without training.",
+        config=OneShotConfig,
+        create=OneShotChannelPruning,
+        trains=False,
+    )
+    return (spec,)
+
+
+@hookimpl
 def torch_dag_commands() -> Iterable[click.Command]:
     """Add ``torch-dag prune``."""
     from torch_dag_pruning.cli.command import prune
 
     return (prune,)
-
-
-@hookimpl(optionalhook=True)
-def torch_dag_importance_criteria() -> Iterable[ImportanceCriterion]:
-    """Add magnitude and chance."""
-    from torch_dag_pruning.criteria import BUILT_IN
-
-    return BUILT_IN
 
 
 @hookimpl

@@ -138,6 +138,7 @@ def _compared(name: str, wanted: Tensor, given: Tensor, kept: Kept, axes: Sequen
     return difference
 
 
+@torch.no_grad()
 def relative_difference(wanted: Tensor, given: Tensor) -> float:
     """Return the largest difference of an element, relative to the largest finite element."""
     if not wanted.numel():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch_dag_core.dag import DagModule
@@ -36,6 +36,7 @@ class Propagation:
     operands: dict[str, list[Any]] = field(default_factory=dict)
     outputs: dict[str, list[Axes]] = field(default_factory=dict)
     _axes: dict[Vertex, Any] = field(default_factory=dict)
+    _cleared: dict[Vertex, tuple[int, ...]] = field(default_factory=dict)
     _is_static: dict[Vertex, bool] = field(default_factory=dict)
     _is_learned: dict[Vertex, bool] = field(default_factory=dict)
 
@@ -92,7 +93,8 @@ class Propagation:
             raise AnalysisError(message) from error
         _check(ctx, relation)
         self._keep_whole(ctx, relation)
-        return relation
+        self._cleared[vertex] = relation.cleared
+        return _without_needless_masks(ctx, relation)
 
     def _context(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Context:
         values = [self.values[predecessor] for predecessor in vertex.predecessors]
@@ -108,6 +110,7 @@ class Propagation:
             dtypes=[getattr(value, "dtype", None) for value in values],
             learned=[self._is_learned[predecessor] for predecessor in vertex.predecessors],
             reads=_reads(vertex),
+            cleared=[self._cleared.get(predecessor, ()) for predecessor in vertex.predecessors],
             store=self.store,
         )
 
@@ -136,6 +139,11 @@ def _check(ctx: Context, relation: Relation) -> None:
     if said != list(ctx.outputs):
         message = f"the axis rule of {ctx.op!r} gives {ctx.vertex!r} the sizes {said}, it has {list(ctx.outputs)}"
         raise AnalysisError(message)
+
+
+def _without_needless_masks(ctx: Context, relation: Relation) -> Relation:
+    needed = tuple(sink for sink in relation.sinks if not set(sink.dims) <= set(ctx.cleared[sink.operand]))
+    return relation if len(needed) == len(relation.sinks) else replace(relation, sinks=needed)
 
 
 def _reads(vertex: InnerVertex) -> frozenset[int] | None:

@@ -29,7 +29,9 @@ class Rebuilder:
     registry: Registry
     _built: dict[tuple[nn.Module, str], nn.Module] = field(default_factory=dict)
 
-    def module(self, vertex: str, module: nn.Module, relation: Relation, operands: Sequence[Sequence[Axis]]) -> nn.Module:
+    def module(
+        self, vertex: str, module: nn.Module, relation: Relation, operands: Sequence[Sequence[Axis]]
+    ) -> nn.Module:
         """Return the module itself if it stays as it is, else a smaller one.
 
         Raises:
@@ -79,7 +81,8 @@ def tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
 def _put(module: nn.Module, path: str, tensor: Tensor) -> None:
     parent, _, name = path.rpartition(".")
     owner = module.get_submodule(parent)
-    (owner._parameters if name in owner._parameters else owner._buffers)[name] = tensor
+    tensors: dict[str, Any] = owner._parameters if name in owner._parameters else owner._buffers
+    tensors[name] = tensor
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,6 @@ def rescaled(size: Size, ratio: Fraction) -> Size:
     if ratio == 1:
         return size
     if add.denominator != 1:
-        message = f"the size {size} cannot shrink to {ratio} of it"
-        raise RemovalError("", message)
+        message = f"the size {size} cannot shrink to {ratio} of it, because of the constant in it"
+        raise RemovalError(str(size), message)
     return Size(size.dims, factor.numerator, factor.denominator, int(add))

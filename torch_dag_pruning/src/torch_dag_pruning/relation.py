@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.record_checks import CALLABLE, SOME_NAMES, check_fields
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed
 from torch_dag_pruning.errors import AnalysisError
 
@@ -50,6 +51,8 @@ class Relation:
         minimum: Axes that must keep at least this many slots (unbiased variance needs 2).
         learned: Out axes of a learned contraction or an embedding. An atom is offered as an orbit only if it occurs
             in one.
+        cleared: Dimensions of the first output along which the masked form leaves zeros in dead slots, as a masked
+            softmax does. A contraction over one needs no mask, which would only be squared.
     """
 
     outputs: list[Axes]
@@ -60,6 +63,7 @@ class Relation:
     statistics: tuple[Axis, ...] = ()
     minimum: tuple[tuple[Axis, int], ...] = ()
     learned: tuple[Axis, ...] = ()
+    cleared: tuple[int, ...] = ()
 
 
 @dataclass
@@ -108,6 +112,7 @@ class Context:
         dtypes: The element type of each operand; None for a tuple.
         learned: Tells of each operand whether it is computed from learned tensors alone.
         reads: Which of several outputs are read; None where that is not known.
+        cleared: For each operand, the dimensions along which dead slots hold zeros when masked.
         store: The axes of parameters, and atoms by role.
     """
 
@@ -121,6 +126,7 @@ class Context:
     dtypes: Sequence[Any] = ()
     learned: Sequence[bool] = ()
     reads: frozenset[int] | None = None
+    cleared: Sequence[tuple[int, ...]] = ()
     store: AxisStore = field(default_factory=AxisStore)
 
     def cause(self, reason: str) -> Cause:
@@ -189,6 +195,10 @@ class AxisRule:
 
     keys: tuple[str, ...]
     rule: Rule
+
+    def __post_init__(self) -> None:
+        """Refuse fields of the wrong kind."""
+        check_fields(self, {"keys": SOME_NAMES, "rule": CALLABLE})
 
 
 def axis_rule(*keys: str) -> Callable[[Rule], AxisRule]:

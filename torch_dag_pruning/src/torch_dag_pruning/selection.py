@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from torch_dag_pruning.criteria import ImportanceCriterion, criterion_named
+from torch_dag_pruning.axes import Atom, Axis, Product, atoms
+from torch_dag_pruning.criteria import ImportanceCriterion, criterion_named, learned_tensors
 from torch_dag_pruning.errors import PlanError
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis, Orbit
+    from torch_dag_pruning.analysis import Analysis
 
 Counts = dict[str, int]
 
@@ -27,7 +28,11 @@ def select(
     _check(keep_flops, scope, multiple_of)
     chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
     scores = {key: score.to(torch.float64) for key, score in chosen.score(analysis).items()}
-    widths = [_Width(o.key, o.n, max(1, o.minimum), _step(o, multiple_of)) for o in analysis.orbits]
+    inner = _innermost(analysis)
+    widths = [
+        _Width(o.key, o.n, max(1, o.minimum), multiple_of if o.atom in inner and o.n >= multiple_of else 1)
+        for o in analysis.orbits
+    ]
     counts_at, levels = _SCOPES[scope](scores, widths)
     counts = _cheapest(analysis, keep_flops, counts_at, levels)
     return {key: _best(scores[key], count) for key, count in counts.items()}
@@ -60,9 +65,7 @@ class _Width:
         return min(self.n, math.ceil(wanted / self.step) * self.step)
 
 
-def _cheapest(
-    analysis: Analysis, keep_flops: float, counts_at: Callable[[int], Counts], levels: int
-) -> Counts:
+def _cheapest(analysis: Analysis, keep_flops: float, counts_at: Callable[[int], Counts], levels: int) -> Counts:
     """Return the largest counts within the budget; they shrink from level 0, which keeps everything."""
     atoms = {orbit.key: orbit.atom.id for orbit in analysis.orbits}
 
@@ -70,7 +73,8 @@ def _cheapest(
         return float(analysis.cost({atoms[key]: count for key, count in counts_at(level).items()}))
 
     whole = float(analysis.cost())
-    level = bisect.bisect_left(range(levels), True, key=lambda at: flops_at(at) <= keep_flops * whole)
+    # Levels that exceed the budget come first: 0 for those, 1 for the others.
+    level = bisect.bisect_left(range(levels), 1, key=lambda at: int(flops_at(at) <= keep_flops * whole))
     if level == levels:
         least = flops_at(levels - 1) / whole
         message = f"{keep_flops:.2%} of the FLOPs cannot be reached: with every orbit at its minimum {least:.2%} stay"
@@ -81,7 +85,8 @@ def _cheapest(
 def _globally(scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Callable[[int], Counts], int]:
     """Rank the slots of all orbits together, each score divided by the mean of its orbit."""
     ranked = {key: (score / score.mean().clamp_min(1e-300)).sort().values for key, score in scores.items()}
-    marks = torch.cat([*ranked.values(), torch.tensor([-math.inf, math.inf], dtype=torch.float64)]).unique()
+    everything = torch.cat([*ranked.values(), torch.tensor([-math.inf, math.inf], dtype=torch.float64)])
+    marks = torch.unique(everything)
 
     def counts_at(level: int) -> Counts:
         above = {key: score.numel() - int(torch.searchsorted(score, marks[level])) for key, score in ranked.items()}
@@ -103,9 +108,27 @@ def _locally(_scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Calla
 _SCOPES: Final = {"global": _globally, "local": _locally}
 
 
-def _step(orbit: Orbit, multiple_of: int) -> int:
-    """Return the multiple that an orbit's size should be; orbits with fewer slots are left alone."""
-    return multiple_of if orbit.n >= multiple_of else 1
+def _innermost(analysis: Analysis) -> set[Atom]:
+    """Return the atoms whose slots lie next to each other wherever they occur: widths, but not heads or groups."""
+    inner: set[Atom] = set()
+    outer: set[Atom] = set()
+    for _, axes in learned_tensors(analysis):
+        for axis in axes:
+            found = _last_atoms(axis)
+            inner |= found
+            outer |= set(atoms(axis)) - found
+    return inner - outer
+
+
+def _last_atoms(axis: Axis) -> set[Atom]:
+    found: set[Atom] = set()
+    stack = [axis]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Atom):
+            found.add(node)
+        stack += node.children[-1:] if isinstance(node, Product) else node.children
+    return found
 
 
 def _best(score: Tensor, count: int) -> list[int]:

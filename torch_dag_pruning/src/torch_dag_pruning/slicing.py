@@ -70,7 +70,12 @@ class Kept:
         return tensor
 
     def take_learned(self, tensor: Tensor, axes: Sequence[Axis]) -> Tensor:
-        """Return the kept part of a parameter or buffer as one of its kind; the same object for the same tensor."""
+        """Return the kept part of a parameter or buffer as one of its kind; the same object for the same tensor.
+
+        A tensor that stays whole is returned itself, so that it stays tied to whatever it is tied to.
+        """
+        if self.is_whole(axes):
+            return tensor
         if tensor not in self._tied:
             part = self.take(tensor.detach(), axes).clone()
             is_parameter = isinstance(tensor, nn.Parameter)

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from torch_dag_block_pruning.analysis import analyze_blocks
+from torch_dag_block_pruning.config import BlockPruningConfig
+from torch_dag_block_pruning.report import BlockReport
 from torch_dag_core.algorithms import Losses
 from torch_dag_core.compression import CompressionPlugin
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
-
-from torch_dag_block_pruning.analysis import analyze_blocks
-from torch_dag_block_pruning.config import BlockPruningConfig
-from torch_dag_block_pruning.report import BlockReport
 
 
 class BlockPruning(CompressionPlugin):

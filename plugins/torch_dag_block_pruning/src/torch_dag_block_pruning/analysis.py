@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from torch_dag_core.compression import flat, measure
-from torch_dag_core.dag import DagModule
-from torch_dag_core.errors import StubError
-
 from torch_dag_block_pruning.candidates import CutSearch, LegalCut
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockCandidate, BlockReport
 from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
+from torch_dag_core.compression import flat, measure
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import StubError
 
 _NAME = "block-pruning"
 
@@ -21,8 +20,8 @@ def analyze_blocks(
 ) -> BlockReport:
     """Return every legal cut of a graph, what each removes, and cuts that together leave least. Mutates nothing.
 
-    ``reachable_flops`` is what those cuts leave. It is the least possible wherever branches of different joins share
-    no more than their forks, as in residual networks and transformers; elsewhere a little less may be possible.
+    ``reachable_flops`` is what those cuts leave. It is the least possible wherever blocks nest or follow one another, as
+    in residual networks and transformers; where branches of different joins share vertices, less may be possible.
 
     Args:
         dag: The graph; nested graphs in it are looked into.
@@ -57,9 +56,7 @@ def _refuse_missing(config: BlockPruningConfig) -> None:
         raise StubError(_NAME, "analyze", "the search for spans; so far there are 'residual' and 'gate' units")
 
 
-def _candidates(
-    skeleton: Skeleton, legal: Iterable[LegalCut]
-) -> tuple[tuple[BlockCandidate, ...], dict[str, Cut]]:
+def _candidates(skeleton: Skeleton, legal: Iterable[LegalCut]) -> tuple[tuple[BlockCandidate, ...], dict[str, Cut]]:
     number = {name: i for i, name in enumerate(skeleton.names)}
     cuts = {Cut(number[each.join.name], each.operand): each for each in legal}
     cones = Cones(skeleton, cuts)

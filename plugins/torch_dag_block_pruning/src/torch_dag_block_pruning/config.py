@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch_dag_core.compression import CompressionConfig, choose, require_count
+from torch_dag_core.compression_config import CompressionConfig, choose, require_count
 from torch_dag_core.errors import SettingsError
 
 UNITS = ("residual", "gate", "span")
@@ -34,7 +35,7 @@ class BlockPruningConfig(CompressionConfig):
             SettingsError: names the setting and what it may be.
         """
         super().__post_init__()
-        units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
+        units = _names(self.units)
         for unit in units:
             choose("units", unit, UNITS)
         if not units or len(set(units)) < len(units):
@@ -46,3 +47,7 @@ class BlockPruningConfig(CompressionConfig):
         choose("importance", self.importance, IMPORTANCES)
         if self.max_removed is not None:
             require_count("max_removed", self.max_removed)
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

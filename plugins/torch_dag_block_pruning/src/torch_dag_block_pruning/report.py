@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from torch_dag_block_pruning.skeleton import Cut, Skeleton
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.reports import Candidate, CompressionReport
-
-from torch_dag_block_pruning.skeleton import Cut, Skeleton
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,17 +45,23 @@ class Skeleton:
             frozenset(roots),
         )
 
-    def remaining(self, cuts: Iterable[Cut] = ()) -> int:
-        """Return the FLOPs of what stays alive; cuts must leave each join one operand. O(n)."""
+    def alive(self, cuts: Iterable[Cut] = ()) -> list[bool]:
+        """Return which vertices stay alive; cuts must leave each join one operand. O(n)."""
         removed = dict(cuts)
         live = [number in self.roots for number in range(len(self.names))]
-        total = 0
         for number in reversed(range(len(self.names))):
             if live[number]:
-                total += 0 if number in removed else self.flops[number]
                 for index, operand in enumerate(self.operands[number]):
                     live[operand] |= removed.get(number) != index
-        return total
+        return live
+
+    def remaining(self, cuts: Iterable[Cut] = ()) -> int:
+        """Return the FLOPs of what stays alive; a join that passes on its other operand costs nothing. O(n)."""
+        cuts = tuple(cuts)
+        joins = {cut.join for cut in cuts}
+        return sum(
+            self.flops[number] for number, live in enumerate(self.alive(cuts)) if live and number not in joins
+        )
 
 
 class Cones:
@@ -114,15 +120,19 @@ class Cones:
 
 
 class DeepestCut:
-    """The search for cuts that leave as little as possible: at each join, first ones first, the costlier side goes."""
+    """The search for cuts that leave as little as possible.
+
+    At each join, first ones first, the side goes that takes more with it, given the cuts made before. Where both sides
+    of some joins may go, each of these choices is then turned round as long as that leaves less.
+    """
 
     def __init__(self, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
         self._flops = list(skeleton.flops)
         self._operands: list[Sequence[int]] = list(skeleton.operands)
         self._readers = Counter(skeleton.roots)
-        for number in _live(skeleton):
-            self._readers.update(skeleton.operands[number])
+        for number, live in enumerate(skeleton.alive()):
+            self._readers.update(skeleton.operands[number] if live else ())
 
     def run(self, cuts: Iterable[Cut]) -> tuple[Cut, ...]:
         """Return the cuts to make, without those inside what other cuts remove."""
@@ -130,8 +140,10 @@ class DeepestCut:
         for cut in sorted(cuts):
             if self._readers[cut.join]:
                 by_join.setdefault(cut.join, []).append(cut)
-        made = [self._cut_best(options) for options in by_join.values()]
-        return tuple(cut for cut in made if self._readers[cut.join])
+        made = {join: self._cut_best(options) for join, options in by_join.items()}
+        self._turn_round(made, [cut for options in by_join.values() if len(options) > 1 for cut in options])
+        live = self._skeleton.alive(made.values())
+        return tuple(cut for cut in made.values() if live[cut.join])
 
     def _cut_best(self, options: Sequence[Cut]) -> Cut:
         drops = {cut: self._readers_lost(cut) for cut in options}
@@ -155,10 +167,14 @@ class DeepestCut:
     def _flops_lost(self, lost: Counter[int]) -> int:
         return sum(self._flops[number] for number, count in lost.items() if count == self._readers[number])
 
-
-def _live(skeleton: Skeleton) -> list[int]:
-    live = set(skeleton.roots)
-    for number in reversed(range(len(skeleton.names))):
-        if number in live:
-            live.update(skeleton.operands[number])
-    return sorted(live)
+    def _turn_round(self, made: dict[int, Cut], choices: Sequence[Cut]) -> None:
+        """Exchange single cuts until none of them leaves less. O(n) a try."""
+        least = self._skeleton.remaining(made.values())
+        tried_in_vain = 0
+        while tried_in_vain < len(choices):
+            for cut in choices:
+                left = self._skeleton.remaining({**made, cut.join: cut}.values())
+                tried_in_vain += 1
+                if left < least:
+                    least, tried_in_vain = left, 0
+                    made[cut.join] = cut

@@ -1,4 +1,4 @@
-"""Low-rank compression with learned ranks. STUB: settings and analysis are real, every other step raises `StubError`."""
+"""Low-rank compression with learned ranks. STUB: settings and analysis are real, other steps raise `StubError`."""
 
 from torch_dag_llrc.algorithm import LowRankCompression
 from torch_dag_llrc.analysis import analyze_ranks

@@ -11,14 +11,16 @@ from torch_dag_core.algorithms import Losses
 from torch_dag_core.compression import CompressionPlugin
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
-
 from torch_dag_llrc.analysis import analyze_ranks
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.report import LowRankReport
 
 
 class LowRankCompression(CompressionPlugin):
-    """Replaces layers by chains of thinner ones whose ranks are learned. STUB: only the constructor and `analyze` do anything yet."""
+    """Replaces layers by chains of thinner ones whose ranks are learned.
+
+    STUB: only the constructor and `analyze` do anything yet.
+    """
 
     name: ClassVar[str] = "low-rank"
     config_type = LowRankConfig
@@ -113,7 +115,9 @@ class LowRankCompression(CompressionPlugin):
 
     def finalize(self) -> DagModule:
         """Raise `StubError`: no ranks are learned yet."""
-        needed = f"ranks rounded to multiples of {self.config.rank_multiple} under the budget, and the factors cut to them"
+        needed = (
+            f"ranks rounded to multiples of {self.config.rank_multiple} under the budget, and the factors cut to them"
+        )
         raise StubError(self.name, "finalize", needed)
 
     def remove_ranks(self) -> DagModule:

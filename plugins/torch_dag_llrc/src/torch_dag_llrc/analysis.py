@@ -12,7 +12,6 @@ from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
 from torch_dag_core.reports import Skipped
 from torch_dag_core.vertex import InnerVertex, Vertex
-
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.layers import LayerSearch
 from torch_dag_llrc.report import LayerCandidate, LowRankReport
@@ -104,9 +103,11 @@ def _stacked(members: Sequence[LayerSizes]) -> LayerSizes:
     """Return the sizes of layers with one input as one layer."""
     if len(members) == 1:
         return members[0]
-    outputs = sum(each.outputs for each in members)
-    biased = sum(each.outputs for each in members if each.bias)
-    return replace(members[0], outputs=outputs, biased_outputs=biased)
+    return replace(
+        members[0],
+        outputs=sum(each.outputs for each in members),
+        biased_outputs=sum(each.biased_outputs for each in members),
+    )
 
 
 _KINDS = {nn.Linear: "linear", nn.Conv2d: "conv"}

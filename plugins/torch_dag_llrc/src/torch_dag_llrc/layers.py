@@ -13,7 +13,6 @@ from torch_dag_core.compression import Measured
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.vertex import InnerVertex, Vertex
-
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.schemes import LayerSizes
 

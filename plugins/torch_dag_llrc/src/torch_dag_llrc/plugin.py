@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from torch_dag_core.algorithms import AlgorithmSpec
 from torch_dag_core.hookspecs import hookimpl
-
 from torch_dag_llrc.algorithm import LowRankCompression
 from torch_dag_llrc.config import LowRankConfig
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.reports import Candidate, CompressionReport
-
 from torch_dag_llrc.schemes import CostTable
 
 

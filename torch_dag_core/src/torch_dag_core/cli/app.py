@@ -11,6 +11,7 @@ import click
 
 from torch_dag_core.cli.algorithm_table import list_algorithms
 from torch_dag_core.cli.console import print_line
+from torch_dag_core.cli.new_plugin import new_plugin
 from torch_dag_core.cli.plugin_table import plugins
 from torch_dag_core.cli.run import run
 from torch_dag_core.errors import PluginWarning, TorchDagError
@@ -66,5 +67,6 @@ def app() -> None:
 
 
 app.add_command(list_algorithms)
+app.add_command(new_plugin)
 app.add_command(plugins)
 app.add_command(run)

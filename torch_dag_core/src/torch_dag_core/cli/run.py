@@ -8,41 +8,32 @@ from pathlib import Path
 import click
 
 from torch_dag_core.algorithms import Algorithm, AlgorithmSpec, find_algorithm
-from torch_dag_core.cli.references import load_model
+from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.cli.setting_values import read_settings
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SettingsError
 
 
 @click.command()
 @click.argument("algorithm")
-@click.argument("model")
+@takes_model
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm.")
-@click.option("--weights", type=click.Path(path_type=Path), help="File with weights for the model.")
 @click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to save the result (.safetensors).")
-def run(  # noqa: PLR0913, PLR0917
-    algorithm: str, model: str, settings: Sequence[str], config: Sequence[str], weights: Path | None,
-    only_analyze: bool, out: Path | None,  # noqa: FBT001
+def run(
+    *, algorithm: str, choice: ModelChoice, settings: Sequence[str], config: Sequence[str], only_analyze: bool,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Run ALGORITHM on MODEL, a reference such as timm:resnet18 or a saved graph.
 
-    `torch-dag algorithms ALGORITHM` shows its settings.
+    `torch-dag algorithms ALGORITHM` shows its settings, which follow --config or stand at the end.
     """
     spec = find_algorithm(algorithm)
     chosen = spec.configure(**read_settings(spec, [*config, *settings]))
-    started = spec.start(_graph(model, weights), chosen)
+    started = spec.start(choice.graph(), chosen)
     click.echo(str(started.analyze()))
     if not only_analyze:
         _finish(spec, started, out)
-
-
-def _graph(reference: str, weights: Path | None) -> DagModule:
-    from torch_dag_core.conversion.convert import build_from_unstructured_module
-
-    model = load_model(reference, (), weights).eval()
-    return model if isinstance(model, DagModule) else build_from_unstructured_module(model)
 
 
 def _finish(spec: AlgorithmSpec, algorithm: Algorithm, out: Path | None) -> None:

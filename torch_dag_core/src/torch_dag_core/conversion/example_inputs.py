@@ -15,7 +15,7 @@ from torch_dag_core.inputs import Parameter
 from torch_dag_core.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
-STEP = 32
+STEP = 64
 """What image sizes of the second run differ by, times one and two."""
 
 

@@ -103,8 +103,11 @@ class Recorder(Writes, TorchFunctionMode):
         self.graph.output(tuple(self.node_of(tensor) for tensor in tensors))
         self.graph.output_node().meta["template"] = template
 
-    def reassigned(self, name: str, tensor: Tensor) -> None:
-        """Record that the buffer ``name`` is another tensor now."""
+    def reassigned(self, name: str, before: Tensor, tensor: Tensor) -> None:
+        """Record that the buffer ``name`` is another tensor now; one of another size is kept by the model alone."""
+        if tensor.shape != before.shape:
+            self.attribute_changed(name, before)
+            return
         node = self._node("call_method", "clone", (self.node_of(tensor),), {}, "clone")
         self._describe(node, tensor, constant=node.all_input_nodes[0].meta["constant"])
         self.state[name] = tensor

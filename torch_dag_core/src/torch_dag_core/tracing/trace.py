@@ -107,7 +107,7 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: di
     for path, old, new in changed_attributes(model, before):
         owner, _, name = path.rpartition(".")
         if name in model.get_submodule(owner)._buffers and isinstance(new, Tensor):
-            recorder.reassigned(path, new)
+            recorder.reassigned(path, old, new)
         else:
             recorder.attribute_changed(path, old)
     leaves: list[Tensor] = []

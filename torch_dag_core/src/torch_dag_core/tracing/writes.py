@@ -168,8 +168,10 @@ class Paused:
 
 def _same_order(tensor: Tensor, base: Tensor) -> bool:
     """Tell whether both hold the same elements in the same order."""
-    same = tensor.numel() == base.numel() and tensor.storage_offset() == base.storage_offset()
-    return same and tensor.dtype == base.dtype and tensor.is_contiguous() and base.is_contiguous()
+    if (tensor.numel(), tensor.storage_offset(), tensor.dtype) != (base.numel(), base.storage_offset(), base.dtype):
+        return False
+    same_layout = (tensor.shape, tensor.stride()) == (base.shape, base.stride())
+    return same_layout or (tensor.is_contiguous() and base.is_contiguous())
 
 
 def _replayer(graph: fx.Graph, node: fx.Node, position: int | None) -> Callable[[fx.Node], fx.Node]:

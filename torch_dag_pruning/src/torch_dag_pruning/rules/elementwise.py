@@ -12,7 +12,7 @@ _BINARY = (
 )  # fmt: skip
 _UNARY = (
     "neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "erf", "floor",
-    "ceil", "round", "sign", "invert", "is_nan", "clamp", "cast", "cast_like", "detach", "contiguous", "identity",
+    "ceil", "round", "sign", "invert", "is_nan", "clamp", "cast", "cast_like",
 )  # fmt: skip
 _ACTIVATIONS = (
     "re_lu", "re_lu6", "leaky_re_lu", "elu", "selu", "celu", "gelu", "si_lu", "mish", "sigmoid", "tanh", "hardswish",
@@ -29,7 +29,13 @@ def _keys(*names: str) -> list[str]:
     return [f"core.{name}" for name in names]
 
 
-@axis_rule(*_keys(*_UNARY, *_ACTIVATIONS, *_DROPS))
+@axis_rule(*_keys(*_DROPS, "identity", "contiguous", "detach"))
+def passed(ctx: Context) -> Relation:
+    """Pass the axes, and with them the zeros of dead slots."""
+    return Relation([list(ctx.inputs[0])], cleared=tuple(ctx.cleared[0]) if ctx.cleared else ())
+
+
+@axis_rule(*_keys(*_UNARY, *_ACTIVATIONS))
 def unary(ctx: Context) -> Relation:
     """Pass the axes of the first operand; others give a type or a size only."""
     return Relation([list(ctx.inputs[0])])
@@ -62,4 +68,4 @@ def glu(ctx: Context) -> Relation:
     return Relation([axes])
 
 
-RULES: tuple[AxisRule, ...] = (unary, joined, prelu, glu)
+RULES: tuple[AxisRule, ...] = (passed, unary, joined, prelu, glu)

@@ -113,6 +113,7 @@ def softmax(ctx: Context) -> Relation:
         [list(axes)],
         masked=lambda module, mask_of: reductions.MaskedSoftmax(module, dim, axes[dim], mask_of),
         statistics=(axes[dim],),
+        cleared=() if isinstance(ctx.module, nn.LogSoftmax) else (dim,),
     )
 
 

@@ -1,0 +1,69 @@
+"""``torch-dag prune``: from a model to a smaller file, with everything said that a user needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.dag import DagModule
+from torch_dag_core.errors import TorchDagError
+from torch_dag_pruning.cli.command import prune
+from torch_dag_pruning.measuring import median_latency
+from torch_dag_pruning.plan import Plan
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 16, 3, padding=1))
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean((2, 3)))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    dag = build_from_unstructured_module(Net().eval(), torch.randn(2, 3, 16, 16))
+    dag.save(tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def run(*arguments):
+    return CliRunner().invoke(prune, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_writes_a_smaller_file_and_says_what_it_did(saved, tmp_path):
+    out = tmp_path / "small.safetensors"
+    result = run(saved, "--keep-flops", "0.5", "--out", out, "--save-plan", tmp_path / "plan.json")
+    assert result.exit_code == 0
+    for said in ("vertices", "can be pruned", "FLOPs", "latency", "masked and removed agree to", "td.load", str(out)):
+        assert said in result.output
+    smaller = DagModule.load(out)
+    assert smaller(torch.randn(1, 3, 16, 16)).shape == (1, 4)
+    assert out.stat().st_size < saved.stat().st_size
+    assert sum(Plan.load(tmp_path / "plan.json").counts().values()) < 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "plan.json", "small.safetensors"]
+
+
+def test_unreachable_share_is_one_clear_error(saved, tmp_path):
+    with pytest.raises(TorchDagError, match="cannot be reached: with every orbit at its minimum"):
+        run(saved, "--keep-flops", "0.0001", "--out", tmp_path / "small.safetensors")
+    assert not (tmp_path / "small.safetensors").exists()
+
+
+def test_unknown_criterion_is_one_clear_error(saved, tmp_path):
+    with pytest.raises(TorchDagError, match="no importance criterion 'l7'"):
+        run(saved, "--keep-flops", "0.5", "--criterion", "l7", "--out", tmp_path / "small.safetensors")
+
+
+def test_measuring_leaves_the_modes_as_they_are():
+    model = Net()
+    model.head.eval()
+    assert median_latency(model, [torch.randn(1, 3, 8, 8)], seconds=0.01) > 0
+    assert model.training
+    assert not model.head.training

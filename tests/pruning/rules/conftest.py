@@ -1,0 +1,83 @@
+"""One check for every rule: random hard masks, masked against removed at every vertex, in double precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.plugins import default_registry
+from torch_dag_pruning import Plan, analyze
+from torch_dag_pruning.proof import removal_proof
+from torch_dag_pruning.removal import remove
+
+
+class Fn(nn.Module):
+    """A network written as its layers and one function of them and the inputs."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
+
+
+def wake(model, seed=0):
+    """Randomise what initialisation leaves at 0 or 1, which would hide errors."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.randn(tensor.shape, generator=generator)
+            last = name.rpartition(".")[2]
+            if last == "running_var":
+                tensor.copy_(noise.abs() + 0.5)
+            elif tensor.dim() <= 1:
+                tensor.copy_(0.4 * noise + (1.0 if last == "weight" else 0.0))
+            else:
+                tensor.copy_(noise / (tensor[0].numel() ** 0.5))
+    return model
+
+
+def ops_of(dag):
+    registry = default_registry()
+    specs = (registry.for_module(vertex.module) for vertex in dag.inner_vertices)
+    return {spec.key.removeprefix("core.") for spec in specs if spec is not None}
+
+
+def check(model, *inputs, ops=(), orbits=None, seeds=(1, 2), effect=0.01, free_outputs=()):
+    """Prune at random and compare; return the analysis."""
+    model = wake(model).eval()
+    dag = build_from_unstructured_module(model, tuple(inputs))
+    missing = set(ops) - ops_of(dag)
+    assert not missing, f"the network does not exercise {missing}: {dag}"
+    analysis = analyze(dag, tuple(inputs), free_outputs=free_outputs)
+    if orbits is not None:
+        assert sorted(orbit.n for orbit in analysis.orbits) == sorted(orbits), str(analysis)
+    for seed in seeds:
+        plan = Plan.random(analysis, 0.6, seed)
+        pruned = remove(analysis, plan)
+        proof = removal_proof(analysis, plan, pruned, dtype=torch.float64)
+        assert proof.worst < 1e-12, str(proof)
+        if analysis.orbits:
+            assert proof.effect > effect, str(proof)
+        counts = {orbit.atom.id: len(plan.kept[orbit.key]) for orbit in analysis.orbits}
+        assert analysis.parameters_count(counts) == sum(p.numel() for p in pruned.parameters())
+        if not free_outputs:
+            assert analyze(pruned, tuple(inputs)).cost() == pytest.approx(analysis.cost(counts), rel=1e-12)
+    return analysis
+
+
+@pytest.fixture(name="check")
+def _check():
+    return check
+
+
+@pytest.fixture(name="fn")
+def _fn():
+    return Fn
