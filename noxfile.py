@@ -23,6 +23,7 @@ CONSTRAINTS = ("--constraint", "constraints.txt")
 CORE, TIMM, PRUNING = "torch_dag_core", "torch_dag_timm", "torch_dag_pruning"
 MODEL_ZOO = ("timm", "torchvision")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
 nox.needs_version = ">=2025.2.9"
@@ -118,15 +119,22 @@ def pruning(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
+def subsets(session: nox.Session) -> None:
+    """Test wheels in every subset that their dependencies allow, each in a light environment that borrows torch."""
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))
+    test(session, "-m", "heavy or not heavy", "tests/plugins")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
 def heavy(session: nox.Session) -> None:
     """Run the tests marked heavy: many models, minutes each."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))
     test(session, "-m", "heavy", "tests")
 
 

@@ -76,7 +76,7 @@ def fails(model: nn.Module, image: Tensor) -> bool:
     """Tell whether the source itself refuses this size."""
     try:
         run(model, image)
-    except Exception:
+    except Exception:  # noqa: BLE001
         return True
     return False
 
@@ -117,20 +117,25 @@ def examine(name: str, *, compares: bool) -> dict[str, Any]:
     (example,) = example_inputs(model) or (torch.zeros(2, 3, 224, 224),)
     row: dict[str, Any] = {"model": name, "input": "x".join(map(str, example.shape[1:])), "reason": ""}
     row["parameters_M"] = round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
-    start = time.perf_counter()
+    start = time.process_time()
     dag = build_from_unstructured_module(model, example)
-    row["seconds"] = round(time.perf_counter() - start, 2)
+    row["cpu_seconds"] = round(time.process_time() - start, 2)
     kinds = Counter(type(vertex.module).__name__ for vertex in dag.inner_vertices)
     row["vertices"] = len(dag.inner_vertices)
     row["torch_calls"] = kinds["TorchCall"]
     row["unusual"] = " ".join(f"{kind}:{kinds[kind]}" for kind in UNUSUAL if kinds[kind])
-    row["functions"] = " ".join(sorted({v.module.function for v in dag.inner_vertices if type(v.module).__name__ == "TorchCall"}))
+    row["functions"] = " ".join(
+        sorted({v.module.function for v in dag.inner_vertices if type(v.module).__name__ == "TorchCall"})
+    )
     shape = dag.input_spec.tensors[0].shape
     row["free_batch"], row["free_space"] = shape[0] is None, shape[-1] is None
     row["notes"] = "; ".join(dag.input_spec.notes)[:200]
-    row["keys"] = len(model.state_dict().keys() ^ dag.state_dict().keys())
+    row["other_keys"] = sum(map(len, dag.load_state_dict(model.state_dict(), strict=False)))
     if compares:
-        compare(model, dag, example, row)
+        try:
+            compare(model, dag, example, row)
+        except Exception as error:  # noqa: BLE001
+            row["reason"] = f"comparison failed: {type(error).__name__}: {error}"[:300]
     return row
 
 
@@ -142,7 +147,7 @@ def main() -> None:
         name, compares = json.loads(line)
         try:
             row = examine(name, compares=compares)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             row = {"model": name, "reason": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(row), file=answers, flush=True)
 

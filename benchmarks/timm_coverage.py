@@ -11,10 +11,10 @@ import csv
 import json
 import platform
 import queue
-import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "timm_coverage.csv"
 COLUMNS = (
     "model", "parameters_M", "input", "vertices", "torch_calls", "unusual", "functions", "free_batch", "free_space",
-    "error_batch_1", "error_batch_3", "odd_size", "error_training", "keys", "seconds", "notes", "reason",
+    "error_batch_1", "error_batch_3", "odd_size", "error_training", "other_keys", "cpu_seconds", "notes", "reason",
 )  # fmt: skip
 CLOSE = 1e-5
 
@@ -75,34 +75,36 @@ class Worker:
         return self.process.poll() is None
 
 
-def parameter_counts(names: Iterable[str]) -> dict[str, float]:
-    """Return the millions of parameters of each model, built without memory; infinity where that fails."""
+def describe(name: str) -> tuple[float, str]:
+    """Return a model's millions of parameters and what it is made of, without spending memory on it."""
     import timm
     import torch
 
-    counts = {}
-    for name in names:
-        try:
-            with torch.device("meta"):
-                model = timm.create_model(name)
-            counts[name] = sum(p.numel() for p in model.parameters()) / 1e6
-        except Exception:
-            counts[name] = float("inf")
-    return counts
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+    except Exception as error:  # noqa: BLE001
+        return float("inf"), f"cannot be built without memory: {error}"
+    classes = sorted({type(module).__name__ for module in model.modules()})
+    return sum(p.numel() for p in model.parameters()) / 1e6, f"{type(model).__module__}: {' '.join(classes)}"
 
 
-def family(name: str) -> str:
-    """Return the module of timm that a model is defined in, with the first word of its name."""
-    import timm
+def descriptions(names: Iterable[str]) -> dict[str, tuple[float, str]]:
+    """Return what `describe` says of each model; remembered in the temporary folder, since it takes minutes."""
+    cache = Path(tempfile.gettempdir()) / f"timm_{metadata.version('timm')}_models.json"
+    known = json.loads(cache.read_text()) if cache.exists() else {}
+    missing = [name for name in names if name not in known]
+    if missing:
+        known |= {name: describe(name) for name in missing}
+        cache.write_text(json.dumps(known, sort_keys=True))
+    return known
 
-    return f"{timm.models._registry._model_to_module[name]}:{re.split(r'[_0-9]', name)[0]}"
 
-
-def one_a_family(names: list[str], counts: dict[str, float]) -> list[str]:
-    """Return the smallest model of each family."""
+def one_of_a_kind(names: list[str], known: dict[str, tuple[float, str]]) -> list[str]:
+    """Return the smallest model of each set of module classes."""
     chosen: dict[str, str] = {}
-    for name in sorted(names, key=lambda name: (counts[name], name)):
-        chosen.setdefault(family(name), name)
+    for name in sorted(names, key=lambda name: (known[name][0], name)):
+        chosen.setdefault(known[name][1], name)
     return sorted(chosen.values())
 
 
@@ -110,23 +112,17 @@ def select(options: argparse.Namespace) -> list[tuple[str, bool]]:
     """Return the models to examine, small ones first, and whether each is compared by running it."""
     import timm
 
-    cache = options.output.with_name("timm_parameters.json")
     names = timm.list_models(options.filter) if options.filter else timm.list_models()
-    counts = json.loads(cache.read_text()) if cache.exists() else {}
-    missing = [name for name in names if name not in counts]
-    if missing:
-        counts |= parameter_counts(missing)
-        cache.parent.mkdir(exist_ok=True)
-        cache.write_text(json.dumps(counts, indent=0, sort_keys=True))
-    names = [name for name in names if counts[name] <= options.max_params]
-    if options.families:
-        names = one_a_family(names, counts)
+    known = descriptions(names)
+    names = [name for name in names if known[name][0] <= options.max_params]
+    if options.kinds:
+        names = one_of_a_kind(names, known)
     part, parts = map(int, options.shard.split("/"))
-    names = sorted(names, key=lambda name: (counts[name], name))[part - 1 :: parts]
+    names = sorted(names, key=lambda name: (known[name][0], name))[part - 1 :: parts]
     done = {row["model"]: row["reason"] for row in read(options.output)}
     again = options.again is not None
     names = [n for n in names if n not in done or (again and done[n] and options.again in done[n])]
-    return [(name, counts[name] <= options.max_compared) for name in names]
+    return [(name, known[name][0] <= options.max_compared) for name in names]
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -161,26 +157,26 @@ def errors(rows: list[dict[str, str]], column: str) -> list[float]:
 def summary(rows: list[dict[str, str]]) -> str:
     """Return the counts that matter, as Markdown."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("timm", "torch"))
+    machine = f"Python {platform.python_version()}, {platform.machine()}"
     converted = [row for row in rows if not failed(row)]
-    seconds = sorted(float(row["seconds"]) for row in converted)
-    lines = [
-        "# Coverage of timm", "",
-        f"Written by `benchmarks/timm_coverage.py` on {datetime.now(UTC):%Y-%m-%d}; {versions}, "
-        f"Python {platform.python_version()}, {platform.machine()}.", "",
-        "| | models |", "|---|---|",
-        f"| examined | {len(rows)} |",
-        f"| converted | {len(converted)} |",
-        f"| with a free batch size | {sum(row['free_batch'] == 'True' for row in converted)} |",
-        f"| with a free image size | {sum(row['free_space'] == 'True' for row in converted)} |",
-        f"| with calls that have no op of their own | {sum(row['torch_calls'] != '0' for row in converted)} |",
-        f"| with the source's state dict keys | {sum(row['keys'] == '0' for row in converted)} |",
-    ]  # fmt: skip
+    seconds = sorted(float(row["cpu_seconds"]) for row in converted)
+    counts = {
+        "examined": len(rows),
+        "converted": len(converted),
+        "with a free batch size": sum(row["free_batch"] == "True" for row in converted),
+        "with a free image size": sum(row["free_space"] == "True" for row in converted),
+        "with calls that have no op of their own": sum(row["torch_calls"] != "0" for row in converted),
+        "that load a state dict of the source, strictly": sum(row["other_keys"] == "0" for row in converted),
+    }
+    lines = ["# Coverage of timm", "", f"Written by `benchmarks/timm_coverage.py` on {datetime.now(UTC):%Y-%m-%d}:"]
+    lines += [f"{versions}, {machine}.", "", "| models | |", "|---|---|"]
+    lines += [f"| {what} | {count} |" for what, count in counts.items()]
     for column in ("error_batch_1", "error_batch_3", "error_training", "odd_size"):
         found = errors(converted, column)
         exact, close = sum(e == 0 for e in found), sum(e <= CLOSE for e in found)
         lines.append(f"| {column}: compared, equal bit for bit, within {CLOSE} | {len(found)}, {exact}, {close} |")
     if seconds:
-        lines += ["", f"Seconds a conversion: median {statistics.median(seconds):.2f}, longest {seconds[-1]:.1f}."]
+        lines += ["", f"CPU seconds a conversion: median {statistics.median(seconds):.2f}, longest {seconds[-1]:.1f}."]
     lines += ["", "## Not converted, or not comparable", ""]
     lines += [f"- `{row['model']}`: {row['reason']}" for row in rows if row["reason"]] or ["None."]
     return "\n".join(lines) + "\n"
@@ -203,7 +199,7 @@ def main() -> None:
     """Survey, then sort the CSV and write the summary beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--filter", help="wildcard of model names")
-    parser.add_argument("--families", action="store_true", help="the smallest model of each family only")
+    parser.add_argument("--kinds", action="store_true", help="of models made of the same classes only the smallest")
     parser.add_argument("--max-params", type=float, default=120.0, help="millions; larger models are left out")
     parser.add_argument("--max-compared", type=float, default=120.0, help="millions; larger ones are not run")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th model, from the i-th")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Projects of their own, run in environments of their own.
+collect_ignore = ["third_party", "downstream"]
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 OURS = {

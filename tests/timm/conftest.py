@@ -93,6 +93,11 @@ def run(model, inputs):
         return model(*inputs)
 
 
+def tensors(output):
+    """Return the tensors that a model returned, one or a list."""
+    return [output] if isinstance(output, torch.Tensor) else list(output)
+
+
 @pytest.fixture
 def assert_equal():
     """Return a function that asserts equal outputs that say something, and equal state; training acts on copies.
@@ -103,10 +108,12 @@ def assert_equal():
     def check(model, dag, *inputs, training=False, tolerance=0.0):
         twins = [copy.deepcopy(twin).train() if training else twin.eval() for twin in (model, dag)]
         expected, found = (run(twin, inputs) for twin in twins)
-        assert torch.isfinite(expected).all()
-        assert expected.std() > 0
-        assert found.shape == expected.shape
-        assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+        assert type(found) is type(expected)
+        for ours, theirs in zip(*(tensors(output) for output in (found, expected)), strict=True):
+            assert torch.isfinite(theirs).all()
+            assert theirs.std() > 0
+            assert ours.shape == theirs.shape
+            assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
         source, own = (twin.state_dict() for twin in twins)
         if training:
             for key, value in source.items():

@@ -87,8 +87,8 @@ def foreign_norm():
 
 def adapted():
     class LowRank(nn.Linear):
-        def forward(self, input):
-            return super().forward(input) * 2
+        def forward(self, x):
+            return super().forward(x) * 2
 
     attention = Attention(24, num_heads=4)
     attention.proj = LowRank(24, 24)

@@ -87,7 +87,7 @@ def test_model_source_ignores_other_prefixes():
 
 
 def test_model_source_refuses_unknown_names():
-    with pytest.raises(ModelReferenceError, match="timm .* has no model 'resnet17'"):
+    with pytest.raises(ModelReferenceError, match=r"timm .* has no model 'resnet17'"):
         model_source("timm:resnet17")
 
 

@@ -105,3 +105,39 @@ def test_a_model_that_has_run_converts_to_the_same_graph(make, convert, assert_e
         torch.testing.assert_close(model(image), before, rtol=0, atol=0)
         torch.testing.assert_close(dag(image), before, rtol=0, atol=0)
     assert dag.state_dict().keys() == model.state_dict().keys()
+
+
+VARIANTS = {
+    "features of a network": ("resnet18", {"features_only": True}),
+    "features of a transformer": ("vit_tiny_patch16_224", {"features_only": True, "img_size": 64}),
+    "features of a window transformer": ("swin_tiny_patch4_window7_224", {"features_only": True, "img_size": 64}),
+    "no classifier": ("resnet18", {"num_classes": 0, "global_pool": ""}),
+    "dilated": ("resnet18", {"output_stride": 8}),
+    "a position embedding for any size": ("vit_tiny_patch16_224", {"img_size": 64, "dynamic_img_size": True}),
+    "dropped patches": ("vit_tiny_patch16_224", {"img_size": 64, "patch_drop_rate": 0.3}),
+    "no class token": ("vit_tiny_patch16_224", {"img_size": 64, "class_token": False, "global_pool": "avg"}),
+    "other channels": ("resnet18", {"in_chans": 1}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_of_a_model_convert_as_well(variant, make, convert, assert_equal):
+    name, options = VARIANTS[variant]
+    model = make(name, **options)
+    channels = options.get("in_chans", 3)
+    dag = convert(model, torch.zeros(2, channels, SIZE, SIZE))
+    for batch in (1, 3):
+        assert_equal(model, dag, torch.randn(batch, channels, SIZE, SIZE))
+    assert_equal(model, dag, torch.randn(TRAINING_BATCH, channels, SIZE, SIZE), training=True)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_gradient_checkpointing_leaves_no_trace(name, make, convert, kinds, assert_equal):
+    options = {"img_size": 64} if "vit" in name else {}
+    model = make(name, **options)
+    image = torch.zeros(2, 3, SIZE, SIZE)
+    expected = kinds(convert(model, image))
+    model.set_grad_checkpointing(True)
+    dag = convert(model, image)
+    assert kinds(dag) == expected
+    assert_equal(model, dag, torch.randn(TRAINING_BATCH, 3, SIZE, SIZE), training=True)

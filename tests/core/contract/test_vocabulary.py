@@ -61,9 +61,7 @@ _TWO = {
         "gt": "Gt", "ge": "Ge", "atan2": "Atan2",
     }.items()
 }  # fmt: skip
-_LOGIC = {
-    name: (getattr(arithmetic, name.capitalize())(), _b(*FLAT), _b(*FLAT)) for name in ("and", "or", "xor")
-}
+_LOGIC = {name: (getattr(arithmetic, name.capitalize())(), _b(*FLAT), _b(*FLAT)) for name in ("and", "or", "xor")}
 _ONE = {
     name: (getattr(arithmetic, cls)(), _x(*FLAT))
     for name, cls in {
@@ -192,7 +190,9 @@ _MODULES = {
     "alpha_dropout": _example(nn.AlphaDropout(0.5), FLAT),
     "feature_alpha_dropout": _example(nn.FeatureAlphaDropout(0.5), IMAGE),
     "dropout": _example(nn.Dropout(0.5), FLAT),
-    **{f"dropout{n}d": _example(getattr(nn, f"Dropout{n}d")(0.5), s) for n, s in ((1, SEQUENCE), (2, IMAGE), (3, VOLUME))},
+    "dropout1d": _example(nn.Dropout1d(0.5), SEQUENCE),
+    "dropout2d": _example(nn.Dropout2d(0.5), IMAGE),
+    "dropout3d": _example(nn.Dropout3d(0.5), VOLUME),
     "lp_pool1d": _example(nn.LPPool1d(2, 2), SEQUENCE),
     "lp_pool2d": _example(nn.LPPool2d(2, 2), IMAGE),
     **{

@@ -147,8 +147,8 @@ def test_one_name_for_two_distributions_is_an_error_that_names_both(good):
 
 
 def test_one_module_under_two_names_is_refused(good):
-    good.install("alias", None, module="sample_module_good")
-    with pytest.warns(PluginWarning, match="'good'.*is the same module as another plugin"):
+    good.install("twin", None, module="sample_module_good")
+    with pytest.warns(PluginWarning, match="'twin'.*is the same module as another plugin"):
         default_registry()
 
 

@@ -93,7 +93,9 @@ def test_names_keys_flags_and_types_stay(case):
     dag.double()
     plan = Plan.random(analysis, 0.6)
     smaller = remove_channels(dag, plan, example_inputs=x.double() if x.is_floating_point() else x)
-    assert smaller.state_dict().keys() == dag.state_dict().keys()
+    extra = smaller.state_dict().keys() - dag.state_dict().keys()
+    assert dag.state_dict().keys() <= smaller.state_dict().keys()
+    assert all("_part" in name for name in extra)  # constants that are cut in several ways
     assert [v.name for v in smaller.inner_vertices if v.name in dag] == [
         v.name for v in analysis.dag.inner_vertices if v.name in dag
     ]

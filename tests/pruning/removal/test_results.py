@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import torch_dag_core
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.dag import DagModule
+from torch_dag_core.ops.tensors import Constant
 from torch_dag_pruning.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
 from torch_dag_pruning.masked_model import masked_model
@@ -101,6 +102,19 @@ def test_removed_equals_the_dense_model_with_the_consumers_zeroed(small):
     with torch.no_grad():
         model.b.weight[:, [1, 3, 4, 6, 7]] = 0
     torch.testing.assert_close(smaller.eval()(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("network_name", ["SharedTable"])
+def test_constants_are_cut_for_each_use_and_shared_where_the_cut_is_the_same(case):
+    dag, _, _, _, smaller = case
+
+    def tables(graph):
+        return [vertex for vertex in graph.inner_vertices if isinstance(vertex.module, Constant)]
+
+    assert [vertex.name for vertex in tables(dag)] == ["table"]
+    cut = {tuple(vertex.module.value.tolist()) for vertex in tables(smaller)}
+    assert len(cut) == len(tables(smaller)) == 3
+    assert all(set(part) < set(dag.state_dict()["table"].tolist()) for part in cut)
 
 
 def test_no_op_of_the_result_is_unknown_to_the_core(case):

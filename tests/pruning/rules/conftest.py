@@ -50,12 +50,16 @@ def ops_of(dag):
     return {spec.key.removeprefix("core.") for spec in specs if spec is not None}
 
 
-def check(model, *inputs, ops=(), orbits=None, seeds=(1, 2), effect=0.01, free_outputs=()):
-    """Prune at random and compare; return the analysis."""
-    model = wake(model).eval()
-    dag = build_from_unstructured_module(model, tuple(inputs))
+def check(model, *inputs, ops=(), **expected):
+    """Convert, prune at random and compare; return the analysis."""
+    dag = build_from_unstructured_module(wake(model).eval(), tuple(inputs))
     missing = set(ops) - ops_of(dag)
     assert not missing, f"the network does not exercise {missing}: {dag}"
+    return check_dag(dag, *inputs, **expected)
+
+
+def check_dag(dag, *inputs, orbits=None, seeds=(1, 2), effect=0.01, free_outputs=()):
+    """Prune at random and compare; return the analysis."""
     analysis = analyze(dag, tuple(inputs), free_outputs=free_outputs)
     if orbits is not None:
         assert sorted(orbit.n for orbit in analysis.orbits) == sorted(orbits), str(analysis)
@@ -73,6 +77,11 @@ def check(model, *inputs, ops=(), orbits=None, seeds=(1, 2), effect=0.01, free_o
     return analysis
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(name="check")
 def _check():
     return check
@@ -81,3 +90,8 @@ def _check():
 @pytest.fixture(name="fn")
 def _fn():
     return Fn
+
+
+@pytest.fixture(name="check_dag")
+def _check_dag():
+    return check_dag

@@ -17,8 +17,8 @@ def test_heads_and_back(check, fn):
 
 def test_fused_projection(check, fn):
     def forward(m, x):
-        q, k, v = m.qkv(x).reshape(2, 7, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
-        return m.b((torch.softmax(q @ k.transpose(-2, -1) * 0.5, -1) @ v).transpose(1, 2).reshape(2, 7, 12))
+        q, k, v = m.qkv(x).reshape(len(x), 7, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+        return m.b((torch.softmax(q @ k.transpose(-2, -1) * 0.5, -1) @ v).transpose(1, 2).reshape(len(x), 7, 12))
 
     check(fn(forward, qkv=nn.Linear(5, 36), b=nn.Linear(12, 3)), torch.randn(2, 7, 5), ops=["unbind", "get_item"], orbits=[4, 3])
 

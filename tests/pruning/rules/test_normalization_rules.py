@@ -19,7 +19,7 @@ def test_over_channels_and_space(check, fn):
 
 def test_head_norms(check, fn):
     def forward(m, x):
-        q = m.norm(m.a(x).reshape(2, 7, 4, 3))
+        q = m.norm(m.a(x).reshape(len(x), 7, 4, 3))
         return m.b(q.flatten(2))
 
     net = fn(forward, a=nn.Linear(5, 12), norm=nn.LayerNorm(3), b=nn.Linear(12, 3))
@@ -58,7 +58,7 @@ def test_batch_statistics_over_pruned_channels_merged_into_the_batch(check, fn):
     """Each channel becomes a sample; without running statistics the batch decides in evaluation too."""
     def forward(m, x):
         y = m.a(x)
-        normal = m.norm(y.transpose(1, 2).reshape(-1, 7)).reshape(2, 8, 7).transpose(1, 2)
+        normal = m.norm(y.transpose(1, 2).reshape(-1, 7)).reshape(len(x), 8, 7).transpose(1, 2)
         return m.b(normal)
 
     net = fn(forward, a=nn.Linear(5, 8), norm=nn.BatchNorm1d(7, track_running_stats=False), b=nn.Linear(8, 3))

@@ -53,7 +53,7 @@ def test_reduction_over_everything(check, fn):
 def test_reduction_over_heads(check, fn):
     """The mean over a product of two orbits."""
     net = fn(
-        lambda m, x: m.b(F.relu(m.a(x))) * m.a(x).reshape(2, 7, 4, 3).mean((2, 3))[..., None] * m.a(x).var(-1)[..., None],
+        lambda m, x: m.b(F.relu(m.a(x))) * m.a(x).reshape(len(x), 7, 4, 3).mean((2, 3))[..., None] * m.a(x).var(-1)[..., None],
         a=nn.Linear(5, 12), b=nn.Linear(12, 3),
     )  # fmt: skip
     check(net, torch.randn(2, 7, 5), orbits=[4, 3])

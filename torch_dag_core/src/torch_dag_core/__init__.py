@@ -12,8 +12,10 @@ DagModule(
 """
 
 from torch_dag_core.algorithms import Algorithm, AlgorithmSpec
+from torch_dag_core.comparing import Comparison, Difference, compare_module_outputs
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.cost_table import CostTable, VertexCost, flops
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import (
     CycleError,
@@ -31,12 +33,14 @@ from torch_dag_core.errors import (
     UnknownOpError,
 )
 from torch_dag_core.hookspecs import hookimpl
+from torch_dag_core.interpret import interpret
 from torch_dag_core.op import Op
 from torch_dag_core.patterns import Match, Pattern, RewriteResult, Rule, anything, chain, find, rewrite
 from torch_dag_core.plugins import default_registry, list_plugins
 from torch_dag_core.regions import residual_blocks
 from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
+from torch_dag_core.unconvertible import ClassReport, ConvertibilityReport, find_unconvertible
 from torch_dag_core.vertex import InnerVertex, InputVertex, Vertex
 
 __all__ = [
@@ -44,8 +48,13 @@ __all__ = [
     "AlgorithmSpec",
     "AtomicSpec",
     "Call",
+    "ClassReport",
+    "Comparison",
+    "ConvertibilityReport",
+    "CostTable",
     "CycleError",
     "DagModule",
+    "Difference",
     "DuplicateOpError",
     "ExampleInputsError",
     "GraphError",
@@ -70,12 +79,17 @@ __all__ = [
     "UnknownOpError",
     "Value",
     "Vertex",
+    "VertexCost",
     "anything",
     "build_from_unstructured_module",
     "chain",
+    "compare_module_outputs",
     "default_registry",
     "find",
+    "find_unconvertible",
+    "flops",
     "hookimpl",
+    "interpret",
     "list_plugins",
     "load",
     "residual_blocks",

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import nn
@@ -18,6 +17,7 @@ from torch import nn
 from torch_dag_core.algorithms import Losses
 from torch_dag_core.compression_config import CompressionConfig, module_classes
 from torch_dag_core.errors import SettingsError
+from torch_dag_core.measuring import sample_shape
 from torch_dag_core.reports import CompressionReport
 
 if TYPE_CHECKING:
@@ -140,36 +140,3 @@ class CompressionPlugin(ABC):
             f"get this graph below {report.reachable_flops:,}; ask for at least {least}"
         )
         raise SettingsError(message)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the vertices of a graph cost and return, by name.
-
-    Attributes:
-        flops: FLOPs of one sample.
-        values: Shapes and types, at batch sizes 1 and 2 where the batch is free: equal only if equal at all sizes.
-        shapes: Shapes of one sample, with its batch of 1.
-    """
-
-    flops: dict[str, int]
-    values: dict[str, Any]
-    shapes: dict[str, Any]
-
-
-def flat(dag: DagModule) -> DagModule:
-    """Return the graph itself if it holds no nested graph, else a flat copy."""
-    nested = any(hasattr(vertex.module, "inner_vertices") for vertex in dag.inner_vertices)
-    return dag.flatten() if nested else dag
-
-
-def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]:
-    from shim import sample_shape
-
-    return sample_shape(dag, given)
-
-
-def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None) -> Measured:
-    from shim import measure
-
-    return Measured(*measure(dag, input_shape_without_batch))

@@ -15,7 +15,16 @@ from torch_dag_core import hookspecs
 from torch_dag_core.errors import DuplicateOpError, PluginError, PluginLoadError, PluginWarning, TorchDagError
 from torch_dag_core.hookspecs import PROJECT
 from torch_dag_core.plugin_code import CORE_DISTRIBUTION
-from torch_dag_core.plugin_discovery import Candidate, Origin, described, distribution_version, installed, load_error, wanted, way_out
+from torch_dag_core.plugin_discovery import (
+    Candidate,
+    Origin,
+    described,
+    distribution_version,
+    installed,
+    load_error,
+    wanted,
+    way_out,
+)
 from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
 T = TypeVar("T")

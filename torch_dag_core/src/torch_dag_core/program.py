@@ -27,8 +27,9 @@ def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
     for position, vertex in enumerate(graph.inner_vertices):
         if vertex not in live:
             continue
-        if isinstance(vertex.module, TrainingSwitch):
-            variables[vertex] = variables[_chosen(vertex, training=training)]
+        chosen = chosen_operand(vertex, training=training)
+        if chosen is not None:
+            variables[vertex] = variables[chosen]
             continue
         variables[vertex] = f"_v{position}"
         operands = ", ".join(variables[predecessor] for predecessor in vertex.predecessors)
@@ -55,17 +56,19 @@ def live_vertices(graph: Graph, *, training: bool) -> set[Vertex]:
     live = set(stack)
     while stack:
         vertex = stack.pop()
-        needed = vertex.predecessors
-        if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TrainingSwitch):
-            needed = (_chosen(vertex, training=training),)
+        chosen = chosen_operand(vertex, training=training)
+        needed = vertex.predecessors if chosen is None else (chosen,)
         fresh = [p for p in needed if p not in live]
         live.update(fresh)
         stack.extend(fresh)
     return live
 
 
-def _chosen(switch: InnerVertex, *, training: bool) -> Vertex:
-    return switch.predecessors[1 if training else 0]
+def chosen_operand(vertex: Vertex, *, training: bool) -> Vertex | None:
+    """Return the operand that a choice between the modes passes on; None for every other vertex."""
+    if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TrainingSwitch):
+        return vertex.predecessors[1 if training else 0]
+    return None
 
 
 def _with_deletions(body: list[str], result: str) -> list[str]:

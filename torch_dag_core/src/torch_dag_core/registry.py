@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -13,9 +13,6 @@ from torch_dag_core import record_checks as kinds
 from torch_dag_core.errors import DuplicateOpError, UnknownOpError
 from torch_dag_core.plugin_code import blaming
 from torch_dag_core.record_checks import check_fields
-
-if TYPE_CHECKING:
-    from torch_dag_core.conversion.builder import Call
 
 Shape = tuple[int, ...]
 Examples = Callable[[], Iterable[tuple[nn.Module, tuple[Tensor, ...]]]]

@@ -60,7 +60,7 @@ def _prune(dag: DagModule, inputs: tuple[Tensor, ...], registry: Registry) -> No
 
 
 def _sandwiches(case: Case) -> Iterator[tuple[DagModule, tuple[Tensor, ...]]]:
-    """Iterate over graphs that make the op's operands by learned layers: over the last dimension, and over the second."""
+    """Iterate over graphs in which learned layers make the operands: over the last dimension, and the second."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         for dim in (-1, 1):

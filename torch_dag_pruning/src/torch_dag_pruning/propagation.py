@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import Tensor, nn
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.layout import GetItem
@@ -116,8 +118,8 @@ class Propagation:
 
     def _keep_whole(self, ctx: Context, relation: Relation) -> None:
         """Freeze the tensors of a module that its rule says nothing about."""
-        for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
-            if name not in relation.parameters and tensor.dim():
+        for name, tensor in _tensors(ctx.module):
+            if name not in relation.parameters and tensor is not None and tensor.dim():
                 ctx.freeze(self.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), f"no rule describes its {name!r}")
 
     def _finish(self, output: OutputVertex) -> None:
@@ -139,6 +141,12 @@ def _check(ctx: Context, relation: Relation) -> None:
     if said != list(ctx.outputs):
         message = f"the axis rule of {ctx.op!r} gives {ctx.vertex!r} the sizes {said}, it has {list(ctx.outputs)}"
         raise AnalysisError(message)
+
+
+def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
+    if module._modules:
+        return (*module.named_parameters(), *module.named_buffers())
+    return (*module._parameters.items(), *module._buffers.items())
 
 
 def _without_needless_masks(ctx: Context, relation: Relation) -> Relation:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.example_inputs import Space
 from torch_dag_core.dag import DagModule
 from torch_dag_core.inputs import InputSpec
 from torch_dag_core.registry import Registry
@@ -20,6 +21,10 @@ from torch_dag_pruning.errors import AnalysisError
 
 #: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
 _BATCHES = (2, 3)
+
+#: What free sizes beyond the batch grow by, times one, two, ...: the first that the graph accepts. Whole
+#: steps come first, because strides divide them.
+_GROWTHS = (Space.STEPS.value, Space.ODD.value, Space.FIXED.value)
 
 #: Ops whose result is as large as their largest operand and of its type: these need not be run. Torch takes
 #: milliseconds for some of them.
@@ -258,11 +263,10 @@ def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
     spec = dag.input_spec
     if not spec.tensors:
         return [list(example)]
-    resized = [_resized(spec, example, batch, grown=bool(grown)) for grown, batch in enumerate(_BATCHES)]
-    same_batch = [_resized(spec, example, None, grown=grown) for grown in (False, True)]
+    first = [_resized(spec, example, _BATCHES[0], 0), _resized(spec, example, None, 0)]
+    second = [_resized(spec, example, batch, growth) for batch in (_BATCHES[1], None) for growth in _GROWTHS]
     sizes = [
-        next((tensors for tensors in choices if _accepts(spec, tensors)), list(example))
-        for choices in zip(resized, same_batch, strict=True)
+        next((tensors for tensors in choices if _accepts(spec, tensors)), list(example)) for choices in (first, second)
     ]
     is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
     return sizes if is_free else sizes[:1]
@@ -275,7 +279,7 @@ def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:
     return next(free, 1)
 
 
-def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, *, grown: bool) -> list[Tensor]:
+def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, growth: int) -> list[Tensor]:
     first = next((t.shape[0] for t in example if t.dim()), None)
     result = []
     for tensor, form in zip(example, spec.tensors, strict=True):
@@ -285,7 +289,7 @@ def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, *, g
             shape[0] = batch
         for place, dim in enumerate(dim for dim in free if dim > 0):
             # The same distances at which the model was traced, so that it takes the same paths.
-            shape[dim] += 32 * (place + 1) if grown else 0
+            shape[dim] += growth * (place + 1)
         result.append(_blank(shape, tensor.dtype))
     return result
 

@@ -43,16 +43,20 @@ class Stepper:
         return [vertex.name for vertex in self._returned]
 
     def steps(self) -> Iterator[tuple[InnerVertex, Any]]:
-        """Run one vertex after the other and give its value."""
+        """Run one vertex after the other and give its value; its operands are there until the next step."""
         for vertex in self._rest:
             with torch.no_grad():
                 value = self._call(vertex)
+            yield vertex, value
             for predecessor in vertex.predecessors:
                 self._release(predecessor)
             if self._reads[vertex]:
                 self._values[vertex] = value
-            yield vertex, value
         self.outputs = [self._values[vertex] for vertex in self._returned]
+
+    def operands(self, vertex: InnerVertex) -> list[Tensor]:
+        """Return the tensors that the vertex of the current step has read."""
+        return [tensor for predecessor in vertex.predecessors for tensor in tensors_of(self._values.get(predecessor))]
 
     def _call(self, vertex: InnerVertex) -> Any:
         if isinstance(vertex.module, TrainingSwitch):

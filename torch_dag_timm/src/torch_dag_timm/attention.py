@@ -36,7 +36,7 @@ def _norms(module: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
     return module.q_norm, module.k_norm, getattr(module, "norm", nn.Identity())
 
 
-def _eps(module: Any) -> set[float | None]:
+def _eps(module: Any) -> set[Any]:
     return {norm.eps for norm in _norms(module) if hasattr(norm, "eps")}
 
 
@@ -54,7 +54,11 @@ def is_plain(module: Any) -> bool:
 
 
 def convert(
-    call: Call, module: Any, x: Value, attn_mask: Value | None = None, is_causal: bool = False  # noqa: FBT001, FBT002
+    call: Call,
+    module: Any,
+    x: Value,
+    attn_mask: Value | None = None,
+    is_causal: bool = False,  # noqa: FBT001, FBT002
 ) -> Value:
     """Emit one attention op that holds the module's own projections and norms."""
     op = core_attention(module)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 def example_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
     """Return a batch of two black images for a model of timm's, None for any other."""
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    size = dict(config).get("input_size") if hasattr(config, "keys") else None
+    config: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    size = config.get("input_size") if hasattr(config, "get") else None
     if size is None or not type(model).__module__.startswith("timm."):
         return None
     channels, *space = size

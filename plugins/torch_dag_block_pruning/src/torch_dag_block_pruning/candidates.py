@@ -51,7 +51,7 @@ class CutSearch:
         """Iterate over the legal cuts in topological order of their joins."""
         for join in self._dag.inner_vertices:
             kind = _KINDS.get(type(join.module))
-            if kind in self._config.units and len(join.predecessors) == 2 and join in self._places:
+            if kind in self._config.units and len(join.predecessors) == 2 and join.name in self._facts:
                 for operand in (0, 1):
                     if self._is_legal(join, operand, kind):
                         yield LegalCut(join, operand, kind)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from torch_dag_core.compression import Measured, flat, measure
+from torch_dag_core.measuring import Measured, flat, measure
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
 from torch_dag_core.reports import Skipped

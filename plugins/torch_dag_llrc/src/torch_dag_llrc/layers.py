@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.compression import Measured
+from torch_dag_core.measuring import Measured
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.vertex import InnerVertex, Vertex
@@ -54,7 +54,8 @@ class LayerSearch:
     """Tells which vertices with a weight matrix or kernel can be factored. O(n)."""
 
     def __init__(self, dag: DagModule, measured: Measured, config: LowRankConfig) -> None:
-        self.learned = [vertex for vertex in dag.inner_vertices if _has_matrix(vertex.module)]
+        needed = [vertex for vertex in dag.inner_vertices if vertex.name in measured.flops]
+        self.learned = [vertex for vertex in needed if _has_matrix(vertex.module)]
         self._shapes = measured.shapes
         self._config = config
         self._uses = Counter(id(each) for vertex in dag.inner_vertices for each in vertex.module.parameters())

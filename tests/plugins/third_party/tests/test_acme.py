@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from acme_torch_dag import OutlierClip, snake
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from torch_dag_core.cli.algorithm_table import list_algorithms
+from torch_dag_core.cli.compare import compare
 from torch_dag_core.cli.console import print_line
+from torch_dag_core.cli.convert import convert, show
 from torch_dag_core.cli.new_plugin import new_plugin
 from torch_dag_core.cli.plugin_table import plugins
 from torch_dag_core.cli.run import run
@@ -66,7 +68,10 @@ def app() -> None:
     """Convert, inspect and edit models as graphs."""
 
 
+app.add_command(compare)
+app.add_command(convert)
 app.add_command(list_algorithms)
 app.add_command(new_plugin)
 app.add_command(plugins)
 app.add_command(run)
+app.add_command(show)

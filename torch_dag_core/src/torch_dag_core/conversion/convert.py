@@ -50,20 +50,30 @@ def build_from_unstructured_module(
         ExampleInputsError: no example inputs were given or found.
         TraceError: the model cannot be traced; names module, file and line.
     """
-    from torch_dag_core.plugins import default_registry, first_answer
+    from torch_dag_core.plugins import default_registry
 
     if isinstance(model, DagModule):
         return model.clone()
     registry = registry or default_registry()
-    if example_inputs is None:
-        example_inputs = first_answer("torch_dag_example_inputs", tuple, model=model)
-    example = ExampleInputs.of(model, guess(model) if example_inputs is None else example_inputs)
+    example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
     conversion = _Conversion(model, example, registry, frozenset(atomic_modules))
     dag = conversion.run()
     if keep_hierarchy:
         nest_scopes(dag)
     dag.verify()
     return dag
+
+
+def find_example_inputs(model: nn.Module) -> Any:
+    """Return what plugins offer to call the model with, or else what suits its first layer.
+
+    Raises:
+        ExampleInputsError: nobody knows.
+    """
+    from torch_dag_core.plugins import first_answer
+
+    offered = first_answer("torch_dag_example_inputs", tuple, model=model)
+    return guess(model) if offered is None else offered
 
 
 @dataclass

@@ -39,7 +39,7 @@ class ExampleInputs:
     @classmethod
     def of(cls, model: nn.Module, inputs: Any) -> ExampleInputs:
         """Read the user's example: a tensor, a tuple of arguments, a dict of keywords, or a pair of both."""
-        args, kwargs = _as_arguments(inputs)
+        args, kwargs = as_arguments(inputs)
         tensors: list[Tensor] = []
         template = pack((args, kwargs), lambda v: isinstance(v, Tensor), tensors)
         if not tensors:
@@ -88,7 +88,8 @@ class ExampleInputs:
         return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
 
 
-def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments: from a tensor, a tuple, a dict of keywords, or a pair of both."""
     if isinstance(inputs, Tensor):
         return (inputs,), {}
     if isinstance(inputs, dict):
@@ -144,7 +145,7 @@ def guess(model: nn.Module) -> Tensor:
         ExampleInputsError: the first layer with parameters tells nothing.
     """
     for module in model.modules():
-        make = _FIRST_LAYERS.get(type(module))
+        make = next((_FIRST_LAYERS[cls] for cls in type(module).__mro__ if cls in _FIRST_LAYERS), None)
         if make is not None:
             return make(module)  # type: ignore[no-any-return]
         if any(True for _ in module.parameters(recurse=False)):

@@ -65,9 +65,9 @@ class Traces:
         return evaluation, training
 
     def _sizes(self, variation: Variation, *, training: bool) -> Sizes:
-        trace = self._trace(variation, 0, training=training)
         if variation.batch is None:
-            return Sizes(trace, None)
+            return Sizes(self._trace(variation, 0, training=training), None)
+        trace = self._resized(variation, 0, training=training)
         sizes = Sizes(trace, self._resized(variation, 1, training=training))
         if trace.size_lost and not same_calls(trace, self._resized(variation, 2, training=training)):
             message = "the model makes other calls at other input sizes"

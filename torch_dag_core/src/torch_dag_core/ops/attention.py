@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_NORMS: dict[str, Callable[[int, float], nn.Module]] = {
+_NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
     "none": lambda _width, _eps: nn.Identity(),
     "layer_norm": nn.LayerNorm,
     "rms_norm": nn.RMSNorm,
@@ -28,7 +28,7 @@ class Attention(nn.Module):
 
     def __init__(
         self, dim: int, num_heads: int, head_dim: int, out_dim: int, *, scale: float, qkv_bias: bool = True,
-        proj_bias: bool = True, qk_norm: str = "none", out_norm: str = "none", norm_eps: float = 1e-6,
+        proj_bias: bool = True, qk_norm: str = "none", out_norm: str = "none", norm_eps: float | None = 1e-6,
         attn_drop: float = 0.0, proj_drop: float = 0.0, fused: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()

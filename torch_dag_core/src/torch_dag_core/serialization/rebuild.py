@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError, SerializationError
-from torch_dag_core.registration import register
 from torch_dag_core.plugin_discovery import VARIABLE
+from torch_dag_core.registration import register
 from torch_dag_core.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
 from torch_dag_core.serialization.describe import FORMAT
@@ -90,7 +90,8 @@ class _Builder:
         owner = _distribution(fields["owner"].text(), fields["owner_version"].text())
         spec = self.registry.find(key)
         if spec is None or spec.codec is None:
-            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {_way_to(key, owner, spec, fields['owner'].text())}"
+            way = _way_to(key, owner, spec, fields["owner"].text())
+            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {way}"
             raise SerializationError(message)
         if version > spec.version:
             message = f"the op {key!r} has version {version} in the file, {spec.version} here; upgrade {owner}"

@@ -101,7 +101,8 @@ def cases_of(record: Record, registry: Registry) -> list[Case]:
         if not _is_example(pair):
             message = f"{what} of {named(record.owner)} returned {pair!r:.100}, not pairs (module, tuple of inputs)"
             raise PluginError(record.owner, message)
-        found.append(Case(record, number, *pair, registry))
+        module, inputs = pair
+        found.append(Case(record, number, module, inputs, registry))
     return found
 
 
@@ -119,6 +120,4 @@ def plugin_records(plugin: str) -> list[Record]:
 
 
 def _is_example(pair: Any) -> bool:
-    return (
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], nn.Module) and isinstance(pair[1], tuple)
-    )
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], nn.Module) and isinstance(pair[1], tuple)

@@ -20,8 +20,7 @@ from torch_dag_core.registry import OpSpec
 from torch_dag_core.serialization import load, save
 from torch_dag_core.testing.cases import Case, copied, run
 
-_CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-_EQUAL = {"rtol": 0.0, "atol": 0.0}
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 _SHARE_OF_COST = 0.1
 
 
@@ -63,7 +62,9 @@ def same(case: Case, what: str, wanted: Any, found: Any, *, close: bool = False)
         ContractError: names the case, what was done to it, and the difference.
     """
     try:
-        torch.testing.assert_close(found, wanted, equal_nan=True, **(_CLOSE if close else _EQUAL))
+        torch.testing.assert_close(
+            found, wanted, equal_nan=True, rtol=_RELATIVE if close else 0.0, atol=_ABSOLUTE if close else 0.0
+        )
     except AssertionError as error:
         message = f"{case.name}: {what}: {error}"
         raise ContractError(message) from error

@@ -45,6 +45,7 @@ class Bindings:
         self._atoms: dict[int, Atom] = {}
         self._origin: dict[int, Atom] = {}
         self._pieces: Counter[int] = Counter()
+        self._known: dict[int, tuple[Axis, int, Axis]] = {}
 
     def atom(self, n: int, name: str = "") -> Axis:
         """Return a new free atom, or `Fixed(n)` when `n` is 0 or 1 (rule 2)."""
@@ -66,8 +67,18 @@ class Bindings:
         """Return the canonical expression of `axis` over free atoms only.
 
         Bindings met on the way are compressed. Runs on an explicit stack: chains of bound atoms
-        may be as long as the model.
+        may be as long as the model. What was found stays known until the next atom is bound.
         """
+        if isinstance(axis, Fixed):
+            return axis
+        epoch = len(self.bound)
+        known = self._known.get(id(axis))
+        if known is None or known[1] != epoch:
+            # The expression itself is kept, so that its identity is not given to another.
+            known = self._known[id(axis)] = (axis, epoch, self._found(axis))
+        return known[2]
+
+    def _found(self, axis: Axis) -> Axis:
         done: dict[int, tuple[Axis, Axis]] = {}  # by identity; keeps the node alive as well
         stack = [axis]
         while stack:

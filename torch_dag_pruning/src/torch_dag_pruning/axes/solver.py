@@ -69,8 +69,9 @@ class AxisSolver(Bindings):
         if a.n != b.n:
             message = f"cannot unify axes of {a.n} and {b.n} slots: {a} and {b}"
             raise ValueError(message)
-        self._pending.append((a, b, cause))
-        self._settle()
+        if a is not b:
+            self._pending.append((a, b, cause))
+            self._settle()
 
     def unify_all(self, axes: Iterable[Axis], cause: Cause | None) -> None:
         """Make all the axes equal slot by slot."""

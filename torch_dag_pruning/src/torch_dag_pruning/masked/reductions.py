@@ -131,7 +131,8 @@ class MaskedSoftmax(Masked):
         total = exponentials.sum(self.dim, keepdim=True)
         if self.is_log:
             return (cleared_difference(wide, top + total.log(), mask)).to(x.dtype)
-        return (exponentials / total).to(x.dtype)
+        # Where nothing is left the total is 0, and so are the weights.
+        return (exponentials / total.clamp_min(torch.finfo(total.dtype).tiny)).to(x.dtype)
 
 
 def exponentials_of(x: Tensor, mask: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:

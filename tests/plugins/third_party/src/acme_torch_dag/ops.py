@@ -55,7 +55,7 @@ CLIP = OpSpec(
     target=OutlierClip,
     codec=ModuleCodec(OutlierClip),
     flops=per_element(2),
-    expand=lambda module: AlwaysClip(module),
+    expand=AlwaysClip,
     examples=clip_examples,
 )
 SNAKE = OpSpec(

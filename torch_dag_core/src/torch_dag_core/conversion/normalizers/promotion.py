@@ -33,10 +33,11 @@ def possible_owners(nodes: Iterable[fx.Node]) -> frozenset[str]:
 
 
 def _reads_one_module(call: fx.Node) -> bool:
-    """Tell whether all tensors but the first are held by one module."""
+    """Tell whether all tensors but the first are held by one module; torch's group norm has no scale alone."""
     held = [node for node in call.all_input_nodes if node is not call.args[0]]
     owners = {str(node.target).rpartition(".")[0] for node in held}
-    return len(owners) == 1 and all(node.op == "get_attr" for node in held)
+    complete = len(held) > 1 or call.meta.get("function") != "group_norm"
+    return complete and len(owners) == 1 and all(node.op == "get_attr" for node in held)
 
 
 def promote(

@@ -1,0 +1,99 @@
+"""The command ``torch-dag compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+
+from torch_dag_core.cli.console import console
+from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.errors import ModelReferenceError, TorchDagError
+
+
+class DifferenceError(TorchDagError):
+    """The two models that were compared do not agree."""
+
+
+@click.command()
+@takes_model
+@click.option("--against", metavar="MODEL", help="What to compare with; the model's own graph by default.")
+@click.option("--photos", is_flag=True, help="Compare on the photographs that scikit-image ships.")
+@click.option("--images", multiple=True, type=click.Path(path_type=Path), help="An image file to compare on.")
+@click.option("--tolerance", type=float, default=0.0, show_default=True, help="Relative difference that is accepted.")
+def compare(
+    *, choice: ModelChoice, against: str | None, photos: bool, images: Sequence[Path], tolerance: float
+) -> None:
+    """Compare MODEL with its graph, or with another model, on photographs or random inputs."""
+    from torch_dag_core.comparing import compare_module_outputs
+
+    with console().status(f"converting {choice.reference}"):
+        model = choice.model()
+        graph = choice.graph(model)
+        other = graph if against is None else ModelChoice(against).model()
+    shape = _shape(choice, graph.input_spec.tensors[0].example_shape)
+    paths = [*images, *(shipped_photographs() if photos else [])]
+    inputs = read_images(paths, shape[-2:]) if paths else torch.randn(2, *shape)
+    with console().status(f"running both on {len(inputs)} inputs"):
+        comparison = compare_module_outputs(model, other, inputs, tolerance=tolerance)
+    what = f"{len(inputs)} photographs" if paths else "2 random inputs"
+    click.echo(f"{choice.reference} against {against or 'its graph'} on {what} of {tuple(shape)}")
+    click.echo("equal bit for bit" if comparison.equal else str(comparison))
+    if not comparison.relative <= tolerance:
+        message = f"the results differ by {comparison.relative:.3g} of the largest, more than --tolerance {tolerance:g}"
+        raise DifferenceError(message)
+
+
+def _shape(choice: ModelChoice, example: Sequence[int] | None) -> Sequence[int]:
+    if choice.size is not None:
+        return choice.size
+    if example is None:
+        message = "the graph does not remember an input size; give one with --size"
+        raise ModelReferenceError(message)
+    return example[1:]
+
+
+_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+
+
+def shipped_photographs() -> list[Path]:
+    """Return the colour photographs that come with scikit-image.
+
+    Raises:
+        ModelReferenceError: scikit-image is not installed.
+    """
+    try:
+        import skimage.data
+    except ImportError as error:
+        message = "--photos needs scikit-image: pip install scikit-image, or name files with --images"
+        raise ModelReferenceError(message) from error
+    return [Path(skimage.data.__file__).parent / name for name in _PHOTOGRAPHS]
+
+
+def read_images(paths: Sequence[Path], size: Sequence[int]) -> Tensor:
+    """Return images (number, 3, height, width), resized, with the usual ImageNet mean and deviation taken out.
+
+    Raises:
+        ModelReferenceError: Pillow is not installed, or a file is no image.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        message = "reading images needs Pillow: pip install Pillow"
+        raise ModelReferenceError(message) from error
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    height, width = size
+    pixels = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                content = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR).tobytes()
+        except OSError as error:
+            message = f"cannot read the image {str(path)!r}: {error}"
+            raise ModelReferenceError(message) from error
+        raw = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(height, width, 3)
+        pixels.append((raw.permute(2, 0, 1) / 255 - mean) / deviation)
+    return torch.stack(pixels)

@@ -1,0 +1,84 @@
+"""Orbits: slots that are kept or removed one by one, everywhere at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_core.vertex import InnerVertex
+from torch_dag_pruning.axes import Atom, AxisSolver, atoms
+from torch_dag_pruning.relation import Axes, Relation
+from torch_dag_pruning.resolution import leaves
+
+
+@dataclass(frozen=True)
+class Place:
+    """One dimension of one learned tensor or buffer."""
+
+    vertex: str
+    tensor: str
+    dim: int
+
+    def __str__(self) -> str:
+        return f"{self.vertex}.{self.tensor}:{self.dim}"
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Slots that are kept or removed one by one, everywhere at once.
+
+    Attributes:
+        key: Stable name: the first place in vertex order, and there the factor, such as
+            ``blocks.0.attn.qkv.weight:0/1``.
+        atom: The atom that stands for the slots in axis expressions.
+        minimum: How many slots must stay; 0 where the whole orbit may go.
+        places: Where the slots occur in learned tensors and buffers.
+    """
+
+    key: str
+    atom: Atom
+    minimum: int
+    places: tuple[Place, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of slots."""
+        return self.atom.n
+
+    @property
+    def name(self) -> str:
+        """The vertex of the first place."""
+        return self.places[0].vertex
+
+
+def find_orbits(
+    solver: AxisSolver, tensors: Iterable[tuple[InnerVertex, str, Axes]], relations: Iterable[Relation]
+) -> tuple[Orbit, ...]:
+    """Return one orbit for each free atom in the axes of the tensors, in order of their first places."""
+    places: dict[Atom, list[Place]] = {}
+    keys: dict[Atom, str] = {}
+    for vertex, name, axes in tensors:
+        for dim, axis in enumerate(axes):
+            for position, atom in leaves(solver.find(axis)):
+                places.setdefault(atom, []).append(Place(vertex.name, name, dim))
+                keys.setdefault(atom, _key(vertex, name, dim, position))
+    least = _minimums(solver, relations)
+    return tuple(
+        Orbit(keys[atom], atom, least.get(atom.id, 0), tuple(dict.fromkeys(where))) for atom, where in places.items()
+    )
+
+
+def _minimums(solver: AxisSolver, relations: Iterable[Relation]) -> Mapping[int, int]:
+    """Return the atoms that need slots; of several in one axis the last provides what is needed beyond one each."""
+    least: dict[int, int] = {}
+    for axis, count in (minimum for relation in relations for minimum in relation.minimum):
+        inside = atoms(solver.find(axis))
+        needed = {atom.id: 1 for atom in inside} | {atom.id: count for atom in inside[-1:]}
+        least.update({number: max(some, least.get(number, 0)) for number, some in needed.items()})
+    return least
+
+
+def _key(vertex: InnerVertex, name: str, dim: int, position: int | None) -> str:
+    tensor = vertex.name if isinstance(vertex.module, TensorHolder) else f"{vertex.name}.{name}"
+    return f"{tensor}:{dim}" if position is None else f"{tensor}:{dim}/{position}"
