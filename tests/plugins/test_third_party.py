@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,11 @@ def test_without_the_plugin_the_error_says_what_to_install(environments, saved):
     )
 
 
-def test_a_switched_off_plugin_is_named(environments, saved):
+def test_a_switched_off_plugin_is_named_and_not_imported(environments, saved):
     result = environments(*EVERYTHING).run("python", "-m", "downstream", "load", saved[0], TORCH_DAG_PLUGINS="timm")
-    assert "its plugin 'acme' is installed, but switched off by TORCH_DAG_PLUGINS" in result.stdout
+    found = json.loads(result.stdout)
+    assert "its plugin 'acme' is installed, but switched off by TORCH_DAG_PLUGINS" in found["error"]
+    assert found["imported"] == []
 
 
 def test_a_newer_plugin_migrates(environments, saved, changed_acme):

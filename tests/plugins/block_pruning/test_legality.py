@@ -162,6 +162,7 @@ def test_max_removed_limits_how_deep_cuts_go(convert, limit):
 
 def test_the_work_grows_almost_linearly():
     """Counted in Python calls, which no other load on the machine changes."""
+
     def work(count):
         dag = DagModule()
         value = dag.add_input("x")

@@ -101,7 +101,15 @@ def test_the_command_line_runs_it(dag, spec, tmp_path, monkeypatch):
     monkeypatch.setattr("torch_dag_core.cli.run.find_algorithm", {spec.name: spec}.__getitem__)
     dag.save(tmp_path / "net.safetensors")
     out = tmp_path / "small.safetensors"
-    arguments = ["run", "channel-pruning", tmp_path / "net.safetensors", "--config", "pruning_proportion=0.5", "-o", out]
+    arguments = [
+        "run",
+        "channel-pruning",
+        tmp_path / "net.safetensors",
+        "--config",
+        "pruning_proportion=0.5",
+        "-o",
+        out,
+    ]
     result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("channel-pruning: 2 candidates, ")

@@ -14,7 +14,9 @@ from torch_dag_core.codecs import OpCodec
 from torch_dag_core.op import Op
 from torch_dag_core.registry import OpSpec
 from torch_dag_core.testing import Case, ContractError
+from torch_dag_core.testing.collection import record_tests
 from torch_dag_pruning import analysis as analysis_module
+from torch_dag_pruning import plugin
 from torch_dag_pruning.contract import CHECKS
 from torch_dag_pruning.relation import Relation
 
@@ -28,6 +30,19 @@ _SPEC.loader.exec_module(vocabulary)
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in vocabulary.cases() if PRUNES.applies(c)])
 def test_every_op_of_the_core_is_pruned_exactly_or_not_at_all(case):
     assert PRUNES.run(case) is None
+
+
+def own_tests():
+    registry = vocabulary.VOCABULARY.copy()
+    for spec in plugin.torch_dag_ops():
+        registry.add(spec, owner="torch-dag-pruning")
+    for spec in plugin.torch_dag_ops():
+        yield from record_tests(registry.get(spec.key), registry)
+
+
+@pytest.mark.parametrize("test", [pytest.param(test, id=test.name) for test in own_tests()])
+def test_the_ops_of_pruning_keep_the_contract(test):
+    assert test() is None
 
 
 class Reverse(Op):

@@ -1,5 +1,6 @@
 """Any PyTorch model as one clean, editable graph that saves to one file and loads without the model's source.
 
+>>> import torch
 >>> import torch_dag_core as td
 >>> dag = td.build_from_unstructured_module(torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU()))
 >>> print(dag)
@@ -11,8 +12,9 @@ DagModule(
 )
 """
 
-from torch_dag_core.algorithms import Algorithm, AlgorithmSpec
+from torch_dag_core.algorithms import Algorithm, AlgorithmSpec, Losses, find_algorithm
 from torch_dag_core.comparing import Comparison, Difference, compare_module_outputs
+from torch_dag_core.compression import CompressionPlugin
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.cost_table import CostTable, VertexCost, flops
@@ -39,6 +41,7 @@ from torch_dag_core.patterns import Match, Pattern, RewriteResult, Rule, anythin
 from torch_dag_core.plugins import default_registry, list_plugins
 from torch_dag_core.regions import residual_blocks
 from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
+from torch_dag_core.reports import CompressionReport
 from torch_dag_core.serialization import load, save
 from torch_dag_core.unconvertible import ClassReport, ConvertibilityReport, find_unconvertible
 from torch_dag_core.vertex import InnerVertex, InputVertex, Vertex
@@ -50,6 +53,8 @@ __all__ = [
     "Call",
     "ClassReport",
     "Comparison",
+    "CompressionPlugin",
+    "CompressionReport",
     "ConvertibilityReport",
     "CostTable",
     "CycleError",
@@ -61,6 +66,7 @@ __all__ = [
     "InnerVertex",
     "InputError",
     "InputVertex",
+    "Losses",
     "Match",
     "Normalizer",
     "Op",
@@ -86,6 +92,7 @@ __all__ = [
     "compare_module_outputs",
     "default_registry",
     "find",
+    "find_algorithm",
     "find_unconvertible",
     "flops",
     "hookimpl",

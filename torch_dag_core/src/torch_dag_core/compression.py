@@ -23,6 +23,7 @@ from torch_dag_core.reports import CompressionReport
 if TYPE_CHECKING:
     from torch_dag_core.dag import DagModule
 
+
 class CompressionPlugin(ABC):
     """A compression algorithm bound to one flat graph, which it never changes: it works on copies.
 

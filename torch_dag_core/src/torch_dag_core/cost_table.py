@@ -72,7 +72,9 @@ class CostTable:
         cells.append(("total", "", "", f"{self.flops:,}", f"{self.parameters:,}"))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join(
-            "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
             for row in cells
         )
 
@@ -120,7 +122,9 @@ def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
         message = "the graph does not know any input sizes; pass example_inputs"
         raise InputError(message)
     shapes = [spec.example_shape or () for spec in specs]
-    single = [(1, *shape[1:]) if spec.shape[:1] == (None,) else shape for spec, shape in zip(specs, shapes, strict=True)]
+    single = [
+        (1, *shape[1:]) if spec.shape[:1] == (None,) else shape for spec, shape in zip(specs, shapes, strict=True)
+    ]
     if all(holds(assumption, single) for assumption in dag.input_spec.assumptions):
         shapes = single
     return tuple(torch.empty(s, dtype=spec.dtype, device=META) for s, spec in zip(shapes, specs, strict=True))

@@ -17,7 +17,7 @@ from torch_dag_core.structure import unpack
 if TYPE_CHECKING:
     from torch_dag_core.dag import DagModule
 
-_BATCHES = (1, 2)
+_BATCHES = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Measured:
     """The vertices that evaluation needs, by name.
 
     Attributes:
-        flops: FLOPs of one sample; inner vertices only.
+        flops: FLOPs of one sample, or of the smallest batch that the graph takes; inner vertices only.
         values: Sizes and types of what a vertex returns, at two batch sizes where the batch is free: equal for two
             vertices only if they are equal at all batch sizes.
         shapes: Sizes of the first, or only, tensor that a vertex returns for one sample.
@@ -73,8 +73,9 @@ def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None = No
         message = f"the graph takes {len(specs)} tensors, of which input_shape_without_batch describes one; pass None"
         raise InputError(message)
     sizes = [shape if input_shape_without_batch is not None else (spec.example_shape or ())[1:] for spec in specs]
-    runs = [_run(dag, specs, sizes, batch) for batch in _batches(specs)]
-    return _joined(dag, runs)
+    inputs = [tuple(_blank(spec, size, n) for spec, size in zip(specs, sizes, strict=True)) for n in _batches(specs)]
+    fitting = [each for each in inputs if _fits(dag, each)]
+    return _joined(dag, [_run(dag, each) for each in (fitting or inputs)[:2]])
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,24 @@ def _batches(specs: Sequence[TensorSpec]) -> tuple[int | None, ...]:
     return _BATCHES if is_free else (None,)
 
 
-def _run(dag: DagModule, specs: Sequence[TensorSpec], sizes: Sequence[Sequence[int]], batch: int | None) -> _Run:
-    inputs = tuple(_blank(spec, size, batch) for spec, size in zip(specs, sizes, strict=True))
+def _fits(dag: DagModule, inputs: Sequence[Tensor]) -> bool:
+    """Tell whether the graph holds at these sizes."""
+    from torch_dag_core.conversion.assumptions import holds
+
+    return all(holds(each, [tuple(tensor.shape) for tensor in inputs]) for each in dag.input_spec.assumptions)
+
+
+def _run(dag: DagModule, inputs: tuple[Tensor, ...]) -> _Run:
     parameters = dag.input_spec.for_inputs(len(inputs)).parameters
     arguments = tuple(unpack(parameter.structure, inputs) for parameter in parameters)
     return _Run(inputs, flops(dag, arguments))
 
 
 def _blank(spec: TensorSpec, size: Sequence[int], batch: int | None) -> Tensor:
-    first = spec.shape[:1] if batch is None or spec.shape[:1] != (None,) else (batch,)
-    return torch.empty((*first, *size), dtype=spec.dtype, device="meta")
+    fixed = spec.shape[0] if spec.shape else None
+    first = batch if fixed is None else fixed
+    shape = size if first is None or not spec.shape else (first, *size)
+    return torch.empty(tuple(shape), dtype=spec.dtype, device="meta")
 
 
 def _joined(dag: DagModule, runs: Sequence[_Run]) -> Measured:

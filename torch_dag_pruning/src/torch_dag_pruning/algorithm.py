@@ -9,7 +9,7 @@ import torch
 
 from torch_dag_core.algorithms import Losses
 from torch_dag_core.reports import Candidate, CompressionReport, Skipped
-from torch_dag_pruning.analysis import Analysis, Orbit, analyze
+from torch_dag_pruning.analysis import Orbit, analyze
 from torch_dag_pruning.masked_model import masked_model
 from torch_dag_pruning.plan import Plan
 from torch_dag_pruning.removal import remove_channels

@@ -27,7 +27,7 @@ from torch_dag_pruning.relation import Axes, AxisRule, AxisStore, Context, Relat
 from torch_dag_pruning.report import Locks, to_text
 from torch_dag_pruning.resolution import Resolution
 from torch_dag_pruning.rules import core_rules
-from torch_dag_pruning.shapes import ShapeRun, batch_of, blank_inputs, filled, hints
+from torch_dag_pruning.shapes import ShapeRun, batch_of, blank_inputs, filled, hints, is_rigid
 
 __all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
 
@@ -59,9 +59,12 @@ def analyze(
     store = AxisStore()
     sizes = hints(graph, example)
     runs = ShapeRun(graph, registry)
-    propagations = [
-        Propagation(graph, registry, rules, store, free_outputs, dict(runs.run(inputs))).run() for inputs in sizes
-    ]
+    propagations: list[Propagation] = []
+    for inputs in sizes:
+        values = dict(runs.run(inputs))
+        propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
+        if is_rigid(graph, values):
+            break
     close(store.solver, propagations)
     return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
 

@@ -23,7 +23,7 @@ from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.free_sizes import FreeSizes
-from torch_dag_pruning.places import Places
+from torch_dag_pruning.places import Places, is_constant
 from torch_dag_pruning.rebuilding import rescaled
 from torch_dag_pruning.slicing import Kept
 from torch_dag_pruning.stand_ins import HANDLERS
@@ -55,7 +55,8 @@ class Emptiness:
         """Fill ``gone``."""
         self.order = [vertex.name for vertex in self.dag.vertices]
         for vertex in self.dag.inner_vertices:
-            values = self.places.outputs(vertex.name)
+            # A constant may be empty for one of its users only.
+            values = [] if is_constant(vertex) else self.places.outputs(vertex.name)
             if values and all(map(self.is_empty, values)):
                 self.gone.add(vertex.name)
 

@@ -9,6 +9,7 @@ from torch_dag_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import click
+    from torch import Tensor, nn
 
     from torch_dag_core.algorithms import AlgorithmSpec
     from torch_dag_core.registry import OpSpec
@@ -22,7 +23,16 @@ def torch_dag_ops() -> Iterable[OpSpec]:
     from torch_dag_core.registry import OpSpec
     from torch_dag_pruning.mask_op import Mask
 
-    return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask)),)
+    return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask), examples=_masks),)
+
+
+def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
+    """Return a mask with an operand, for the contract of plugins."""
+    import torch
+
+    from torch_dag_pruning.mask_op import Mask
+
+    return [(Mask.of(torch.tensor([1.0, 0.0, 0.5, 1.0])), (torch.ones(2, 4),))]
 
 
 @hookimpl

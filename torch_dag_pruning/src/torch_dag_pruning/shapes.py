@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_dag_core.conversion.example_inputs import Space
 from torch_dag_core.dag import DagModule
 from torch_dag_core.inputs import InputSpec
+from torch_dag_core.ops.layout import Reshape
 from torch_dag_core.registry import Registry
 from torch_dag_core.tracing.execution import run_on_zeros
 from torch_dag_core.values import Record, Slot
@@ -270,6 +271,21 @@ def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
     ]
     is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
     return sizes if is_free else sizes[:1]
+
+
+def is_rigid(dag: DagModule, values: Mapping[Vertex, Any]) -> bool:
+    """Tell whether a second size could show nothing new: no reshape moves a free size.
+
+    Where the first dimension stays and all others of the result are numbers, none of them can be free before it either.
+    """
+    reshapes = (v for v in dag.inner_vertices if isinstance(v.module, (Reshape, nn.Flatten, nn.Unflatten)))
+    return all(_is_rigid_reshape(vertex.module, values[vertex.predecessors[0]], values[vertex]) for vertex in reshapes)
+
+
+def _is_rigid_reshape(module: nn.Module, before: Tensor, after: Tensor) -> bool:
+    if not isinstance(module, Reshape) or before.shape[:1] != after.shape[:1]:
+        return False
+    return all(isinstance(size, int) and size != -1 for size in module.shape[1:])
 
 
 def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:

@@ -8,9 +8,9 @@ from torch_dag_block_pruning.candidates import CutSearch, LegalCut
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockCandidate, BlockReport
 from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
-from torch_dag_core.measuring import flat, measure
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
+from torch_dag_core.measuring import flat, measure
 
 _NAME = "block-pruning"
 
@@ -20,8 +20,8 @@ def analyze_blocks(
 ) -> BlockReport:
     """Return every legal cut of a graph, what each removes, and cuts that together leave least. Mutates nothing.
 
-    ``reachable_flops`` is what those cuts leave. It is the least possible wherever blocks nest or follow one another, as
-    in residual networks and transformers; where branches of different joins share vertices, less may be possible.
+    ``reachable_flops`` is what those cuts leave. It is the least possible wherever blocks nest or follow one another,
+    as in residual networks and transformers; where branches of different joins share vertices, less may be possible.
 
     Args:
         dag: The graph; nested graphs in it are looked into.

@@ -59,9 +59,7 @@ class Skeleton:
         """Return the FLOPs of what stays alive; a join that passes on its other operand costs nothing. O(n)."""
         cuts = tuple(cuts)
         joins = {cut.join for cut in cuts}
-        return sum(
-            self.flops[number] for number, live in enumerate(self.alive(cuts)) if live and number not in joins
-        )
+        return sum(self.flops[number] for number, live in enumerate(self.alive(cuts)) if live and number not in joins)
 
 
 class Cones:

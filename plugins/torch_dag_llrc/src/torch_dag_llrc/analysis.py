@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from torch_dag_core.measuring import Measured, flat, measure
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import StubError
+from torch_dag_core.measuring import Measured, flat, measure
 from torch_dag_core.reports import Skipped
 from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_llrc.config import LowRankConfig

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.measuring import Measured
 from torch_dag_core.dag import DagModule
+from torch_dag_core.measuring import Measured
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_llrc.config import LowRankConfig

@@ -69,7 +69,7 @@ class Bindings:
         Bindings met on the way are compressed. Runs on an explicit stack: chains of bound atoms
         may be as long as the model. What was found stays known until the next atom is bound.
         """
-        if isinstance(axis, Fixed):
+        if isinstance(axis, Fixed) or (isinstance(axis, Atom) and axis.id not in self.bound):
             return axis
         epoch = len(self.bound)
         known = self._known.get(id(axis))

@@ -45,7 +45,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         return {"dag": outputs(DagModule.load(path))}
     except SerializationError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "imported": [name for name in sys.modules if name.startswith("acme")]}
 
 
 def compress(path: str) -> dict[str, Any]:
