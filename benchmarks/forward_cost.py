@@ -55,9 +55,10 @@ def peak(model: nn.Module, images: torch.Tensor) -> int:
     run(model, images)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run(model, images)
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = highest = 0
-    for event in sorted(record._memory_profile().timeline, key=lambda item: item[0]):  # noqa: SLF001
-        held = event
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
         highest = max(highest, held)
     return highest
 

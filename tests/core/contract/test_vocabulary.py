@@ -82,6 +82,7 @@ _REDUCED = {
 }  # fmt: skip
 _LAYOUT = {
     "get_item": (layout.GetItem(1), (_x(2, 3), _x(2, 4))),
+    "pack": _example(layout.Pack(), FLAT, FLAT),
     "reshape": _example(layout.Reshape((-1, 4, 4, 2)), SEQUENCE),
     "permute": _example(layout.Permute((0, 2, 1)), SEQUENCE),
     "expand": _example(layout.Expand((-1, 5, 8)), (2, 1, 8)),
@@ -182,6 +183,9 @@ _MODULES = {
     "unfold": _example(nn.Unfold(2), IMAGE),
     "lstm": _example(nn.LSTM(8, 3, batch_first=True), SEQUENCE),
     "gru": _example(nn.GRU(8, 3, batch_first=True), SEQUENCE),
+    "lstm_cell": _example(nn.LSTMCell(8, 3), FLAT),
+    "gru_cell": _example(nn.GRUCell(8, 3), FLAT),
+    "rnn_cell": _example(nn.RNNCell(8, 3), FLAT),
     "rnn": _example(nn.RNN(8, 3, batch_first=True), SEQUENCE),
     "flatten": _example(nn.Flatten(), SEQUENCE),
     "unflatten": _example(nn.Unflatten(1, (2, 4)), FLAT),

@@ -11,6 +11,7 @@ from torch import nn
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.inputs import InputSpec
+from torch_dag_core.ops.attention import Attention
 from torch_dag_llrc import LowRankConfig, analyze_ranks
 
 
@@ -45,6 +46,11 @@ def test_nothing_is_skipped_in_silence(chain, module, shape, reason):
     assert (skipped.name, skipped.reason) == ("a", reason)
     assert report.prunable_proportion == 0
     assert f"left as it is: a (100.00%): {reason}" in str(report)
+
+
+def test_composite_ops_stay(chain):
+    report = analyze(chain(Attention(64, 4, 16, 64, scale=0.25)), (5, 64))
+    assert [each.reason for each in report.skipped] == ["it is a composite op, and those are not taken apart yet"]
 
 
 def test_protected_classes_stay(chain):

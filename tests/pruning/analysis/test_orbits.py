@@ -182,6 +182,7 @@ def test_tied_tensors_are_one_entry():
 
 def test_a_coincidence_of_one_image_size_is_not_pruned():
     """Reading (B, C, N) as (B, N, C) is the identity where N = C, and a scramble elsewhere."""
+
     class Scramble(nn.Module):
         def __init__(self):
             super().__init__()

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from torch_dag_core.dag import DagModule
-from torch_dag_core.registry import OpSpec
 from torch_dag_core.plugins import default_registry
+from torch_dag_core.registry import OpSpec
 from torch_dag_pruning import AnalysisError, Relation, analyze, axis_rule
 from torch_dag_pruning.propagation import Propagation
 from torch_dag_pruning.relation import AxisStore, rules_by_key
@@ -66,17 +66,19 @@ def test_a_rule_of_a_plugin_is_asked(dag, registry):
 
 def test_a_rule_is_held_to_the_sizes(dag, registry):
     wrong = axis_rule("tests.swap")(lambda ctx: Relation([ctx.inputs[0][:-1]]))
-    with pytest.raises(AnalysisError, match=r"rule of 'tests.swap' gives 'swap' the sizes \[\(2,\)\], it has \[\(2, 8\)\]"):
+    with pytest.raises(
+        AnalysisError, match=r"rule of 'tests.swap' gives 'swap' the sizes \[\(2,\)\], it has \[\(2, 8\)\]"
+    ):
         run(dag, registry, rules_by_key([*core_rules(), wrong]))
 
 
 def test_a_rule_that_fails_is_named(dag, registry):
     wrong = axis_rule("tests.swap")(lambda ctx: ctx.nothing)
-    with pytest.raises(AnalysisError, match="axis rule of 'tests.swap' failed at vertex 'swap'"):
+    with pytest.raises(AnalysisError, match=r"axis rule of 'tests.swap' failed at vertex 'swap'"):
         run(dag, registry, rules_by_key([*core_rules(), wrong]))
 
 
 def test_rules_of_the_core_are_not_replaced():
     mine = axis_rule("core.linear")(lambda ctx: Relation([]))
-    with pytest.raises(AnalysisError, match="'core.linear' has two axis rules"):
+    with pytest.raises(AnalysisError, match=r"'core.linear' has two axis rules"):
         rules_by_key([*core_rules(), mine])

@@ -38,7 +38,10 @@ FORMS = {
     "rms norm": (lambda n: nn.RMSNorm(n, elementwise_affine=False), normalizations.MaskedRMSNorm, None, (2,)),
     "normalize": (lambda n: normalization.Normalize(dim=1), normalizations.MaskedNormalize, (1,), (1,)),
     "normalize by the largest": (
-        lambda n: normalization.Normalize(p=float("inf"), dim=1), normalizations.MaskedNormalize, (1,), (1,)
+        lambda n: normalization.Normalize(p=float("inf"), dim=1),
+        normalizations.MaskedNormalize,
+        (1,),
+        (1,),
     ),
     "mean": (lambda n: reduction.Mean(1), reductions.MaskedMean, (1,), (1,)),
     "mean, kept": (lambda n: reduction.Mean((1, 2), keepdim=True), reductions.MaskedMean, (1, 2), (1, 2)),
@@ -85,7 +88,9 @@ def test_dead_slots_have_no_part(name, garbage):
         dead = torch.ones(axis.n, dtype=torch.bool)
         dead[kept[dim]] = False
         x[(slice(None),) * dim + (dead,)] = garbage
-    masks = {a.id: torch.zeros(a.n, dtype=torch.float64).index_fill(0, kept[d], 1.0) for d, a in zip(kept, axes, strict=True)}
+    masks = {
+        a.id: torch.zeros(a.n, dtype=torch.float64).index_fill(0, kept[d], 1.0) for d, a in zip(kept, axes, strict=True)
+    }
     masked = made(name, lookup(masks), axes)(x)
     small = x
     for dim, index in kept.items():
@@ -132,7 +137,9 @@ def test_softmax(op):
 def test_softmax_has_a_gradient_at_zero():
     (axis,) = atoms(8)
     weights = (torch.arange(8) % 2).double().requires_grad_()
-    reductions.MaskedSoftmax(nn.Softmax(-1), 1, axis, lookup({axis.id: weights}))(torch.randn(3, 8)).square().sum().backward()
+    reductions.MaskedSoftmax(nn.Softmax(-1), 1, axis, lookup({axis.id: weights}))(
+        torch.randn(3, 8)
+    ).square().sum().backward()
     assert bool(weights.grad.isfinite().all())
     assert float(weights.grad[::2].abs().min()) > 0.0 or bool((weights.grad[::2] == 0).all())
 
@@ -168,7 +175,9 @@ def test_batch_norm_takes_statistics_of_live_samples(momentum):
     for samples in (2, 4):
         x = torch.randn(samples, 3, 4, 5, dtype=torch.float64)
         live = small(x[:, [0, 2]].flatten(0, 1)).unflatten(0, (samples, 2))
-        torch.testing.assert_close(masked(x.flatten(0, 1)).unflatten(0, (samples, 3))[:, [0, 2]], live, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            masked(x.flatten(0, 1)).unflatten(0, (samples, 3))[:, [0, 2]], live, rtol=1e-10, atol=1e-10
+        )
     torch.testing.assert_close(masked.running_mean, small.running_mean)
     torch.testing.assert_close(masked.running_var, small.running_var)
     masked.eval(), small.eval()

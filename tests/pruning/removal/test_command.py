@@ -50,6 +50,12 @@ def test_writes_a_smaller_file_and_says_what_it_did(saved, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "plan.json", "small.safetensors"]
 
 
+def test_missing_folder_is_refused_before_any_work(saved, tmp_path):
+    result = run(saved, "--keep-flops", "0.5", "--out", tmp_path / "nowhere" / "small.safetensors")
+    assert result.exit_code == 2
+    assert "there is no folder" in result.output
+
+
 def test_unreachable_share_is_one_clear_error(saved, tmp_path):
     with pytest.raises(TorchDagError, match="cannot be reached: with every orbit at its minimum"):
         run(saved, "--keep-flops", "0.0001", "--out", tmp_path / "small.safetensors")

@@ -25,7 +25,9 @@ def test_bilinear(check, fn):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(("groups", "out", "orbits"), [(1, 12, [8, 12]), (4, 12, [4, 2, 3]), (8, 8, [8]), (8, 16, [8, 2])])
+@pytest.mark.parametrize(
+    ("groups", "out", "orbits"), [(1, 12, [8, 12]), (4, 12, [4, 2, 3]), (8, 8, [8]), (8, 16, [8, 2])]
+)
 def test_convolution_of_any_grouping(check, fn, rank, groups, out, orbits):
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     net = fn(
@@ -103,12 +105,19 @@ def test_products_of_activations(check, fn):
 
 
 def test_a_product_with_itself(check, fn):
-    net = fn(lambda m, x: (lambda y: y @ y.transpose(1, 2))(F.relu(m.a(x))), a=nn.Linear(5, 8))
-    check(net, torch.randn(2, 7, 5), orbits=[8])
+    def forward(m, x):
+        y = F.relu(m.a(x))
+        return y @ y.transpose(1, 2)
+
+    check(fn(forward, a=nn.Linear(5, 8)), torch.randn(2, 7, 5), orbits=[8])
 
 
 def test_a_free_weight(check, fn):
-    net = fn(lambda m, x: F.relu(x @ m.w) @ m.v @ m.v.t(), w=nn.Parameter(torch.randn(5, 8)), v=nn.Parameter(torch.randn(8, 6)))
+    net = fn(
+        lambda m, x: F.relu(x @ m.w) @ m.v @ m.v.t(),
+        w=nn.Parameter(torch.randn(5, 8)),
+        v=nn.Parameter(torch.randn(8, 6)),
+    )
     check(net, torch.randn(2, 5), ops=["matmul", "free_parameter"])
 
 

@@ -29,10 +29,10 @@ BINARY = {
     "masked_fill": lambda x, y: x.masked_fill(y > 0, 0.25),
 }  # fmt: skip
 MODULES = [
-    nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Sigmoid(),
-    nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(), nn.Softsign(), nn.LogSigmoid(),
-    nn.Tanhshrink(), nn.Hardshrink(0.1), nn.Softshrink(0.1), nn.Threshold(0.1, 0.2), nn.Dropout(), nn.Dropout1d(),
-    nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.Identity(),
+    nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(),
+    nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(), nn.Softsign(),
+    nn.LogSigmoid(), nn.Tanhshrink(), nn.Hardshrink(0.1), nn.Softshrink(0.1), nn.Threshold(0.1, 0.2), nn.Dropout(),
+    nn.Dropout1d(), nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.Identity(),
 ]  # fmt: skip
 
 

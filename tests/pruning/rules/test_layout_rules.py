@@ -20,7 +20,12 @@ def test_fused_projection(check, fn):
         q, k, v = m.qkv(x).reshape(len(x), 7, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
         return m.b((torch.softmax(q @ k.transpose(-2, -1) * 0.5, -1) @ v).transpose(1, 2).reshape(len(x), 7, 12))
 
-    check(fn(forward, qkv=nn.Linear(5, 36), b=nn.Linear(12, 3)), torch.randn(2, 7, 5), ops=["unbind", "get_item"], orbits=[4, 3])
+    check(
+        fn(forward, qkv=nn.Linear(5, 36), b=nn.Linear(12, 3)),
+        torch.randn(2, 7, 5),
+        ops=["unbind", "get_item"],
+        orbits=[4, 3],
+    )
 
 
 def test_split_projection_frees_the_value(check, fn):
@@ -59,13 +64,17 @@ def test_cat_into_groups(check, fn):
 
 def test_stack(check, fn):
     net = fn(
-        lambda m, x: m.c(torch.stack([m.a(x), m.b(x)], 1)).sum(1), a=nn.Linear(5, 8), b=nn.Linear(5, 8), c=nn.Linear(8, 3)
+        lambda m, x: m.c(torch.stack([m.a(x), m.b(x)], 1)).sum(1),
+        a=nn.Linear(5, 8),
+        b=nn.Linear(5, 8),
+        c=nn.Linear(8, 3),
     )
     check(net, torch.randn(2, 5), ops=["stack"], orbits=[8])
 
 
 def test_shared_keys_and_values(check, fn):
     """Grouped queries: key heads go whole, and the same query of every group."""
+
     def forward(m, x):
         q, k, v = heads(m.q(x), 6), heads(m.k(x), 2), heads(m.v(x), 2)
         k, v = (t[:, :, None].expand(-1, -1, 3, -1, -1).flatten(1, 2) for t in (k, v))
@@ -218,21 +227,23 @@ def test_indexing(check, fn, name):
     check(net, torch.randn(2, 7, 5), orbits=orbits)
 
 
-def test_halves_rotated(check, fn):
-    """Rotary embedding by halves and in pairs: both parts of a pair go together."""
-    def half(x):
-        a, b = x.chunk(2, -1)
-        return torch.cat([-b, a], -1)
+def half(x):
+    a, b = x.chunk(2, -1)
+    return torch.cat([-b, a], -1)
 
-    def pairs(x):
-        return torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
 
-    for rotate in (half, pairs):
-        net = fn(
-            lambda m, x, rotate=rotate: m.b((lambda q: q * m.cos + rotate(q) * m.sin)(m.a(x))),
-            a=nn.Linear(5, 8), b=nn.Linear(8, 3), cos=nn.Parameter(torch.randn(7, 8)), sin=nn.Parameter(torch.randn(7, 8)),
-        )  # fmt: skip
-        check(net, torch.randn(2, 7, 5), orbits=[4])
+def pairs(x):
+    return torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+
+
+@pytest.mark.parametrize("rotate", [half, pairs])
+def test_both_parts_of_a_rotated_pair_go_together(check, fn, rotate):
+    def forward(m, x):
+        q = m.a(x)
+        return m.b(q * m.cos + rotate(q) * m.sin)
+
+    tables = {"cos": nn.Parameter(torch.randn(7, 8)), "sin": nn.Parameter(torch.randn(7, 8))}
+    check(fn(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 3), **tables), torch.randn(2, 7, 5), orbits=[4])
 
 
 def test_writing_into_a_copy(check, fn):
@@ -267,7 +278,7 @@ def test_flatten_modules(check, fn):
 
 def test_windows_merged_into_the_batch(check, fn):
     def forward(m, x):
-        b, h, w, c = x.shape
+        b, h, w, _ = x.shape
         x = m.a(x)
         x = x.view(b, h // 2, 2, w // 2, 2, -1).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, 8)
         x = m.norm(m.b(x) + m.bias)

@@ -6,7 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 
-@pytest.mark.parametrize("norm", [nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.RMSNorm(8), nn.RMSNorm(8, eps=1e-6)])
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.RMSNorm(8), nn.RMSNorm(8, eps=1e-6)]
+)
 def test_over_the_last_axis(check, fn, norm):
     net = fn(lambda m, x: m.b(m.norm(m.a(x))), a=nn.Linear(5, 8), norm=norm, b=nn.Linear(8, 3))
     check(net, torch.randn(2, 7, 5), orbits=[8])
@@ -56,6 +58,7 @@ def test_batch_norm(check, fn, rank, affine):
 
 def test_batch_statistics_over_pruned_channels_merged_into_the_batch(check, fn):
     """Each channel becomes a sample; without running statistics the batch decides in evaluation too."""
+
     def forward(m, x):
         y = m.a(x)
         normal = m.norm(y.transpose(1, 2).reshape(-1, 7)).reshape(len(x), 8, 7).transpose(1, 2)
@@ -81,7 +84,13 @@ def test_frozen_batch_norm(check, fn):
         x = F.batch_norm(m.a(x), m.running_mean, m.running_var, m.w, m.c, training=False)
         return m.b(F.relu(x))
 
-    net = fn(forward, a=nn.Conv2d(3, 8, 1), w=nn.Parameter(torch.randn(8)), c=nn.Parameter(torch.randn(8)), b=nn.Conv2d(8, 3, 1))
+    net = fn(
+        forward,
+        a=nn.Conv2d(3, 8, 1),
+        w=nn.Parameter(torch.randn(8)),
+        c=nn.Parameter(torch.randn(8)),
+        b=nn.Conv2d(8, 3, 1),
+    )
     net.register_buffer("running_mean", torch.randn(8))
     net.register_buffer("running_var", torch.rand(8) + 0.5)
     check(net, torch.randn(2, 3, 4, 4), ops=["frozen_batch_norm"], orbits=[8])
@@ -105,5 +114,7 @@ def test_global_response_norm(check, fn):
         x = x + m.w * (x * (spread / (spread.mean(-1, keepdim=True) + 1e-6))) + m.c
         return m.b(x)
 
-    net = fn(forward, a=nn.Linear(5, 8), w=nn.Parameter(torch.randn(8)), c=nn.Parameter(torch.randn(8)), b=nn.Linear(8, 3))
+    net = fn(
+        forward, a=nn.Linear(5, 8), w=nn.Parameter(torch.randn(8)), c=nn.Parameter(torch.randn(8)), b=nn.Linear(8, 3)
+    )
     check(net, torch.randn(2, 4, 4, 5), orbits=[8])

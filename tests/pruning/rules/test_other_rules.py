@@ -90,7 +90,9 @@ def test_embedding(check, fn):
 
 
 def test_tied_embedding(check, fn):
-    net = fn(lambda m, i: F.linear(F.gelu(m.b(m.table(i))), m.table.weight), table=nn.Embedding(11, 8), b=nn.Linear(8, 8))
+    net = fn(
+        lambda m, i: F.linear(F.gelu(m.b(m.table(i))), m.table.weight), table=nn.Embedding(11, 8), b=nn.Linear(8, 8)
+    )
     check(net, torch.randint(0, 11, (2, 7)), ops=["embedding"], orbits=[8])
 
 
@@ -112,6 +114,7 @@ def test_renormalised_embedding_freezes(check, fn):
 
 def test_a_table_of_position_biases(check, fn):
     """Heads of the table are pruned with those of the projection."""
+
     def forward(m, x):
         q, k, v = m.qkv(x).reshape(len(x), 7, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
         bias = m.table[m.index.view(-1)].view(7, 7, 4).permute(2, 0, 1)
@@ -125,6 +128,7 @@ def test_a_table_of_position_biases(check, fn):
 
 def test_a_constant_is_private_to_each_use(check, fn):
     """One rope table for two layers ties nothing between them."""
+
     def half(x):
         a, b = x.chunk(2, -1)
         return torch.cat([-b, a], -1)
@@ -187,7 +191,9 @@ def test_functions_without_a_rule_fail_closed(check, fn):
 
 
 def test_shared_layers_are_one(check, fn):
-    net = fn(lambda m, x: m.b(F.relu(m.s(F.relu(m.s(m.a(x)))))), a=nn.Linear(5, 8), s=nn.Linear(8, 8), b=nn.Linear(8, 3))
+    net = fn(
+        lambda m, x: m.b(F.relu(m.s(F.relu(m.s(m.a(x)))))), a=nn.Linear(5, 8), s=nn.Linear(8, 8), b=nn.Linear(8, 3)
+    )
     check(net, torch.randn(2, 5), orbits=[8])
 
 

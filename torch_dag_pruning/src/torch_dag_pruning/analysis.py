@@ -20,6 +20,7 @@ from torch_dag_pruning.closing import close
 from torch_dag_pruning.cost import CostModel
 from torch_dag_pruning.costing import Costing
 from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
 from torch_dag_pruning.expansion import expanded, is_plain, shared_clone
 from torch_dag_pruning.orbits import Orbit, Place, find_orbits
 from torch_dag_pruning.propagation import Propagation
@@ -27,7 +28,7 @@ from torch_dag_pruning.relation import Axes, AxisRule, AxisStore, Context, Relat
 from torch_dag_pruning.report import Locks, to_text
 from torch_dag_pruning.resolution import Resolution
 from torch_dag_pruning.rules import core_rules
-from torch_dag_pruning.shapes import ShapeRun, batch_of, blank_inputs, filled, hints, is_rigid
+from torch_dag_pruning.shapes import ShapeRun
 
 __all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
 

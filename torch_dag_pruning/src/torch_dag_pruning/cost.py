@@ -46,7 +46,7 @@ class Polynomial:
         return self + polynomial(other) * -1
 
     def __rsub__(self, other: Any) -> Polynomial:
-        return self * -1 + other
+        return polynomial(other) - self
 
 
 def polynomial(value: Any) -> Polynomial:

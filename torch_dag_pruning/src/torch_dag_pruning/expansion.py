@@ -34,9 +34,7 @@ def _is_composite(vertex: InnerVertex, registry: Registry, rules: Mapping[str, R
     return spec is not None and spec.expand is not None and spec.key not in rules
 
 
-def expanded(
-    dag: DagModule, inputs: Sequence[Tensor], registry: Registry, rules: Mapping[str, Rule]
-) -> DagModule:
+def expanded(dag: DagModule, inputs: Sequence[Tensor], registry: Registry, rules: Mapping[str, Rule]) -> DagModule:
     """Return a flat copy without composite ops; it shares tensors with the graph."""
     flat = shared_clone(dag)
     composites = [vertex for vertex in flat.inner_vertices if _is_composite(vertex, registry, rules)]
@@ -46,11 +44,16 @@ def expanded(
     traced: dict[Any, DagModule] = {}
     for vertex in composites:
         operands = tuple(values[predecessor] for predecessor in vertex.predecessors)
-        key = (type(vertex.module), repr(vertex.module), tuple((o.shape, o.dtype) for o in operands))
+        key = _configuration(vertex.module), tuple((o.shape, o.dtype) for o in operands)
         if key not in traced:
             traced[key] = _traced(vertex, operands, registry)
         flat.replace_module(vertex, _of_instance(traced[key], vertex.module))
     return shared_clone(flat)
+
+
+def _configuration(module: nn.Module) -> Any:
+    """Return what two modules of one graph have in common; values computed from buffers are each one's own."""
+    return module if any(True for _ in module.buffers()) else (type(module), repr(module))
 
 
 def _traced(vertex: InnerVertex, operands: tuple[Any, ...], registry: Registry) -> DagModule:
@@ -66,11 +69,11 @@ def _traced(vertex: InnerVertex, operands: tuple[Any, ...], registry: Registry) 
 def _of_instance(traced: DagModule, instance: nn.Module) -> DagModule:
     """Return the graph of one instance: that of another of the same configuration, with this one's modules."""
     nested = shared_clone(traced)
-    parts: dict[str, Any] = dict(instance.named_modules())
-    parameters = dict(instance.named_parameters(remove_duplicate=False))
+    parts = dict(instance.named_modules())
+    tensors = dict(instance.named_parameters(remove_duplicate=False))
     for vertex in nested.inner_vertices:
         if vertex.name in parts:
             nested.replace_module(vertex, parts[vertex.name])
-        for name in [name for name in ("value",) if vertex.name in parameters]:
-            setattr(vertex.module, name, parameters[vertex.name])
+        elif vertex.name in tensors:
+            vertex.module.value = tensors[vertex.name]
     return nested.train(instance.training)

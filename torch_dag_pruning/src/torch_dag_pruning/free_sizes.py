@@ -20,7 +20,8 @@ from torch_dag_core.dag import DagModule
 from torch_dag_core.registry import Registry
 from torch_dag_core.values import Size
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.shapes import ShapeRun, hints
+from torch_dag_pruning.example_sizes import hints
+from torch_dag_pruning.shapes import ShapeRun
 from torch_dag_pruning.stepping import tensors_of
 
 Shapes = dict[str, list[tuple[int, ...]]]

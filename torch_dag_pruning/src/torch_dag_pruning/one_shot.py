@@ -55,6 +55,11 @@ class OneShot:
         """Compare the masked with the removed graph; raises where they differ."""
         self.proof = prove(self.analysis, self.plan, self.pruned)
 
+    @property
+    def timed_on(self) -> str:
+        """The size of the first input."""
+        return "x".join(str(size) for size in self.analysis.inputs[0].shape)
+
     def finish(self, path: Path, plan_path: Path | None = None) -> None:
         """Save the pruned graph, and measure both."""
         self.pruned.save(path)

@@ -15,7 +15,7 @@ from torch_dag_core.registry import Registry
 from torch_dag_core.vertex import InnerVertex, OutputVertex, UserVertex, Vertex
 from torch_dag_pruning.axes import Cause, Fixed
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.relation import Axes, AxisStore, Context, Relation, Rule, Shape
+from torch_dag_pruning.relation import Axes, AxisStore, Context, Relation, Rule
 from torch_dag_pruning.rules.touching import all_frozen
 
 
@@ -24,8 +24,9 @@ class Propagation:
     """One run of the rules over a graph at known sizes.
 
     Attributes:
-        relations: What the rule of each vertex said, by name. A constant has one relation for each use.
+        relations: What the rule of each vertex said, by name; of a constant, at its first use.
         operands: The axes of each operand of each vertex, by name.
+        outputs: The axes of each tensor that a vertex gives, by name.
     """
 
     dag: DagModule
@@ -180,6 +181,3 @@ def _map(value: Any, leaf: Any) -> Any:
 
 def _nested(value: Any, axes: Any) -> Any:
     return _map(value, lambda _: next(axes))
-
-
-__all__ = ["Propagation", "Shape", "flat"]

@@ -12,6 +12,7 @@ from torch import nn
 from torch_dag_core.dag import DagModule
 from torch_dag_core.measuring import Measured
 from torch_dag_core.ops.tensors import FreeParameter
+from torch_dag_core.plugins import default_registry
 from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.schemes import LayerSizes
@@ -58,6 +59,7 @@ class LayerSearch:
         self.learned = [vertex for vertex in needed if _has_matrix(vertex.module)]
         self._shapes = measured.shapes
         self._config = config
+        self._registry = default_registry()
         self._uses = Counter(id(each) for vertex in dag.inner_vertices for each in vertex.module.parameters())
         self._with_one_before = _reached(dag.inner_vertices, self.learned, lambda vertex: vertex.predecessors)
         self._with_one_after = _reached(dag.inner_vertices[::-1], self.learned, lambda vertex: vertex.successors)
@@ -77,6 +79,10 @@ class LayerSearch:
     def _is_grouped(self, vertex: InnerVertex) -> bool:
         return getattr(vertex.module, "groups", 1) != 1
 
+    def _is_composite(self, vertex: InnerVertex) -> bool:
+        spec = self._registry.for_module(vertex.module)
+        return spec is not None and spec.expand is not None
+
     def _is_unknown(self, vertex: InnerVertex) -> bool:
         return type(vertex.module) not in _SIZES
 
@@ -93,6 +99,7 @@ class LayerSearch:
 _REASONS: Mapping[str, Callable[[LayerSearch, InnerVertex], bool]] = {
     "its class is in custom_unprunable_module_classes": LayerSearch._is_protected,
     "it has several groups": LayerSearch._is_grouped,
+    "it is a composite op, and those are not taken apart yet": LayerSearch._is_composite,
     "only Linear and Conv2d can be factored": LayerSearch._is_unknown,
     "other vertices use its weights too": LayerSearch._is_tied,
     "it is the stem, and prune_stem is off": LayerSearch._is_unwanted_stem,

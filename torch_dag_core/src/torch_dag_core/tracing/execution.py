@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.tracing.names import ESCAPES
-from torch_dag_core.tracing.shortcuts import is_like_first
+from torch_dag_core.tracing.shortcuts import known_result
 
 META = torch.device("meta")
 CREATION = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like"})
@@ -28,8 +28,9 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
         return function(*args, **kwargs)
     if name in ESCAPES:
         raise NeedsDataError(name)
-    if is_like_first(name, args, kwargs):
-        return torch.empty_like(args[0])
+    known = known_result(name, args, kwargs)
+    if known is not None:
+        return known
     target = args[0] if args else None
     if name in CREATION:
         return function(_zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu"), *args[1:], **kwargs)

@@ -14,6 +14,14 @@ from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 
 
+def _in_a_folder(_: click.Context, __: click.Parameter, path: Path) -> Path:
+    """Refuse a place that cannot be written to before any work is done."""
+    if not path.parent.is_dir():
+        message = f"there is no folder {str(path.parent)!r}"
+        raise click.BadParameter(message)
+    return path
+
+
 @click.command()
 @takes_model
 @click.option("--keep-flops", type=float, required=True, help="Share of the FLOPs that may stay, such as 0.5.")
@@ -21,7 +29,14 @@ from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 @click.option("--scope", type=click.Choice(["global", "local"]), default="global", show_default=True)
 @click.option("--multiple-of", type=int, default=1, show_default=True, help="Make widths multiples of this.")
 @click.option("--save-plan", type=click.Path(path_type=Path), help="Where to write what was kept, as JSON.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to save (.safetensors).")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=_in_a_folder,
+    help="Where to save (.safetensors).",
+)
 def prune(  # noqa: PLR0913
     *, choice: ModelChoice, keep_flops: float, criterion: str, scope: str, multiple_of: int, save_plan: Path | None,
     out: Path,
@@ -48,7 +63,7 @@ def prune(  # noqa: PLR0913
         run.finish(out, save_plan)
     console.print(conversion_report(run.dag), highlight=False, soft_wrap=True)
     console.print(str(run.analysis), highlight=False, soft_wrap=True)
-    console.print(costs_table(run.before, run.after))
+    console.print(costs_table(run.before, run.after, run.timed_on))
     console.print(str(run.proof), highlight=False, soft_wrap=True)
     console.print(loading_lines(out), highlight=False, soft_wrap=True)
 

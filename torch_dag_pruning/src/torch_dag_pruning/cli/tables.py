@@ -7,14 +7,14 @@ from rich.table import Table
 from torch_dag_pruning.measuring import Costs
 
 
-def costs_table(before: Costs, after: Costs) -> Table:
-    """Compare two models."""
+def costs_table(before: Costs, after: Costs, timed_on: str) -> Table:
+    """Compare two models, timed on an input of the given size."""
     table = Table("", "before", "after", "ratio")
     rows = (
         ("FLOPs", before.flops, after.flops, _count),
         ("parameters", before.parameters, after.parameters, _count),
         ("file", before.file_bytes, after.file_bytes, _bytes),
-        ("latency (median)", before.latency, after.latency, _seconds),
+        (f"median latency, {timed_on}", before.latency, after.latency, _seconds),
     )
     for name, old, new, shown in rows:
         table.add_row(name, shown(old), shown(new), f"{new / old:.2f}" if old else "")

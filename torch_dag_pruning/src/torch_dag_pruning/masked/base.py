@@ -82,5 +82,3 @@ def _covers(mask: Tensor, place: int) -> bool:
 def weighted_mean(x: Tensor, mask: Tensor, dims: Sequence[int], *, keepdim: bool = True) -> Tensor:
     """Return ``sum(m x) / sum(m)`` over ``dims``."""
     return cleared(x, mask).sum(list(dims), keepdim=keepdim) / count(x, mask, dims)
-
-

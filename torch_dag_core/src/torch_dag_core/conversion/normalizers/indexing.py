@@ -21,9 +21,23 @@ def _items(items: Any, operands: list[Value]) -> Any:
     return items
 
 
+def _takes_all(items: Any) -> bool:
+    """Tell whether an index is the whole tensor, as ``[:, 0:]`` and ``[...]`` are."""
+    return all(item is ... or _is_whole(item) for item in (items if isinstance(items, tuple) else (items,)))
+
+
+def _is_whole(item: Any) -> bool:
+    if not isinstance(item, slice) or item.stop is not None:
+        return False
+    start, step = item.start, item.step
+    return (start is None or (type(start) is int and start == 0)) and (step is None or step == 1)
+
+
 @normalizes("__getitem__")
 def getitem(call: Call, input: Value, items: Any) -> Value:
-    """Index a tensor."""
+    """Index a tensor; all of it is itself."""
+    if _takes_all(items):
+        return input
     operands: list[Value] = []
     constants = _items(items if isinstance(items, tuple) else (items,), operands)
     return call.emit(Index(constants), input, *operands)
@@ -58,7 +72,9 @@ def _before(input: Value, dim: int) -> tuple[slice, ...]:
 
 @normalizes("set_index")
 def set_index(call: Call, input: Value, items: Any, value: Any) -> Value:
-    """Write into a copy."""
+    """Write into a copy; what is written all over is the value."""
+    if isinstance(value, Value) and _takes_all(items) and (value.shape, value.dtype) == (input.shape, input.dtype):
+        return value
     if isinstance(value, Value):
         operands = [value]
         constants = _items(items if isinstance(items, tuple) else (items,), operands)

@@ -1,0 +1,189 @@
+"""The sizes of inputs that a graph is analysed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.conversion.example_inputs import Space
+from torch_dag_core.dag import DagModule
+from torch_dag_core.inputs import InputSpec
+from torch_dag_core.ops.layout import Reshape
+from torch_dag_core.values import Record, Slot
+from torch_dag_core.vertex import Vertex
+from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.shapes import blank
+
+#: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
+_BATCHES = (2, 3)
+
+#: What free sizes beyond the batch grow by, times one, two, ...: the first that the graph accepts. Whole
+#: steps come first, because strides divide them.
+_GROWTHS = (Space.STEPS.value, Space.ODD.value, Space.FIXED.value)
+
+
+def blank_inputs(dag: DagModule, example_inputs: Any) -> list[Tensor]:
+    """Return tensors without data in the order of the graph's inputs, of the example's or the remembered sizes.
+
+    Raises:
+        AnalysisError: neither is known.
+    """
+    if example_inputs is not None:
+        return [blank(tensor.shape, tensor.dtype) for tensor in bound(dag, example_inputs)]
+    sizes = [tensor.example_shape for tensor in dag.input_spec.tensors]
+    if len(sizes) != len(dag.input_vertices) or None in sizes:
+        message = "the graph does not remember sizes of its inputs; pass example_inputs"
+        raise AnalysisError(message)
+    pairs = zip(sizes, dag.input_spec.tensors, strict=True)
+    return [blank(shape or (), tensor.dtype) for shape, tensor in pairs]
+
+
+def bound(dag: DagModule, example_inputs: Any) -> list[Tensor]:
+    """Return the tensors of a call in the order of the graph's inputs.
+
+    Raises:
+        AnalysisError: an input is missing.
+    """
+    args, kwargs = _arguments(example_inputs)
+    parameters = dag.input_spec.for_inputs(len(dag.input_vertices)).parameters
+    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
+    found: dict[int, Tensor] = {}
+    for parameter in parameters:
+        if parameter.name in given:
+            found.update(_tensors(parameter.structure, given[parameter.name]))
+    missing = [vertex.name for place, vertex in enumerate(dag.input_vertices) if place not in found]
+    if missing:
+        message = f"example_inputs lack {', '.join(missing)}; pass them as the model's forward takes them"
+        raise AnalysisError(message)
+    return [found[place] for place in range(len(dag.input_vertices))]
+
+
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, dict):
+        return (), inputs
+    if not isinstance(inputs, tuple):
+        return (inputs,), {}
+    is_pair = len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict)
+    return inputs if is_pair else (inputs, {})
+
+
+def _tensors(structure: Any, value: Any) -> Iterator[tuple[int, Tensor]]:
+    stack = [(structure, value)]
+    while stack:
+        template, item = stack.pop()
+        if isinstance(template, Slot):
+            yield template.index, item
+        elif isinstance(template, Record):
+            stack += [(field, getattr(item, name)) for name, field in template.fields]
+        elif isinstance(template, dict):
+            stack += [(field, item[key]) for key, field in template.items()]
+        elif isinstance(template, (tuple, list)):
+            stack += list(zip(template, item, strict=True))
+
+
+def filled(dag: DagModule, blanks: Sequence[Tensor], example_inputs: Any) -> list[Tensor]:
+    """Return tensors of these sizes: the rows of the example over again, or random numbers."""
+    device = next((tensor.device for tensor in (*dag.parameters(), *dag.buffers())), torch.device("cpu"))
+    if example_inputs is None:
+        return [_random(blank, device) for blank in blanks]
+    pairs = zip(blanks, bound(dag, example_inputs), strict=True)
+    return [_cycled(tensor, blank.shape).to(device) for blank, tensor in pairs]
+
+
+def _cycled(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    if tensor.shape == torch.Size(shape):
+        return tensor
+    return tensor[torch.arange(shape[0], device=tensor.device) % tensor.shape[0]]
+
+
+def _random(blank: Tensor, device: torch.device) -> Tensor:
+    """Return random numbers; integers are positions 0 and 1, which every table has."""
+    if blank.is_floating_point():
+        return torch.randn(blank.shape, dtype=blank.dtype, device=device)
+    return torch.randint(0, 2, blank.shape, device=device).to(blank.dtype)
+
+
+def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return inputs of two sizes that the graph accepts, as far as it leaves sizes free; the first is the example.
+
+    A relation that holds at one size may be a coincidence; one that holds at both follows from the graph. The batch
+    is replaced by 2 and 3.
+    """
+    spec = dag.input_spec
+    if not spec.tensors:
+        return [list(example)]
+    first = [_resized(spec, example, _BATCHES[0], 0), _resized(spec, example, None, 0)]
+    second = [_resized(spec, example, batch, growth) for batch in (_BATCHES[1], None) for growth in _GROWTHS]
+    sizes = [
+        next((tensors for tensors in choices if _accepts(spec, tensors)), list(example)) for choices in (first, second)
+    ]
+    is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
+    return sizes if is_free else sizes[:1]
+
+
+def is_rigid(dag: DagModule, values: Mapping[Vertex, Any]) -> bool:
+    """Tell whether a second size could show nothing new: no reshape moves a free size.
+
+    Where the first dimension stays and all others of the result are numbers, none of them can be free before it either.
+    """
+    reshapes = (v for v in dag.inner_vertices if isinstance(v.module, (Reshape, nn.Flatten, nn.Unflatten)))
+    return all(_is_rigid_reshape(vertex.module, values[vertex.predecessors[0]], values[vertex]) for vertex in reshapes)
+
+
+def _is_rigid_reshape(module: nn.Module, before: Tensor, after: Tensor) -> bool:
+    if not isinstance(module, Reshape) or before.shape[:1] != after.shape[:1]:
+        return False
+    return all(isinstance(size, int) and size != -1 for size in module.shape[1:])
+
+
+def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:
+    """Return by how many samples the sizes are to be divided: 1 where the batch is not free."""
+    spec = dag.input_spec
+    free = (t.shape[0] for t, s in zip(inputs, spec.tensors, strict=False) if s.shape[:1] == (None,))
+    return next(free, 1)
+
+
+def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, growth: int) -> list[Tensor]:
+    first = next((t.shape[0] for t in example if t.dim()), None)
+    result = []
+    for tensor, form in zip(example, spec.tensors, strict=True):
+        shape = list(tensor.shape)
+        free = [dim for dim, size in enumerate(form.shape) if size is None]
+        if 0 in free and batch is not None and shape[0] == first:
+            shape[0] = batch
+        for place, dim in enumerate(dim for dim in free if dim > 0):
+            # The same distances at which the model was traced, so that it takes the same paths.
+            shape[dim] += growth * (place + 1)
+        result.append(blank(shape, tensor.dtype))
+    return result
+
+
+def _accepts(spec: InputSpec, tensors: Sequence[Tensor]) -> bool:
+    return all(_evaluated(assumption.condition, tensors) for assumption in spec.assumptions)
+
+
+def _evaluated(condition: Any, tensors: Sequence[Tensor]) -> Any:
+    if not isinstance(condition, tuple):
+        return condition
+    operator, left, right = condition
+    if operator == "input":
+        return tensors[left].shape[right]
+    return _OPERATIONS[operator](_evaluated(left, tensors), _evaluated(right, tensors))
+
+
+_OPERATIONS: Mapping[str, Any] = {
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+}
