@@ -13,19 +13,19 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from models import MODELS, build
 from torch import nn
 
-from models import MODELS, build
 from torch_dag_core import build_from_unstructured_module
 from torch_dag_core.plugins import default_registry
 
 LIMIT = 0.5
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[..., object], *args: object) -> float:
     """Return how long one call takes."""
     start = time.perf_counter()
-    work()
+    work(*args)
     return time.perf_counter() - start
 
 
@@ -47,12 +47,13 @@ def main() -> None:
     for name in options.models:
         model, images = build(name)
         pairs = [
-            (seconds(lambda: build_from_unstructured_module(model, images)), seconds(lambda: export(model, images)))
+            (seconds(build_from_unstructured_module, model, images), seconds(export, model, images))
             for _ in range(options.rounds)
         ]
         ours, theirs = (min(times) for times in zip(*pairs, strict=True))
         ratios.append(ours / theirs)
-        print(f"{name:28s} conversion {ours:7.3f} s  torch.export {theirs:7.3f} s  ratio {ours / theirs:.3f}", flush=True)
+        times = f"conversion {ours:7.3f} s  torch.export {theirs:7.3f} s"
+        print(f"{name:28s} {times}  ratio {ours / theirs:.3f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.3f} (limit {LIMIT})")
 
 

@@ -12,10 +12,10 @@ import statistics
 import time
 
 import torch
+from models import MODELS, build
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from models import MODELS, build
 from torch_dag_core import build_from_unstructured_module
 
 TIME_LIMIT, MEMORY_LIMIT = 1.02, 1.0
@@ -82,7 +82,8 @@ def main() -> None:
             ratio = time_ratio(*both, batch, options.rounds)
             memory = peak(both[1], batch) / peak(both[0], batch)
             mode = "training" if training else "evaluation"
-            print(f"{name:28s} {mode:10s} time x{ratio:.3f} (limit {TIME_LIMIT})  peak memory x{memory:.3f} (limit {MEMORY_LIMIT})")
+            cost = f"time x{ratio:.3f} (limit {TIME_LIMIT})  peak memory x{memory:.3f} (limit {MEMORY_LIMIT})"
+            print(f"{name:28s} {mode:10s} {cost}", flush=True)
 
 
 if __name__ == "__main__":

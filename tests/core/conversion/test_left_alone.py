@@ -65,7 +65,11 @@ def test_the_model_is_as_it_was(fails, training):
     assert {path: module.training for path, module in model.named_modules()} == modes
     assert {path: set(vars(m)) for path, m in model.named_modules()} == keys
     assert (model.seen, model.count, model.cache, model.late) == ([], 0, {"a": 1}, None)
-    assert (random.getstate(), nn.Module.__call__, vars(torch.autograd.Function).get("apply")) == (random_state, call, apply)
+    assert (random.getstate(), nn.Module.__call__, vars(torch.autograd.Function).get("apply")) == (
+        random_state,
+        call,
+        apply,
+    )
     assert torch.equal(torch.get_rng_state(), torch_state)
     for tensor in (*model.parameters(), *model.buffers(), x):
         assert not getattr(tensor, "__dict__", None)

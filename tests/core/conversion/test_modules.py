@@ -137,7 +137,9 @@ ATTENTIONS = {
     "weights of each head": lambda m, x: m(x, x, x, average_attn_weights=False)[1],
     "cross": lambda m, x: m(x, x[:, :3] * 2, x[:, :3])[0],
     "boolean mask": lambda m, x: m(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool).triu(1))[0],
-    "float mask without weights": lambda m, x: m(x, x, x, attn_mask=torch.zeros(5, 5).fill_diagonal_(-3.0), need_weights=False)[0],
+    "float mask without weights": lambda m, x: m(
+        x, x, x, attn_mask=torch.zeros(5, 5).fill_diagonal_(-3.0), need_weights=False
+    )[0],
     "causal": lambda m, x: m(
         x, x, x, attn_mask=nn.Transformer.generate_square_subsequent_mask(5), is_causal=True, need_weights=False
     )[0],
@@ -326,5 +328,5 @@ def test_calls_that_the_trace_cannot_see_are_refused():
         def forward(self, x):
             return self.run[0](self.fc(x))
 
-    with pytest.raises(TraceError, match="a call that the trace cannot see|is no op of the vocabulary"):
+    with pytest.raises(TraceError, match=r"a call that the trace cannot see|is no op of the vocabulary"):
         build_from_unstructured_module(Scripted(), rows(2))

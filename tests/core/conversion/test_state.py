@@ -158,6 +158,43 @@ def test_a_subclass_of_batch_norm_is_a_batch_norm(faithful):
     assert_equal_over_steps(model, dag)
 
 
+class FreezesNorms(nn.Module):
+    """Keeps its norms and dropout in evaluation mode, as fine-tuning recipes do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.bn, self.free, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Dropout(0.5)
+        self.bn.running_mean.fill_(0.5)
+
+    def forward(self, x):
+        return self.free(self.drop(self.bn(self.fc(x))))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.bn.eval()
+        self.drop.eval()
+
+
+def test_modules_that_a_model_keeps_frozen_stay_frozen(faithful):
+    model = FreezesNorms()
+    model.train(False)
+    dag = build_from_unstructured_module(model, rows(2))
+    x = rows(3)
+    assert torch.equal(dag(x), model(x))
+    for module in (model, dag):
+        module.train()
+        torch.manual_seed(0)
+        module(x).sum().backward()
+    torch.manual_seed(0)
+    torch.testing.assert_close(dag(x), model(x))
+    gradients = dag.state_dict(keep_vars=True)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name].grad, parameter.grad)
+    missing = {key for key in model.state_dict() if key not in gradients}
+    assert missing == {"bn.num_batches_tracked"}
+    dag.load_state_dict(model.state_dict(), strict=True)
+
+
 def test_a_decision_on_a_buffer_that_changes_is_refused():
     class FirstCall(nn.Module):
         def __init__(self):

@@ -51,18 +51,26 @@ FUNCTIONS = {
     "repeat and tile": lambda x: x.repeat(1, 2) + x.tile((2,)) + x.repeat_interleave(2, dim=1),
     "expand and broadcast": lambda x: x.unsqueeze(1).expand(-1, 3, -1) + x[:, None].broadcast_to(x.shape[0], 3, 6),
     "roll and flip": lambda x: torch.roll(x, 2, 1) + x.flip(1) + x.roll((1,), dims=(0,)),
-    "pad": lambda x: functional.pad(x, (1, 2), value=3.0).sum(1) + functional.pad(x[:, None], (1, 1), "replicate").sum((1, 2)),
+    "pad": lambda x: (
+        functional.pad(x, (1, 2), value=3.0).sum(1) + functional.pad(x[:, None], (1, 1), "replicate").sum((1, 2))
+    ),
     "unfold": lambda x: x.unfold(1, 3, 1).sum(-1),
     "clamp": lambda x: x.clamp(-1, 1) + x.clamp(min=0) + torch.clamp(x, max=0.5) + x.clamp(min=x * 0.5),
     "casts": lambda x: x.double().float() + x.to(torch.float64).type_as(x) + x.long() + x.int().to(x.dtype),
     "movedim": lambda x: x.view(-1, 2, 3).movedim(1, 2).swapaxes(1, 2).transpose(-1, -2).permute(0, 2, 1),
     "matrix transposes": lambda x: x.T @ x + (x.t() @ x).mT,
-    "stack and concatenate": lambda x: torch.stack([x, x], 1).flatten(1) + torch.hstack([x, x]) + torch.concat((x, x), -1),
-    "index with tensors": lambda x: x[:, torch.tensor([0, 2])] + x[..., [1, 3]] + x.index_select(1, torch.tensor([4, 5])),
+    "stack and concatenate": lambda x: (
+        torch.stack([x, x], 1).flatten(1) + torch.hstack([x, x]) + torch.concat((x, x), -1)
+    ),
+    "index with tensors": lambda x: (
+        x[:, torch.tensor([0, 2])] + x[..., [1, 3]] + x.index_select(1, torch.tensor([4, 5]))
+    ),
     "index with steps": lambda x: x[:, ::2] + x[:, 1::2] + x[:, -3:] + x[:, :-3],
     "newaxis and ellipsis": lambda x: x[:, None, ..., None].squeeze(-1).squeeze(1),
     "masked by buffers": lambda x: x[:, torch.tensor([True, False] * 3)],
-    "activations": lambda x: functional.gelu(x, approximate="tanh") + functional.elu(x, 0.5) + functional.glu(x).sum(1, True),
+    "activations": lambda x: (
+        functional.gelu(x, approximate="tanh") + functional.elu(x, 0.5) + functional.glu(x).sum(1, True)
+    ),
     "functional dropout": lambda x: functional.dropout(x, 0.5, training=True),
     "functional layer norm": lambda x: functional.layer_norm(x, (6,)) + functional.rms_norm(x, (6,)),
     "distance": lambda x: torch.cdist(x, x) + functional.cosine_similarity(x, x * 2, dim=1)[:, None],
@@ -82,16 +90,22 @@ IMAGES = {
     "grouped convolution with a computed weight": lambda x: functional.conv2d(
         x.reshape(1, -1, 8, 8), x.mean((2, 3)).reshape(-1, 1, 1, 1), groups=x.shape[0] * 3
     ).view(x.shape),
-    "pooling": lambda x: functional.max_pool2d(x, 2, 2) + functional.avg_pool2d(x, 3, 2, 1) + functional.adaptive_avg_pool2d(x, 4),
+    "pooling": lambda x: (
+        functional.max_pool2d(x, 2, 2) + functional.avg_pool2d(x, 3, 2, 1) + functional.adaptive_avg_pool2d(x, 4)
+    ),
     "global pooling by size": lambda x: functional.avg_pool2d(x, x.shape[2:]),
     "pooling with indices": lambda x: functional.max_unpool2d(*functional.max_pool2d(x, 2, return_indices=True), 2),
-    "pixel shuffle": lambda x: functional.pixel_shuffle(x.repeat(1, 4, 1, 1), 2) + functional.pixel_unshuffle(x, 1).mean(),
+    "pixel shuffle": lambda x: (
+        functional.pixel_shuffle(x.repeat(1, 4, 1, 1), 2) + functional.pixel_unshuffle(x, 1).mean()
+    ),
     "grid sample": lambda x: functional.grid_sample(
-        x, functional.affine_grid(torch.eye(2, 3).expand(x.shape[0], 2, 3), x.shape, align_corners=False), align_corners=False
+        x,
+        functional.affine_grid(torch.eye(2, 3).expand(x.shape[0], 2, 3), x.shape, align_corners=False),
+        align_corners=False,
     ),
     "unfold and fold": lambda x: functional.fold(functional.unfold(x, 2, stride=2), (8, 8), 2, stride=2),
     "local response norm": lambda x: functional.local_response_norm(x, 3),
-    "instance norm": lambda x: functional.instance_norm(x),
+    "instance norm": functional.instance_norm,
     "windows": lambda x: x.view(x.shape[0], 3, 4, 2, 4, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 3),
     "channel shuffle": lambda x: x.view(x.size(0), 3, 1, 8, 8).transpose(1, 2).contiguous().view(x.size(0), -1, 8, 8),
     "flatten": lambda x: torch.flatten(x, 1) + x.flatten(start_dim=1) + x.reshape(len(x), -1),

@@ -104,8 +104,10 @@ def compare_module_outputs(a: nn.Module, b: nn.Module, inputs: Any, *, tolerance
 def _seeded_values(model: nn.Module, args: Any, kwargs: Any) -> Iterator[tuple[str, list[Tensor]]]:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(_SEED)
-        values = _graph_values if isinstance(model, DagModule) else _module_values
-        yield from values(model, args, kwargs)  # type: ignore[operator]
+        if isinstance(model, DagModule):
+            yield from _graph_values(model, args, kwargs)
+        else:
+            yield from _module_values(model, args, kwargs)
 
 
 def _graph_values(dag: DagModule, args: Any, kwargs: Any) -> Iterator[tuple[str, list[Tensor]]]:
@@ -149,7 +151,7 @@ def _difference(name: str, expected: list[Tensor], actual: list[Tensor]) -> Diff
 
 
 def _apart(expected: Tensor, actual: Tensor) -> tuple[float, float]:
-    """Return the largest difference of two tensors of equal shape, absolute and relative; equal infinities are equal."""
+    """Return the largest absolute and relative difference of two tensors; equal infinities are equal."""
     if not expected.numel():
         return 0.0, 0.0
     wide = torch.complex128 if expected.is_complex() else torch.float64

@@ -71,7 +71,7 @@ class ConvertibilityReport:
         if self.converts:
             opaque = f"; opaque: {', '.join(self.opaque)}" if self.opaque else ""
             return f"the model converts: {len(self.classes)} module classes{opaque}"
-        lines = [f"{report.name} ({report.path or 'the model itself'}): {report.reason}" for report in self.unconvertible]
+        lines = [f"{each.name} ({each.path or 'the model itself'}): {each.reason}" for each in self.unconvertible]
         if self.remedy:
             kept = ", ".join(cls.__name__ for cls in self.remedy)
             lines.append(f"the rest converts with atomic_modules=({kept},)")

@@ -55,9 +55,10 @@ def steps_of(step: int, inputs: list[Value]) -> tuple[Assumption, ...]:
 def _always(condition: tuple[Any, ...]) -> bool:
     """Tell whether the condition holds for every tensor that is not empty."""
     comparison, left, right = condition
-    return left == right and comparison in ("eq", "le", "ge") or (
-        left[:1] == ("input",) and right == 0 and comparison in ("ne", "gt", "ge")
-    ) if isinstance(left, tuple) else False  # fmt: skip
+    if left == right:
+        return comparison in ("eq", "le", "ge")
+    is_size = isinstance(left, tuple) and left[0] == "input"
+    return is_size and right == 0 and comparison in ("ne", "gt", "ge")
 
 
 def _is_free(expression: Any) -> bool:

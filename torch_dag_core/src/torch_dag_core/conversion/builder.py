@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, fx, nn
 
@@ -19,6 +19,7 @@ from torch_dag_core.op import Op, field_types
 from torch_dag_core.values import Size
 from torch_dag_core.vertex import Vertex
 
+T = TypeVar("T")
 _MOST_DIMS = 4
 
 
@@ -118,9 +119,9 @@ class Builder:
             if shape is not None and any(type(size) is FreeSize for size in shape):
                 self._seen.append(value)
 
-    def copy_of(self, module: nn.Module) -> nn.Module:
+    def copy_of(self, module: T) -> T:
         """Return the graph's own copy of a module or tensor of the model; ties between them are kept."""
-        twin: nn.Module = copy.deepcopy(module, self._copies)
+        twin = copy.deepcopy(module, self._copies)
         for part in twin.modules() if isinstance(twin, nn.Module) else ():
             if getattr(part, "inplace", False) is True:
                 part.inplace = False  # type: ignore[assignment]
@@ -159,12 +160,13 @@ class Builder:
     def _bind_field(self, op: Op, name: str, operands: list[Value]) -> None:
         constant = getattr(op, name)
         if any(True for _ in _free_in(constant)):
-            if not _takes_sizes(type(op), name):
+            kind: Any = type(op)
+            if not _takes_sizes(kind, name):
                 message = f"the {name!r} of {type(op).__name__} follows the input sizes"
                 raise SizeError(message)
             known = len(operands)
             setattr(op, name, self._bound(constant, operands))
-            if len(operands) > known and not _takes_more(type(op)):
+            if len(operands) > known and not _takes_more(kind):
                 message = f"the {name!r} of {type(op).__name__} follows the size of another tensor"
                 raise SizeError(message)
 
@@ -193,9 +195,9 @@ class Builder:
                 if position >= known:
                     operands.append(value)
                 return found.shifted(min(position, known))
-        message = f"a size is {int(target)} at one input size and {target.other} at another, and follows no tensor's size"
+        sizes = f"{int(target)} at one input size and {target.other} at another"
+        message = f"a size is {sizes}, and follows no tensor's size"
         raise SizeError(message)
-
 
     def _is_exact(self, size: Size, target: FreeSize) -> bool:
         """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
@@ -204,13 +206,13 @@ class Builder:
 
 
 @lru_cache(maxsize=1024)
-def _takes_more(op: type[Op]) -> bool:
+def _takes_more(op: Any) -> bool:
     """Tell whether an op takes operands for their sizes alone."""
     return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(op.forward).parameters.values())
 
 
 @lru_cache(maxsize=1024)
-def _takes_sizes(op: type[Op], name: str) -> bool:
+def _takes_sizes(op: Any, name: str) -> bool:
     """Tell from the declared type of a constant whether it may follow sizes."""
     declared = str(field_types(op)[name])
     return "Size" in declared or "Any" in declared

@@ -14,7 +14,7 @@ from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEP, ExampleInputs, Space, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.conversion.joining import SizeError, merge_modes
+from torch_dag_core.conversion.joining import FreeSize, SizeError, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.dag import DagModule
@@ -22,6 +22,7 @@ from torch_dag_core.errors import TraceError
 from torch_dag_core.inputs import InputSpec, TensorSpec
 from torch_dag_core.op import Op
 from torch_dag_core.registry import qualified_name
+from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
 from torch_dag_core.values import sizes_in
 
@@ -56,7 +57,7 @@ def build_from_unstructured_module(
         return model.clone()
     registry = registry or default_registry()
     example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
-    conversion = _Conversion(model, example, registry, frozenset(atomic_modules))
+    conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
     dag = conversion.run()
     if keep_hierarchy:
         nest_scopes(dag)
@@ -82,6 +83,7 @@ class _Conversion:
     example: ExampleInputs
     registry: Registry
     atomic: frozenset[type[nn.Module]]
+    frozen: frozenset[nn.Module]
 
     def run(self) -> DagModule:
         """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
@@ -104,7 +106,7 @@ class _Conversion:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
         # No model has 13 of anything; and fewer samples of larger images are never taken for one another.
-        for batch in ((13, 11), (here, here + 1)):
+        for batch in ((13, 11), *([(here, here + 1)] if here > 1 else [])):
             if self.example.has_images:
                 yield Variation(batch, Space.ODD)
                 yield Variation(batch, Space.STEPS)
@@ -135,12 +137,9 @@ class _Conversion:
         return dag
 
     def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
-        tensors = (*self.model.named_parameters(remove_duplicate=False), *self.model.named_buffers(remove_duplicate=False))
-        modules = (name for name, _ in self.model.named_modules(remove_duplicate=False))
-        return Builder(
-            owners=possible_owners(nodes), reserved=frozenset((*modules, *(name for name, _ in tensors))),
-            batches=variation.batch or (1, 1),
-        )  # fmt: skip
+        walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)
+        reserved = frozenset(name for walk in walks for name, _ in walk(remove_duplicate=False))
+        return Builder(owners=possible_owners(nodes), reserved=reserved, batches=variation.batch or (1, 1))
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
         dag.provenance = {"model": qualified_name(type(self.model))}
@@ -154,19 +153,18 @@ class _Conversion:
         atomic = self.registry.atomic_for(module)
         if type(module) in self.atomic or isinstance(module, DagModule):
             return LEAF
+        if module in self.frozen:
+            return THROUGH  # as one vertex it would follow the mode of the graph
         if atomic is not None:
             return LEAF if atomic.trace_as is None else Treatment(stand_in=atomic.trace_as)
         return LEAF if self.registry.for_module(module) is not None else THROUGH
 
     def _input_spec(self, builder: Builder, notes: tuple[str, ...]) -> InputSpec:
-        tensors = tuple(
-            TensorSpec(
-                tensor.dtype, tuple(None if _is_free(size) else int(size) for size in value.shape or ()),
-                tuple(tensor.shape),
-            )  # fmt: skip
+        tensors = (
+            TensorSpec(tensor.dtype, tuple(map(_fixed_size, value.shape or ())), tuple(tensor.shape))
             for tensor, value in zip(self.example.tensors, builder.inputs, strict=True)
         )
-        return InputSpec(self.example.parameters, tensors, (), notes)
+        return InputSpec(self.example.parameters, tuple(tensors), (), notes)
 
     def _adopt_modes(self, dag: DagModule) -> None:
         dag.train(self.model.training)
@@ -181,5 +179,5 @@ def _has_fractions(dag: DagModule) -> bool:
     return any(size.den > 1 for config in constants for size in sizes_in(config))
 
 
-def _is_free(size: int) -> bool:
-    return hasattr(size, "other")
+def _fixed_size(size: int) -> int | None:
+    return None if type(size) is FreeSize else int(size)

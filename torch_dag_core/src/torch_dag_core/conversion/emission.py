@@ -31,6 +31,7 @@ class Emission:
         self._values: dict[fx.Node, Any] = {}
         self._switches: dict[tuple[int, int], Value] = {}
         self._states: dict[str, tuple[State, Value]] = {}
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._held: dict[str, Value] = {}
         self._readers: dict[str, list[fx.Node]] = {}
         for node in (*evaluation.trace.nodes, *training.trace.nodes):
@@ -105,7 +106,7 @@ class Emission:
 
         def make() -> Any:
             copy = self._builder.copy_of(tensor.detach())
-            vertex = Constant(tuple(copy.shape), copy.dtype, persistent, copy)
+            vertex = Constant(tuple(copy.shape), copy.dtype, persistent, copy)  # type: ignore[call-arg, arg-type]
             return self._builder.emit(name, vertex, (), own=held).vertex
 
         return self._once(name, make, tensor) if held else Value(make, tensor=tensor)
@@ -124,7 +125,8 @@ class Emission:
 
         def make() -> Any:
             copy = self._builder.copy_of(tensor)
-            holder = FreeParameter(tuple(copy.shape), copy.dtype, value=copy)
+            shape = tuple(copy.shape)
+            holder = FreeParameter(shape, copy.dtype, value=copy)  # type: ignore[call-arg, arg-type, misc]
             return self._builder.emit(name, holder, (), own=True).vertex
 
         return self._once(name, make, tensor)
@@ -133,12 +135,12 @@ class Emission:
         if node.meta["held"] != "parameter":
             message = f"the constant {name!r} follows the input sizes, but the trace cannot see how it is made"
             raise TraceError(message)
-        return node.meta["owner"] if name.startswith("constant_") else self._model.get_parameter(name)
+        return self._parameters.get(name, node.meta["owner"])
 
     def _state(self, name: str) -> Value:
         if name not in self._states:
             buffer = self._builder.copy_of(self._model.get_buffer(name))
-            module = State(tuple(buffer.shape), buffer.dtype, value=buffer)  # type: ignore[arg-type]
+            module = State(tuple(buffer.shape), buffer.dtype, value=buffer)  # type: ignore[call-arg, arg-type, misc]
             self._states[name] = (module, self._builder.emit(name, module, (), own=True))
         return self._states[name][1]
 
@@ -200,7 +202,8 @@ class Emission:
             if result is not NotImplemented:
                 return result
         spec = self._registry.for_function(call.name)
-        result = by_signature(call, spec.target) if spec is not None else NotImplemented
+        op: Any = None if spec is None else spec.target
+        result = NotImplemented if op is None else by_signature(call, op)
         return torch_call(call) if result is NotImplemented else result
 
     # Arguments of both modes -----------------------------------------------------------------------------------
@@ -223,8 +226,7 @@ class Emission:
             return type(joined)([self._merged(*parts) for parts in zip(joined, raw, others, strict=True)])
         if isinstance(joined, dict):
             return {
-                key: self._merged(item, raw[key], None if other is None else other[key])
-                for key, item in joined.items()
+                key: self._merged(item, raw[key], None if other is None else other[key]) for key, item in joined.items()
             }
         if isinstance(joined, slice):
             return slice(*(self._merged(*parts) for parts in _slice_parts(joined, raw, other)))
@@ -250,5 +252,3 @@ def _slice_parts(joined: slice, raw: slice, other: slice | None) -> Iterator[tup
 
 def _join(scope: str, name: str) -> str:
     return f"{scope}.{name}" if scope else name
-
-

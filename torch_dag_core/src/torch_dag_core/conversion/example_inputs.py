@@ -95,7 +95,7 @@ def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, dict):
         return (), inputs
     if isinstance(inputs, tuple):
-        if len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict):  # noqa: PLR2004
+        if len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict):
             return inputs
         return inputs, {}
     message = (
@@ -134,7 +134,7 @@ _FIRST_LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv1d: lambda m: torch.randn(2, m.in_channels, 64),
     nn.Conv2d: lambda m: torch.randn(2, m.in_channels, 224, 224),
     nn.Conv3d: lambda m: torch.randn(2, m.in_channels, 16, 112, 112),
-    nn.Embedding: lambda m: torch.zeros(2, 16, dtype=torch.int64),
+    nn.Embedding: lambda _: torch.zeros(2, 16, dtype=torch.int64),
 }
 
 

@@ -74,8 +74,7 @@ def same_calls(first: Trace, second: Trace) -> bool:
     place = {node: i for i, node in enumerate(first.nodes)}
     other = {node: i for i, node in enumerate(second.nodes)}
     return all(
-        signature(a) == signature(b)
-        and [place[n] for n in a.all_input_nodes] == [other[n] for n in b.all_input_nodes]
+        signature(a) == signature(b) and [place[n] for n in a.all_input_nodes] == [other[n] for n in b.all_input_nodes]
         for a, b in zip(first.nodes, second.nodes, strict=True)
     )
 
@@ -99,7 +98,8 @@ class Sizes:
     def in_training(self, trace: Trace) -> Sizes:
         """Return the sizes of a training trace that makes the same calls as this one."""
         training = Sizes(trace, None)
-        training._other = {node: self._other.get(twin, twin) for node, twin in zip(trace.nodes, self.trace.nodes, strict=True)}
+        pairs = zip(trace.nodes, self.trace.nodes, strict=True)
+        training._other = {node: self._other.get(twin, twin) for node, twin in pairs}
         return training
 
     def joined(self, node: fx.Node, value: Any, pick: Any) -> Any:
@@ -155,7 +155,7 @@ def merge_modes(evaluation: Trace, training: Trace) -> Iterator[Event]:
         yield from map(Event, first, second)
         return
     keys = [[_Key(signature(node)) for node in nodes] for nodes in (first, second)]
-    for tag, i1, i2, j1, j2 in SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
+    for tag, i1, i2, j1, j2 in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
         if tag == "equal":
             yield from map(Event, first[i1:i2], second[j1:j2])
             continue

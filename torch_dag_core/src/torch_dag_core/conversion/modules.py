@@ -15,21 +15,21 @@ from torch_dag_core.ops.stochastic import StochasticDepth
 from torch_dag_core.registry import AtomicSpec
 
 
-def _nothing(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:
+def _nothing(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:  # noqa: A002
     del call, module
     return input
 
 
-def _reshape(call: Call, module: nn.Module, input: Value) -> Value:
+def _reshape(call: Call, module: nn.Module, input: Value) -> Value:  # noqa: A002
     del module
     return call.emit(Reshape(reshape_target(call.shape or ())), input)
 
 
-def _stochastic_depth(call: Call, module: Any, input: Value) -> Value:
+def _stochastic_depth(call: Call, module: Any, input: Value) -> Value:  # noqa: A002
     return call.emit(StochasticDepth(float(module.p), str(module.mode)), input, path=call.path)
 
 
-def _multi_head_attention(
+def _multi_head_attention(  # noqa: PLR0913, PLR0917
     module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,
     need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,  # noqa: FBT001, FBT002
     is_causal: bool = False,  # noqa: FBT001, FBT002
@@ -57,7 +57,7 @@ def _multi_head_attention(
     return result, weights.mean(1) if weights is not None and average_attn_weights else weights
 
 
-def _projections(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+def _projections(module: Any, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
     if module.in_proj_weight is None:
         weights: Any = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     elif query is key and key is value:
@@ -72,7 +72,7 @@ def _mask(attention: Tensor | None, padding: Tensor | None, heads: int, like: Te
     """Join both masks into one that is added to the scores (batch, heads, queries, keys)."""
     parts = []
     if attention is not None:
-        attention = attention if attention.dim() == 2 else attention.unflatten(0, (-1, heads))  # noqa: PLR2004
+        attention = attention if attention.dim() == 2 else attention.unflatten(0, (-1, heads))  # type: ignore[no-untyped-call]
         parts.append(_additive(attention, like))
     if padding is not None:
         parts.append(_additive(padding[:, None, None, :], like))

@@ -15,7 +15,9 @@ def conversion_report(dag: DagModule) -> str:
     modules = [vertex.module for vertex in dag.inner_vertices]
     kinds = Counter(type(module).__name__ for module in modules)
     calls = Counter(module.function for module in modules if isinstance(module, TorchCall))
-    opaque = Counter(type(m).__name__ for m in modules if registry.for_module(m) is None and not isinstance(m, DagModule))
+    opaque = Counter(
+        type(m).__name__ for m in modules if registry.for_module(m) is None and not isinstance(m, DagModule)
+    )
     lines = [
         f"{len(modules)} vertices of {len(kinds)} ops: "
         + ", ".join(f"{count} {name}" for name, count in kinds.most_common()),

@@ -20,7 +20,7 @@ _FIRST_NAMES = ("input", "self", "tensors", "tensor", "x", "condition")
 
 
 @lru_cache(maxsize=1024)
-def _operand_names(op: type[nn.Module]) -> tuple[tuple[str, ...], bool]:
+def _operand_names(op: Any) -> tuple[tuple[str, ...], bool]:
     """Return the names of forward's tensors, and whether it takes any number of them."""
     parameters = list(inspect.signature(op.forward).parameters.values())[1:]
     variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
@@ -29,7 +29,8 @@ def _operand_names(op: type[nn.Module]) -> tuple[tuple[str, ...], bool]:
 
 def by_signature(call: Call, op: type[Op]) -> Any:
     """Bind the call to ``op``: tensors first, then the fields in their order; NotImplemented if it does not fit."""
-    names, variadic = _operand_names(op)
+    kind: Any = op
+    names, variadic = _operand_names(kind)
     args = list(call.args)
     operands: list[Any] = []
     if variadic and not names:
@@ -91,7 +92,10 @@ def _with_slots(value: Any, operands: list[Value], call: Call) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_with_slots(item, operands, call) for item in value)
     if isinstance(value, ByMode):
-        message = f"{call.name!r} at {call.source} takes {value.evaluation!r} in evaluation, {value.training!r} in training"
+        message = (
+            f"{call.name!r} at {call.source} takes {value.evaluation!r} in evaluation "
+            f"and {value.training!r} in training"
+        )
         raise TraceError(message)
     return value
 
@@ -134,5 +138,3 @@ def _refuse(call: Call, module: nn.Module, what: str) -> NoReturn:
         "only, one position after the other: make the rest attributes of the module"
     )
     raise TraceError(message)
-
-

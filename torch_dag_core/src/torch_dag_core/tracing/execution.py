@@ -31,9 +31,10 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
     known = known_result(name, args, kwargs)
     if known is not None:
         return known
-    target = args[0] if args else None
+    target: Any = args[0] if args else None
     if name in CREATION:
-        return function(_zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu"), *args[1:], **kwargs)
+        like = _zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu")
+        return function(like, *args[1:], **kwargs)
     if isinstance(target, Tensor) and not target.is_meta and writes(name):
         return function(*_mapped(args, _zeros), **_mapped(kwargs, _zeros))
     indexing = name in _INDEXING

@@ -22,9 +22,10 @@ _TOLERANCE = 1e-6
 def recorded_functions(recorder: Recorder) -> Iterator[None]:
     """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
     own: Any = vars(Function).get("apply")
+    inherited: Any = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
-        bound = super(Function, cls).apply if own is None else own.__get__(None, cls)
+        bound = inherited.__get__(None, cls)
         if recorder._paused:
             return bound(*args, **kwargs)
         if cls.__name__ == "CheckpointFunction" and cls.__module__ == "torch.utils.checkpoint":
@@ -33,10 +34,11 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
         with recorder.paused():
             keeps = _differentiates_itself(cls, bound, args)
         if not keeps:
-            recorder.fail(f"the custom autograd function {cls.__name__} has a gradient of its own, which a graph cannot keep")
+            what = f"the custom autograd function {cls.__name__} has a gradient of its own"
+            recorder.fail(f"{what}, which a graph cannot keep")
         return _forward(cls, args)
 
-    Function.apply = classmethod(apply)  # type: ignore[assignment]
+    Function.apply = classmethod(apply)
     try:
         yield
     finally:
@@ -68,7 +70,7 @@ def _differentiates_itself(cls: type[Function], apply: Callable[..., Any], args:
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         points = [_like(argument) for argument in args]
         try:
-            given, derived = (_gradients(run, points) for run in (lambda *a: apply(*a), lambda *a: _forward(cls, a)))
+            given, derived = _gradients(apply, points), _gradients(lambda *a: _forward(cls, a), points)
         except (RuntimeError, TypeError, AttributeError, NotImplementedError):
             return False
     return len(given) == len(derived) and all(map(_close, given, derived))

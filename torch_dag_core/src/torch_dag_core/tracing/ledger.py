@@ -137,8 +137,12 @@ class Ledger:
         raise TraceError(self._complaint(what))
 
     def _complaint(self, what: str) -> str:
-        where = f"module {self.modules[-1]!r}" if self.modules and self.modules[-1] else "the model itself"
-        return f"{what}, in {where}, at {caller()}; register the enclosing module as atomic (atomic_modules=)"
+        return f"{what}, in {self.where}, at {caller()}; register the enclosing module as atomic (atomic_modules=)"
+
+    @property
+    def where(self) -> str:
+        """The module that is running, in words."""
+        return f"module {self.modules[-1]!r}" if self.modules and self.modules[-1] else "the model itself"
 
 
 def storage_of(tensor: Tensor) -> int:

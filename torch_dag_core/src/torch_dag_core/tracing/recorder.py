@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,6 +21,16 @@ _SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement"})
 _PRETENDED = frozenset({"device", "is_cuda", "is_meta", "is_cpu", "is_mps", "is_xpu"})
 _UNRECORDED = ("_set_grad", "_is_", "is_", "_has", "set ", "requires_grad", "_autocast")
 _AUTOCAST = ("cpu", "cuda")
+
+
+class _Invocation(NamedTuple):
+    """One call as the graph records it."""
+
+    op: str
+    target: Any
+    name: str
+    args: Any
+    kwargs: Any
 
 
 class Recorder(Writes, TorchFunctionMode):
@@ -51,15 +61,14 @@ class Recorder(Writes, TorchFunctionMode):
         return self._take(func, name, plain(args), plain(kwargs))
 
     def _take(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        tensors = list(tensors_in((args, kwargs)))
         if name in ESCAPES:
-            self._refuse_escape(name, tensors)
+            self._refuse_escape(name, list(tensors_in((args, kwargs))))
             return func(*args, **kwargs)
         if not self._is_constant(sizing_operands(name, args, kwargs)):
             self.fail(f"the size of what {name.strip('_')} returns depends on the data")
         if isinstance(kwargs.get("out"), Tensor):
             return self._into(kwargs.pop("out"), func, name, args, kwargs)
-        return self._record_function(func, name, args, kwargs, tensors)
+        return self._record_function(func, name, args, kwargs)
 
     def _into(self, out: Tensor, func: Any, name: str, args: Any, kwargs: Any) -> Tensor:
         """Record ``func(..., out=out)`` as a call and a copy."""
@@ -77,12 +86,9 @@ class Recorder(Writes, TorchFunctionMode):
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a leaf module as one recorded call."""
         args, kwargs = plain(args), plain(kwargs)
-        tensors = list(tensors_in((args, kwargs)))
+        call = _Invocation("call_module", path, path.rpartition(".")[2], args, kwargs)
         with _pop_mode_temporarily():
-            return self._record_call(
-                "call_module", path, path.rpartition(".")[2], args, kwargs, tensors,
-                lambda: self._watched(run_module, module, args, kwargs), random=True,
-            )  # fmt: skip
+            return self._record_call(call, lambda: self._watched(run_module, module, args, kwargs), random=True)
 
     def _watched(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function under the mode again, for what `run` does for the calls inside."""
@@ -92,11 +98,9 @@ class Recorder(Writes, TorchFunctionMode):
     def call_op(self, module: Op, args: tuple[Any, ...]) -> Any:
         """Run an op that is no part of the model, but of a function that stands in for one, as one call."""
         recorded = (type(module), plain(tuple(module.config().values())), *args)
+        call = _Invocation("call_function", apply_op, type(module).__name__, recorded, {})
         with _pop_mode_temporarily():
-            return self._record_call(
-                "call_function", apply_op, type(module).__name__, recorded, {}, list(args),
-                lambda: self._watched(module, *args), random=True,
-            )  # fmt: skip
+            return self._record_call(call, lambda: self._watched(module, *args), random=True)
 
     def output(self, template: Any, tensors: list[Tensor]) -> None:
         """Record what the model returned."""
@@ -128,7 +132,7 @@ class Recorder(Writes, TorchFunctionMode):
         value = func(*args, **kwargs)
         tensor = args[0]
         if isinstance(value, Tensor):
-            return value if name == "grad" else self._record_function(func, name, args, kwargs, [tensor])
+            return value if name == "grad" else self._record_function(func, name, args, kwargs)
         if name not in _SIZE_NAMES or not self._is_recorded(tensor):
             return value
         node = self._record(tensor).node.name
@@ -165,9 +169,9 @@ class Recorder(Writes, TorchFunctionMode):
 
     # Recording -------------------------------------------------------------------------------------------------
 
-    def _record_function(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+    def _record_function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name == "__setitem__":
-            return self._record_setitem(args, tensors)
+            return self._record_setitem(args)
         if is_property(func):
             target: tuple[str, Any] = ("call_function", getattr)
             recorded: tuple[Any, ...] = (args[0], name)
@@ -177,31 +181,28 @@ class Recorder(Writes, TorchFunctionMode):
             target, recorded = ("call_function", func), args
         if name == "where" and func is not torch.where and len(args) > 1:
             target, recorded = ("call_function", torch.where), (args[1], args[0], *args[2:])
-        return self._record_call(
-            *target, name, recorded, kwargs, tensors, lambda: run(func, name, args, kwargs), random=name in RANDOM
-        )
+        call = _Invocation(*target, name, recorded, kwargs)
+        return self._record_call(call, lambda: run(func, name, args, kwargs), random=name in RANDOM)
 
-    def _record_call(
-        self, op: str, target: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor],
-        execute: Callable[[], Any], *, random: bool,
-    ) -> Any:  # fmt: skip
+    def _record_call(self, call: _Invocation, execute: Callable[[], Any], *, random: bool) -> Any:
+        tensors, is_leaf = list(tensors_in((call.args, call.kwargs))), call.op == "call_module"
         if _autocast_state() != self._autocast:
             self.fail("the model switches autocast, which a graph leaves to its caller")
         nodes = {id(tensor): self.node_of(tensor) for tensor in tensors}
         chains = {id(tensor): self._base_nodes(tensor) for tensor in tensors}
         before = [(tensor, tensor._version) for tensor in tensors]
-        self._keep_values("leaf_" if op == "call_module" else name, tensors)
+        self._keep_values("leaf_" if is_leaf else call.name, tensors)
         with self.paused(), torch.no_grad():
             result = execute()
             written = [tensor for tensor, version in before if tensor._version != version]
             if not written:
                 result = self._distinct(result, tensors)
-        known = canonical(name) if op != "call_module" else name
-        node = self._node(op, target, with_nodes(args, nodes), with_nodes(kwargs, nodes), known)
-        constant = not random and (known in CREATION or all(n.meta["constant"] for n in nodes.values()))
-        self._adopt(result, node, (known, args, kwargs), tensors, constant=constant)
+        name = call.name if is_leaf else canonical(call.name)
+        node = self._node(call.op, call.target, with_nodes(call.args, nodes), with_nodes(call.kwargs, nodes), name)
+        constant = not random and (name in CREATION or all(n.meta["constant"] for n in nodes.values()))
+        self._adopt(result, node, (name, call.args, call.kwargs), tensors, constant=constant)
         if written:
-            self._write_back(written, node, known, result, chains)
+            self._write_back(written, node, name, result, chains)
         return result
 
     def _adopt(
@@ -229,7 +230,8 @@ class Recorder(Writes, TorchFunctionMode):
         return all(self.node_of(tensor).meta["constant"] for tensor in tensors)
 
     def _refuse_escape(self, name: str, tensors: list[Tensor]) -> None:
-        what = f"the model takes a Python value out of a {{}} tensor ({name.strip('_')}), so its path depends on the data"
+        how = f"({name.strip('_')}), so its path depends on the data"
+        what = f"the model takes a Python value out of a {{}} tensor {how}"
         for node in map(self.node_of, tensors):
             if not node.meta["constant"]:
                 self.fail(what.format("computed"))

@@ -27,7 +27,8 @@ def move_parameters_to_meta(model: nn.Module) -> None:
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Run the model in this mode; `restored` puts the modes of its parts back."""
     # Modules that keep results between calls in evaluation forget them when training begins.
-    model.train().train(training)
+    model.train()
+    model.train(training)
     try:
         yield
     finally:
@@ -53,6 +54,17 @@ def restored(model: nn.Module) -> Iterator[None]:
                 for buffer, copy in copies.values():
                     if buffer.shape == copy.shape:
                         buffer.copy_(copy)
+
+
+def frozen_modules(model: nn.Module) -> frozenset[nn.Module]:
+    """Return the modules that stay in evaluation mode when the model is put into training mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.train()
+        return frozenset(module for module, _ in modes if not module.training)
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def changed_attributes(model: nn.Module, before: dict[nn.Module, dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:

@@ -18,7 +18,9 @@ _ARITHMETIC = frozenset({
     "elu", "leaky_relu", "selu", "softplus", "logsigmoid", "hardtanh", "maximum", "minimum", "clamp",
 })  # fmt: skip
 """Elementwise functions: like the first operand where every other one is a number, or a tensor just like it."""
-_FOLLOWING = frozenset({"batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "softmax", "log_softmax"})
+_FOLLOWING = frozenset(
+    {"batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "softmax", "log_softmax"}
+)
 """Functions whose other operands have no say in shape and type."""
 _SETTINGS = frozenset({"approximate", "min", "max", "negative_slope", "alpha", "beta", "threshold"})
 
@@ -33,13 +35,16 @@ def known_result(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Te
     return rule(args, kwargs)
 
 
+Rule = Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None]
+
+
 def _elementwise(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     first = args[0]
     if any(value is not False and key not in _SETTINGS for key, value in kwargs.items()):
         return None
     if not all(_is_like(other, first) for other in (*args[1:], *kwargs.values())):
         return None
-    return first.clone()
+    return first.clone()  # type: ignore[no-any-return]
 
 
 def _is_like(other: Any, first: Tensor) -> bool:
@@ -68,7 +73,7 @@ def _attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
 
 
-_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None]] = {
+_RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_FOLLOWING, _following), "linear": _linear,
     "scaled_dot_product_attention": _attention,
 }  # fmt: skip

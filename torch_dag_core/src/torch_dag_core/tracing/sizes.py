@@ -73,7 +73,7 @@ class TracedInt(int):
 
     def _lose(self, value: Any) -> Any:
         """Note that the size lives on as a number whose origin is not known."""
-        self.log(None, True)
+        self.log(None, True)  # noqa: FBT003
         return value
 
     def __int__(self) -> int:

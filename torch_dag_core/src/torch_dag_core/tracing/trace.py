@@ -31,6 +31,7 @@ class Treatment:
 
 LEAF = Treatment(leaf=True)
 THROUGH = Treatment()
+Treatments = Callable[[nn.Module], Treatment]
 
 
 @dataclass
@@ -56,8 +57,8 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], treatment: Callable[[nn.Module], Treatment],
-    *, training: bool,
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], treatment: Treatments, *,
+    training: bool,
 ) -> Trace:  # fmt: skip
     """Run ``model`` once and record every call.
 
@@ -89,8 +90,7 @@ def trace(
         except TorchDagError:
             raise
         except Exception as error:
-            where = f"module {recorder.modules[-1]!r}" if recorder.modules and recorder.modules[-1] else "the model itself"
-            place = f"{where}, at {origin(error.__traceback__)}"
+            place = f"{recorder.where}, at {origin(error.__traceback__)}"
             message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}"
             raise TraceError(message) from error
         finally:
@@ -117,7 +117,7 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: di
 
 
 @contextlib.contextmanager
-def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Callable[[nn.Module], Treatment]) -> Iterator[None]:
+def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatments) -> Iterator[None]:
     """Route calls of submodules through the recorder; a class-level patch, undone on exit."""
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
@@ -127,8 +127,9 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Callable[
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         path = paths.get(id(module))
         if recorder._paused or path is None:
-            new_op = isinstance(module, Op) and not recorder._paused
-            return recorder.call_op(module, args) if new_op else original(module, *args, **kwargs)
+            if isinstance(module, Op) and not recorder._paused:
+                return recorder.call_op(module, args)
+            return original(module, *args, **kwargs)
         how = treatment(module) if path and not module._forward_hooks and not module._forward_pre_hooks else THROUGH
         inside = how.stand_in is not None and recorder.modules[-1:] == [path]
         if how.leaf or inside:

@@ -47,9 +47,9 @@ class Writes(Ledger):
 
     # Writes ----------------------------------------------------------------------------------------------------
 
-    def _record_setitem(self, args: Any, tensors: list[Tensor]) -> None:
+    def _record_setitem(self, args: Any) -> None:
         target, items, value = args
-        nodes = {id(tensor): self.node_of(tensor) for tensor in tensors}
+        nodes = {id(tensor): self.node_of(tensor) for tensor in tensors_in(args)}
         chain = self._base_nodes(target)
         self._keep_values("__setitem__", [target])
         with self.paused(), torch.no_grad():
@@ -127,7 +127,8 @@ class Writes(Ledger):
             self.state[held[1]] = tensor
             node.meta["writes"] = held[1]
         elif id(tensor) in self._kept:
-            self.fail(f"the model overwrites the tensor {self._kept[id(tensor)][1]!r}, which is not a buffer; make it one")
+            path = self._kept[id(tensor)][1]
+            self.fail(f"the model overwrites the tensor {path!r}, which is not a buffer; make it one")
         elif self._is_hidden(views, before) and not before.meta["constant"]:
             self.fail("the model writes into a tensor behind the back of autograd (through data, detach or no_grad)")
 
@@ -178,11 +179,11 @@ def _replayer(graph: fx.Graph, node: fx.Node, position: int | None) -> Callable[
     """Return a function that records the same view call, on another base."""
 
     def replay(base: fx.Node) -> fx.Node:
-        source = node.args[0] if node.target is pick else node
-        args = list(source.args)  # type: ignore[union-attr]
+        source: Any = node.args[0] if node.target is pick else node
+        args = list(source.args)
         args[position or 0] = base
-        again = graph.create_node(source.op, source.target, tuple(args), source.kwargs, name=source.name)  # type: ignore[union-attr]
-        again.meta.update(source.meta)  # type: ignore[union-attr]
+        again = graph.create_node(source.op, source.target, tuple(args), source.kwargs, name=source.name)
+        again.meta.update(source.meta)
         if source is node:
             return again
         picked = graph.create_node("call_function", pick, (again, node.args[1]), {}, name=node.name)

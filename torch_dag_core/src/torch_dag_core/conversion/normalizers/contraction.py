@@ -23,8 +23,10 @@ from torch_dag_core.ops.contraction import (
 
 _CONVOLUTIONS: dict[str, Any] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
 _TRANSPOSED: dict[str, Any] = {
-    "conv_transpose1d": nn.ConvTranspose1d, "conv_transpose2d": nn.ConvTranspose2d, "conv_transpose3d": nn.ConvTranspose3d,
-}  # fmt: skip
+    "conv_transpose1d": nn.ConvTranspose1d,
+    "conv_transpose2d": nn.ConvTranspose2d,
+    "conv_transpose3d": nn.ConvTranspose3d,
+}
 
 
 @normalizes("matmul", "__matmul__", "bmm", "mm")
@@ -140,5 +142,3 @@ def attention(
         return NotImplemented
     op = ScaledDotProductAttention(dropout_p, is_causal, scale, enable_gqa)
     return call.emit(op, query, key, value, *([attn_mask] if attn_mask is not None else []), stem="attention")
-
-

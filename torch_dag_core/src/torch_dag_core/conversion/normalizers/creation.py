@@ -68,7 +68,12 @@ def arange(call: Call, *args: Any, **kwargs: Any) -> Any:
 @normalizes("linspace")
 def linspace(call: Call, start: Any, end: Any, steps: Any = None, **_: Any) -> Any:
     """A number of points that follows a size."""
-    if isinstance(start, Value) or isinstance(end, Value) or type(start) not in (int, float) or type(end) not in (int, float):
+    if (
+        isinstance(start, Value)
+        or isinstance(end, Value)
+        or type(start) not in (int, float)
+        or type(end) not in (int, float)
+    ):
         return NotImplemented
     return call.emit(Linspace(start, end, steps, call.dtype), *_like(call))
 

@@ -97,5 +97,3 @@ def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> An
 def triangle(call: Call, input: Value, diagonal: int = 0) -> Value:
     """Keep one triangle."""
     return call.emit(Triangle(diagonal, upper=call.name == "triu"), input)
-
-

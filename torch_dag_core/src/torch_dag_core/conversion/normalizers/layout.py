@@ -52,7 +52,7 @@ def matrix_transpose(call: Call, input: Value) -> Any:
         return NotImplemented
     if call.name == "T":
         return call.emit(Permute(tuple(reversed(range(len(input.shape))))), input, stem="transpose")
-    return input if len(input.shape) < 2 else _swap(call, input, -2, -1)  # noqa: PLR2004
+    return input if len(input.shape) < 2 else _swap(call, input, -2, -1)
 
 
 def _swap(call: Call, input: Value, first: int, second: int) -> Value:

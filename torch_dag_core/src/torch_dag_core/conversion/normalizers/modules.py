@@ -12,7 +12,6 @@ from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.layout import UnfoldDim
 from torch_dag_core.ops.sampling import GridSample, Interpolate
 
-
 _POOLS: dict[str, Any] = {
     f"{kind}{rank}d": getattr(nn, f"{name}{rank}d")
     for kind, name in (
@@ -26,7 +25,9 @@ _POOLS: dict[str, Any] = {
 @normalizes(*(f"{name}_with_indices" for name in _POOLS if "max_pool" in name))
 def pool_with_indices(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
     """Pooling that also returns where the maxima stood."""
-    names = ["output_size"] if "adaptive" in call.name else ["kernel_size", "stride", "padding", "dilation", "ceil_mode"]
+    names = (
+        ["output_size"] if "adaptive" in call.name else ["kernel_size", "stride", "padding", "dilation", "ceil_mode"]
+    )
     kwargs |= dict(zip(names, args, strict=False))
     return call.emit(_POOLS[call.name.removesuffix("_with_indices")](**{**kwargs, "return_indices": True}), input)
 
@@ -79,7 +80,7 @@ def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
 @normalizes("unfold")
 def unfold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Any:
     """Patches of an image; windows along one dimension go to their own op."""
-    if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:  # noqa: PLR2004
+    if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:
         return call.emit(UnfoldDim(*args), input)
     return call.emit(nn.Unfold(*args, **kwargs), input)
 

@@ -95,7 +95,7 @@ def batch_norm(
     promoted = promote(call, input, tensors, make, "batch_norm")
     if promoted is None:
         return NotImplemented
-    prefix, dot, _ = running_mean.held.rpartition(".")
+    prefix, dot = running_mean.held.rpartition(".")[:2]
     counter = f"{prefix}{dot}num_batches_tracked"
     if counter in call.builder.reserved:
         call.builder.absorbed.append(counter)

@@ -13,7 +13,6 @@ from torch import fx, nn
 
 from torch_dag_core.conversion.builder import Call, Value
 
-
 PROMOTED = frozenset({
     "linear", "conv1d", "conv2d", "conv3d", "layer_norm", "rms_norm", "group_norm", "batch_norm", "prelu",
 })  # fmt: skip
@@ -61,7 +60,7 @@ def promote(
         module = call.builder.promoted[key] = make()
         for name, value in tensors.items():
             if value is not None:
-                _set_tensor(module, name, call.builder.copy_of(value.tensor))  # type: ignore[arg-type]
+                _set_tensor(module, name, call.builder.copy_of(value.tensor))
     value = call.emit(module, input, path=prefix) if prefix else call.emit(module, input, stem=call.name)
     if not prefix:
         call.builder.rootless.append(value.vertex.name)

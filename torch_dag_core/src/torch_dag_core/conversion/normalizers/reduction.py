@@ -16,7 +16,9 @@ def _dims(dim: Any) -> Any:
 
 
 @normalizes("sum", "mean")
-def total(call: Call, input: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None, axis: Any = None) -> Value:
+def total(
+    call: Call, input: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None, axis: Any = None
+) -> Value:
     """Sum and mean, over everything where no dimension is given."""
     dim = axis if dim is None else dim
     return call.emit({"sum": Sum, "mean": Mean}[call.name](_dims(dim), keepdim, dtype), input)
@@ -39,7 +41,9 @@ def maximum(call: Call, input: Value, dim: Any = None, keepdim: bool = False, ot
 
 
 @normalizes("var", "std", "var_mean")
-def variance(call: Call, input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, **kw: Any) -> Value:
+def variance(
+    call: Call, input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, **kw: Any
+) -> Value:
     """Statistics with Bessel's correction given in any of torch's ways."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
@@ -63,7 +67,7 @@ def norm(call: Call, input: Value, p: Any = None, dim: Any = None, keepdim: bool
 def weight_norm(call: Call, input: Value, length: Value, dim: int = 0) -> Value:
     """A direction and a length of its own (arXiv:1602.07868)."""
     dims = tuple(place for place in range(len(input.shape or ())) if place != dim)
-    scale = call.emit(Div(), length, call.emit(Norm(2, dims, True), input, stem="norm"), stem="scale")
+    scale = call.emit(Div(), length, call.emit(Norm(2, dims, keepdim=True), input, stem="norm"), stem="scale")
     return call.emit(Mul(), input, scale, stem="weight")
 
 
