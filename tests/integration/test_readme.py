@@ -21,10 +21,10 @@ def test_every_python_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in session:
-        exec(compile(block, str(_README), "exec"), names)  # noqa: S102
+        exec(compile(block, str(_README), "exec"), names)
     names["pruned"].save("resnet18_half.safetensors")  # type: ignore[attr-defined]
     names["images"] = torch.randn(1, 3, 224, 224)
-    exec(compile(loading, str(_README), "exec"), names)  # noqa: S102
+    exec(compile(loading, str(_README), "exec"), names)
 
     assert len(session) >= 6
     assert names["output"].shape == (1, 1000)  # type: ignore[attr-defined]

@@ -116,7 +116,6 @@ def test_tensor_outside_of_any_vertex_is_refused(refused):
         (InputSpec((Parameter("a", Slot(0)),), assumptions=(Assumption(("eq", "exit()", 2)),)), "exit"),
         (InputSpec((Parameter("a", Slot(0)),), assumptions=(Assumption(("eq", ("input", 3, 0), 2)),)), "input"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_input_spec_that_no_forward_can_be_made_of_is_refused(refused, spec, part):
     dag = graph(nn.ReLU())

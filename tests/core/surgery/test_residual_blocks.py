@@ -81,10 +81,10 @@ def test_what_is_read_from_outside_makes_no_block(build):
 
 
 def test_constants_are_no_branches_but_belong_to_one(build):
-    position = build.dag.add_vertex("position", FreeParameter((2,), torch.float32, torch.zeros(2)))
+    position = build.dag.add_vertex("position", FreeParameter((2,), torch.float32, value=torch.zeros(2)))
     embedded = build.sum("embedded", build.x, position)
-    bias = build.dag.add_vertex("bias", FreeParameter((2,), torch.float32, torch.zeros(2)))
-    shared = build.dag.add_vertex("shared", FreeParameter((2,), torch.float32, torch.zeros(2)))
+    bias = build.dag.add_vertex("bias", FreeParameter((2,), torch.float32, value=torch.zeros(2)))
+    shared = build.dag.add_vertex("shared", FreeParameter((2,), torch.float32, value=torch.zeros(2)))
     biased = build.sum("biased", build.layer("a", embedded), bias)
     scaled = build.dag.add_vertex("scaled", Mul(), [biased, shared])
     total = build.sum("sum", embedded, scaled)

@@ -20,18 +20,23 @@ from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.cost_table import CostTable, VertexCost, flops
 from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import (
+    AlgorithmError,
     CycleError,
     DuplicateOpError,
     ExampleInputsError,
     GraphError,
     InputError,
+    ModelReferenceError,
     PluginError,
     PluginLoadError,
     PluginWarning,
     RewriteLimitError,
     SerializationError,
+    SettingsError,
+    StubError,
     TorchDagError,
     TraceError,
+    UnknownAlgorithmError,
     UnknownOpError,
 )
 from torch_dag_core.hookspecs import hookimpl
@@ -48,6 +53,7 @@ from torch_dag_core.vertex import InnerVertex, InputVertex, Vertex
 
 __all__ = [
     "Algorithm",
+    "AlgorithmError",
     "AlgorithmSpec",
     "AtomicSpec",
     "Call",
@@ -68,6 +74,7 @@ __all__ = [
     "InputVertex",
     "Losses",
     "Match",
+    "ModelReferenceError",
     "Normalizer",
     "Op",
     "OpSpec",
@@ -80,8 +87,11 @@ __all__ = [
     "RewriteResult",
     "Rule",
     "SerializationError",
+    "SettingsError",
+    "StubError",
     "TorchDagError",
     "TraceError",
+    "UnknownAlgorithmError",
     "UnknownOpError",
     "Value",
     "Vertex",

@@ -31,8 +31,8 @@ class DagModule(Surgery):
         self._programs: dict[bool, Callable[..., Any]] = {}
         self._calls: tuple[nn.Module, ...] = ()
         self._prepared_version = -1
-        self.register_state_dict_post_hook(checkpoint_keys.to_source)
-        self.register_load_state_dict_pre_hook(checkpoint_keys.from_source)
+        self.register_state_dict_post_hook(checkpoint_keys.to_source)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(checkpoint_keys.from_source)  # type: ignore[no-untyped-call]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph; arguments and result are those of the source model's ``forward``."""
@@ -118,7 +118,7 @@ class DagModule(Surgery):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the vertices from their flat form."""
         vertices, outputs = state.pop("_flat")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._reset()
         self._programs, self._calls, self._prepared_version = {}, (), -1
         built: list[Vertex] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 _REQUIRED = object()
 
 
-@dataclass_transform()
+@dataclass_transform(eq_default=False)
 class Op(nn.Module):
     """A vertex module with declared constants and no other configuration.
 
@@ -29,7 +30,7 @@ class Op(nn.Module):
         super().__init_subclass__(**kwargs)
         own = {
             name: getattr(cls, name, _REQUIRED)
-            for name, hint in cls.__dict__.get("__annotations__", {}).items()
+            for name, hint in inspect.get_annotations(cls).items()
             if "ClassVar" not in str(hint)
         }
         if "fields" not in cls.__dict__:

@@ -15,7 +15,7 @@ from torch_dag_core.values import Record, Slot, encode
 def record_type(kind: str, name: str, fields: tuple[str, ...]) -> type:
     """Return a class with these fields: a namedtuple, or a dataclass for any other kind."""
     if kind == "namedtuple":
-        return collections.namedtuple(name, fields)  # type: ignore[return-value]  # noqa: PYI024
+        return collections.namedtuple(name, fields)  # noqa: PYI024
     return dataclasses.make_dataclass(name, fields)
 
 

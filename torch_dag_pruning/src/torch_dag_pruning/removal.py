@@ -137,7 +137,8 @@ class _Removal:
     def _part(self, vertex: InnerVertex, part: Tensor, *, first: bool) -> InnerVertex:
         """Let the vertex itself hold the first part, and vertices beside it the others."""
         module: Any = vertex.module
-        fresh = type(module)(tuple(part.shape), part.dtype, module.persistent, part.clone()).train(module.training)
+        shape = tuple(part.shape)
+        fresh = type(module)(shape, part.dtype, persistent=module.persistent, value=part.clone()).train(module.training)
         if first:
             self.dag.replace_module(vertex, fresh)
             return vertex

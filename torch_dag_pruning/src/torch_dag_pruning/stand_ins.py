@@ -28,7 +28,7 @@ def _bias_along(dim: int) -> Handler:
             return
         axes = emptiness.places.analysis.relations[vertex.name].parameters["bias"]
         bias = emptiness.kept.take_learned(module.bias, axes)
-        holder = FreeParameter(tuple(bias.shape), bias.dtype, value=bias)  # type: ignore[call-arg, arg-type, misc]
+        holder = FreeParameter(tuple(bias.shape), bias.dtype, value=bias)
         source = emptiness.dag.add_vertex(emptiness.dag.unique_name(f"{vertex.name}_bias"), holder)
         emptiness.spread(vertex, source, dim)
 

@@ -139,7 +139,10 @@ class _Conversion:
     def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
         walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)
         reserved = frozenset(name for walk in walks for name, _ in walk(remove_duplicate=False))
-        return Builder(owners=possible_owners(nodes), reserved=reserved, batches=variation.batch or (1, 1))
+        # The tensors of a frozen batch norm stand on their own: the layer itself would thaw in training.
+        frozen = {path for path, module in self.model.named_modules() if module in self.frozen and _has_modes(module)}
+        owners = possible_owners(nodes) - frozen
+        return Builder(owners=owners, reserved=reserved, batches=variation.batch or (1, 1))
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
         dag.provenance = {"model": qualified_name(type(self.model))}
@@ -171,6 +174,10 @@ class _Conversion:
         modes = {path: module.training for path, module in self.model.named_modules()}
         for vertex in dag.inner_vertices:
             vertex.module.train(modes.get(vertex.name, self.model.training))
+
+
+def _has_modes(module: nn.Module) -> bool:
+    return getattr(module, "running_mean", None) is not None
 
 
 def _has_fractions(dag: DagModule) -> bool:

@@ -106,7 +106,7 @@ class Emission:
 
         def make() -> Any:
             copy = self._builder.copy_of(tensor.detach())
-            vertex = Constant(tuple(copy.shape), copy.dtype, persistent, copy)  # type: ignore[call-arg, arg-type]
+            vertex = Constant(tuple(copy.shape), copy.dtype, persistent=persistent, value=copy)
             return self._builder.emit(name, vertex, (), own=held).vertex
 
         return self._once(name, make, tensor) if held else Value(make, tensor=tensor)
@@ -126,7 +126,7 @@ class Emission:
         def make() -> Any:
             copy = self._builder.copy_of(tensor)
             shape = tuple(copy.shape)
-            holder = FreeParameter(shape, copy.dtype, value=copy)  # type: ignore[call-arg, arg-type, misc]
+            holder = FreeParameter(shape, copy.dtype, value=copy)
             return self._builder.emit(name, holder, (), own=True).vertex
 
         return self._once(name, make, tensor)
@@ -140,7 +140,7 @@ class Emission:
     def _state(self, name: str) -> Value:
         if name not in self._states:
             buffer = self._builder.copy_of(self._model.get_buffer(name))
-            module = State(tuple(buffer.shape), buffer.dtype, value=buffer)  # type: ignore[call-arg, arg-type, misc]
+            module = State(tuple(buffer.shape), buffer.dtype, value=buffer)
             self._states[name] = (module, self._builder.emit(name, module, (), own=True))
         return self._states[name][1]
 

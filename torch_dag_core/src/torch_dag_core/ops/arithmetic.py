@@ -23,8 +23,8 @@ class Binary(Op):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Combine two tensors that broadcast, or one tensor and the constant."""
         if y is not None:
-            return type(self).function(x, y)
-        return type(self).function(self.scalar, x) if self.scalar_first else type(self).function(x, self.scalar)
+            return type(self).function(x, y)  # type: ignore[no-any-return]
+        return type(self).function(self.scalar, x) if self.scalar_first else type(self).function(x, self.scalar)  # type: ignore[no-any-return]
 
 
 class Unary(Op):
@@ -34,7 +34,7 @@ class Unary(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function to every element."""
-        return type(self).function(x)
+        return type(self).function(x)  # type: ignore[no-any-return]
 
 
 def _binary(name: str, function: Callable[..., Any], *, commutative: bool = False) -> type[Binary]:

@@ -89,7 +89,7 @@ class ScaledDotProductAttention(Op):
     enable_gqa: bool = False
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return ``softmax(q k^T scale + mask) v``: q (..., heads, n, d), k (..., heads, m, d), v (..., heads, m, e)."""
+        """Return ``softmax(q k^T scale + mask) v``: q (..., n, d), k (..., m, d), v (..., m, e)."""
         dropout = self.dropout_p if self.training else 0.0
         return functional.scaled_dot_product_attention(
             query, key, value, mask, dropout, self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa

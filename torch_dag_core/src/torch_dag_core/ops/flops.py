@@ -58,7 +58,7 @@ def linear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Param
 def linear_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """`linear`, with the bias as an operand."""
     del module, parameters
-    bias = numel(outputs[0]) if len(inputs) > 2 else 0  # noqa: PLR2004
+    bias = numel(outputs[0]) if len(inputs) > 2 else 0
     return 2 * numel(outputs[0]) * inputs[0][-1] + bias
 
 
@@ -72,7 +72,7 @@ def convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: 
 def convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """`convolution`, with weight and bias as operands."""
     del module, parameters
-    bias = numel(outputs[0]) if len(inputs) > 2 else 0  # noqa: PLR2004
+    bias = numel(outputs[0]) if len(inputs) > 2 else 0
     return 2 * numel(outputs[0]) * numel(inputs[1][1:]) + bias
 
 
@@ -83,12 +83,10 @@ def transposed_convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, p
     return 2 * numel(inputs[0]) * numel(parameters["weight"][1:]) + bias
 
 
-def transposed_convolution_function(
-    module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters
-) -> Any:
+def transposed_convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """`transposed_convolution`, with weight and bias as operands."""
     del module, parameters
-    bias = numel(outputs[0]) if len(inputs) > 2 else 0  # noqa: PLR2004
+    bias = numel(outputs[0]) if len(inputs) > 2 else 0
     return 2 * numel(inputs[0]) * numel(inputs[1][1:]) + bias
 
 

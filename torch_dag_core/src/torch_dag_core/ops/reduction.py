@@ -19,7 +19,7 @@ class Sum(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of ``x`` over ``dim``, over everything where it is None."""
-        return torch.sum(x, self.dim, self.keepdim, dtype=self.dtype)  # type: ignore[arg-type]
+        return torch.sum(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
 class Mean(Op):
@@ -31,7 +31,7 @@ class Mean(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean of ``x`` over ``dim``, over everything where it is None."""
-        return torch.mean(x, self.dim, self.keepdim, dtype=self.dtype)  # type: ignore[arg-type]
+        return torch.mean(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
 class Amax(Op):
@@ -123,7 +123,7 @@ class Norm(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the p-norm of ``x`` over ``dim``."""
-        return torch.norm(x, self.p, self.dim, self.keepdim)  # type: ignore[arg-type]
+        return torch.norm(x, self.p, self.dim, self.keepdim)  # type: ignore[no-any-return]
 
 
 class LogSumExp(Op):

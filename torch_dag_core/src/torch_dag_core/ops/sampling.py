@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from torch_dag_core.op import Op
@@ -23,7 +22,7 @@ class Interpolate(Op):
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
         """Return x (batch, channels, *space) resized to ``size``, or by ``scale_factor``."""
         return functional.interpolate(
-            x, resolve(self.size, (x, *like)), self.scale_factor, self.mode,  # type: ignore[arg-type]
+            x, resolve(self.size, (x, *like)), self.scale_factor, self.mode,
             self.align_corners, self.recompute_scale_factor, self.antialias,
         )  # fmt: skip
 

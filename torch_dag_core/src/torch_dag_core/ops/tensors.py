@@ -7,25 +7,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.op import Op
 
-
-class TensorHolder(Op):
+class TensorHolder(nn.Module):
     """Base of vertices without operands that hold one tensor under the attribute ``value``.
 
     ``shape`` and ``dtype`` are read off the tensor, so they are right after any edit; ``persistent`` tells whether
     state dicts hold it.
     """
 
-    shape: ClassVar[tuple[int, ...]]
-    dtype: ClassVar[torch.dtype]
-    fields: ClassVar[dict[str, Any]] = {}
     value: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: torch.dtype, persistent: bool = True, value: Tensor | None = None  # noqa: FBT001, FBT002
+        self, shape: tuple[int, ...], dtype: torch.dtype, *, persistent: bool = True, value: Tensor | None = None
     ) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.persistent = persistent
         self._hold(torch.empty(shape, dtype=dtype, device="meta") if value is None else value)
 

@@ -25,7 +25,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "torch": (
         "acos", "acosh", "addbmm", "addcdiv", "addcmul", "addmm", "addmv", "addr", "all", "aminmax", "angle", "any",
         "argsort", "asin", "asinh", "atan", "atanh", "baddbmm", "bincount", "block_diag", "broadcast_to", "bucketize",
-        "cartesian_prod", "cdist", "celu", "channel_shuffle", "clamp", "clamp_max", "clamp_min", "clone", "column_stack", "combinations", "complex",
+        "cartesian_prod", "cdist", "celu", "channel_shuffle", "clamp",
+        "clamp_max", "clamp_min", "clone", "column_stack", "combinations", "complex",
         "conj", "constant_pad_nd", "copysign", "corrcoef", "cosh", "cosine_similarity", "count_nonzero", "cov",
         "cross", "cummax", "cummin", "cumprod", "deg2rad", "diag", "diag_embed", "diagonal", "diff", "digamma",
         "dist", "dot", "dstack", "erfc", "erfinv", "exp2", "fix", "flatten", "fliplr", "flipud", "float_power",

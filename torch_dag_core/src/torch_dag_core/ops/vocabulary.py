@@ -25,16 +25,19 @@ from torch_dag_core.ops.attention import Attention
 from torch_dag_core.registry import OpSpec
 
 _MOVES: tuple[type[Op], ...] = (
-    layout.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat, layout.RepeatInterleave, layout.Cat,
-    layout.Stack, layout.Split, layout.Unbind, layout.Index, layout.SetIndex, layout.Pad, layout.Roll, layout.Flip,
+    layout.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat,
+    layout.RepeatInterleave, layout.Cat, layout.Stack,
+    layout.Split, layout.Unbind, layout.Index, layout.SetIndex, layout.Pad, layout.Roll, layout.Flip,
     layout.UnfoldDim, layout.Gather, layout.IndexSelect, layout.Triangle, creation.Full, creation.Arange,
     creation.Linspace, stochastic.Random, stochastic.TrainingSwitch, arithmetic.Cast, arithmetic.CastLike,
-    arithmetic.Detach, tensors.FreeParameter, tensors.Constant, tensors.State, contraction.EmbeddingFunction,
+    arithmetic.Detach, contraction.EmbeddingFunction,
     sampling.SamePad,
 )  # fmt: skip
 
+_HOLDERS = (tensors.FreeParameter, tensors.Constant, tensors.State)
+
 _COSTS: dict[type[nn.Module], Any] = {
-    **dict.fromkeys(_MOVES, flops.free),
+    **dict.fromkeys((*_MOVES, *_HOLDERS), flops.free),
     reduction.Sum: flops.per_input,
     reduction.Mean: flops.per_input,
     reduction.Amax: flops.per_input,
@@ -91,7 +94,7 @@ _COSTS: dict[type[nn.Module], Any] = {
     ),
 }  # fmt: skip
 
-_SIGNATURES: dict[type[Op], tuple[str, ...]] = {
+_SIGNATURES: dict[type[Any], tuple[str, ...]] = {
     layout.Cat: ("cat", "concat", "concatenate"),
     layout.Stack: ("stack",),
     reduction.LogSumExp: ("logsumexp",),
@@ -150,12 +153,16 @@ def specs() -> list[OpSpec]:
         OpSpec(key=_key(op), target=op, codec=OpCodec(op), functions=_SIGNATURES.get(op, ()), flops=_COSTS.get(op))
         for op in _OPS
     ]
+    records += [OpSpec(key=_key(cls), target=cls, codec=ClassCodec(cls), flops=flops.free) for cls in _HOLDERS]
     for name in _MODULES:
         module = getattr(nn, name)
         records.append(OpSpec(key=_key(module), target=module, codec=ModuleCodec(module), flops=_COSTS.get(module)))
     records.append(
         OpSpec(
-            key="core.attention", target=Attention, codec=ClassCodec(Attention), flops=flops.self_attention,
+            key="core.attention",
+            target=Attention,
+            codec=ClassCodec(Attention),
+            flops=flops.self_attention,
             expand=lambda module: module,
         )
     )

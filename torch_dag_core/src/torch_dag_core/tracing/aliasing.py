@@ -119,5 +119,4 @@ WRITE_BACK: dict[str, Scatter] = {
 
 def _bind(view: View, *names: str, default: Any = None) -> list[Any]:
     given = list(view.arguments)
-    values = [given[i] if i < len(given) else view.keywords.get(name, default) for i, name in enumerate(names)]
-    return values
+    return [given[i] if i < len(given) else view.keywords.get(name, default) for i, name in enumerate(names)]
