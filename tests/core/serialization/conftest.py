@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.codecs import ModuleCodec, OpCodec
+from torch_dag_core.codecs import ClassCodec, ModuleCodec, OpCodec
 from torch_dag_core.dag import DagModule
 from torch_dag_core.inputs import Assumption, InputSpec, Parameter, TensorSpec
 from torch_dag_core.op import Op
@@ -68,8 +68,11 @@ def make_registry() -> Registry:
     for layer in LAYERS:
         key = f"core.{layer.__name__.lower()}"
         registry.add(OpSpec(key=key, target=layer, codec=ModuleCodec(layer)), owner="torch-dag-core")
-    for op in (Plus, Scaled, Masked, Constant, FreeParameter, State):
-        spec = OpSpec(key=f"test.{op.__name__.lower()}", target=op, codec=OpCodec(op))
+    codecs = dict.fromkeys((Plus, Scaled, Masked), OpCodec) | dict.fromkeys(
+        (Constant, FreeParameter, State), ClassCodec
+    )
+    for op, codec in codecs.items():
+        spec = OpSpec(key=f"test.{op.__name__.lower()}", target=op, codec=codec(op))
         registry.add(spec, owner="torch-dag-core")
     return registry
 

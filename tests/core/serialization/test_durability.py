@@ -22,7 +22,7 @@ KILLS = 50
 PRELUDE = """
 import json, os, random, resource, signal, sys, time, tracemalloc
 import torch
-from torch_dag_core.codecs import OpCodec
+from torch_dag_core.codecs import ClassCodec
 from torch_dag_core.dag import DagModule
 from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.registry import OpSpec, Registry
@@ -30,7 +30,7 @@ from torch_dag_core.serialization import load, save
 
 torch.set_num_threads(1)
 path, registry = sys.argv[1], Registry()
-registry.add(OpSpec(key="test.constant", target=Constant, codec=OpCodec(Constant)), owner="test")
+registry.add(OpSpec(key="test.constant", target=Constant, codec=ClassCodec(Constant)), owner="test")
 
 def graph(version, count, numel):
     dag = DagModule()
