@@ -46,7 +46,7 @@ def transpose(call: Call, input: Value, dim0: int, dim1: int) -> Value:
 
 
 @normalizes("t", "T", "mT", "adjoint")
-def matrix_transpose(call: Call, input: Value) -> Any:
+def matrix_transpose(call: Call, input: Value, *_: Any) -> Any:
     """Swap the last two dimensions; reverse them all for ``T``."""
     if input.shape is None:
         return NotImplemented
