@@ -129,7 +129,8 @@ print(json.dumps(equal))
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return tmp_path_factory.mktemp("torchvision")
+    yield tmp_path_factory.mktemp("torchvision")
+    converted.cache_clear()
 
 
 def store(name, folder):
