@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -25,6 +26,11 @@ SMALL = 160
 ODD = (171, 205)
 AWAKE = 0.02
 UNUSUAL = ("TorchCall", "TrainingSwitch", "Random", "State", "SetIndex", "Where", "Full")
+
+
+def without_folders(text: str) -> str:
+    """Name a file of a package from the package on, not from the root of this machine."""
+    return re.sub(r"/\S*?/site-packages/", "", text)
 
 
 def wake_up(model: nn.Module) -> None:
@@ -130,13 +136,13 @@ def examine(name: str, *, compares: bool) -> dict[str, Any]:
     )
     shape = dag.input_spec.tensors[0].shape
     row["free_batch"], row["free_space"] = shape[0] is None, shape[-1] is None
-    row["notes"] = "; ".join(dag.input_spec.notes)[:200]
+    row["notes"] = without_folders("; ".join(dag.input_spec.notes))[:200]
     row["other_keys"] = sum(map(len, dag.load_state_dict(model.state_dict(), strict=False)))
     if compares:
         try:
             compare(model, dag, example, row)
         except Exception as error:  # noqa: BLE001
-            row["reason"] = f"comparison failed: {type(error).__name__}: {error}"[:300]
+            row["reason"] = without_folders(f"comparison failed: {type(error).__name__}: {error}")[:300]
     return row
 
 
@@ -149,7 +155,7 @@ def main() -> None:
         try:
             row = examine(name, compares=compares)
         except Exception as error:  # noqa: BLE001
-            row = {"model": name, "reason": f"{type(error).__name__}: {error}"[:300]}
+            row = {"model": name, "reason": without_folders(f"{type(error).__name__}: {error}")[:300]}
         print(json.dumps(row), file=answers, flush=True)
 
 

@@ -52,9 +52,10 @@ class Emission:
     def add(self, event: Event) -> None:
         """Emit the vertices of one event."""
         nodes = [node for node in (event.evaluation, event.training) if node is not None]
-        if nodes[0].op == "placeholder" or not any(node in self._live for node in nodes):
+        live = [node in self._live for node in nodes]
+        if nodes[0].op == "placeholder" or not any(live):
             return
-        if len({self._is_folded(node) for node in nodes}) > 1:
+        if not all(live) or len({self._is_folded(node) for node in nodes}) > 1:
             self._add_apart(event)
             return
         value = self._constant(nodes[0]) if self._is_folded(nodes[0]) else self._emit(event)

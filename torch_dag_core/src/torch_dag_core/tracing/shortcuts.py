@@ -25,7 +25,7 @@ _FOLLOWING = frozenset(
 _SETTINGS = frozenset({"approximate", "min", "max", "negative_slope", "alpha", "beta", "threshold"})
 
 
-def known_result(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def known_result(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what a call gives, None where only torch knows."""
     rule = _RULES.get(name)
     if rule is None or not args or not isinstance(args[0], Tensor):
@@ -35,7 +35,7 @@ def known_result(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Te
     return rule(args, kwargs)
 
 
-Rule = Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None]
+Rule = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 def _elementwise(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -73,7 +73,18 @@ def _attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
 
 
+def _recurrent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Torch has no rule for these, and running them on zeros takes seconds."""
+    if kwargs or len(args) != 9:  # a packed sequence
+        return None
+    x, state, bidirectional = args[0], args[1], args[7]
+    hidden = state if isinstance(state, Tensor) else state[0]
+    output = x.new_empty((*x.shape[:-1], hidden.shape[-1] * (2 if bidirectional else 1)))
+    return (output, *(part.clone() for part in ([state] if isinstance(state, Tensor) else state)))
+
+
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_FOLLOWING, _following), "linear": _linear,
     "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
 }  # fmt: skip

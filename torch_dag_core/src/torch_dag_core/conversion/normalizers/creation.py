@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.joining import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
-from torch_dag_core.ops.arithmetic import Cast
+from torch_dag_core.ops.arithmetic import Add, Cast, Mul
 from torch_dag_core.ops.creation import Arange, Full, Linspace
 from torch_dag_core.ops.layout import Expand
 from torch_dag_core.ops.stochastic import Random
@@ -85,12 +86,23 @@ def random(call: Call, *_: Any, **__: Any) -> Value:
     return call.emit(Random(call.shape or (), kind, call.dtype), *_like(call))
 
 
+_PARAMETERS = {"uniform": ("from", "to"), "normal": ("mean", "std")}
+
+
 @normalizes("uniform", "normal")
-def random_in_place(call: Call, input: Value, low: float = 0.0, high: float = 1.0, **_: Any) -> Any:
-    """``x.uniform_()`` and ``x.normal_()`` with default parameters draw as ``rand`` and ``randn`` do."""
-    if (low, high) != (0.0, 1.0):
+def random_in_place(call: Call, input: Value, *given: Any, **keywords: Any) -> Any:
+    """``x.uniform_()`` and ``x.normal_()`` draw as ``rand`` and ``randn`` do, then scale and shift."""
+    named = dict(zip(_PARAMETERS[call.name], (0.0, 1.0), strict=True))
+    named |= dict(zip(named, given, strict=False)) | keywords
+    low, high = (named[name] for name in _PARAMETERS[call.name])
+    if named.keys() != set(_PARAMETERS[call.name]) or not all(type(n) in (int, float) for n in (low, high)):
         return NotImplemented
-    return call.emit(Random(call.shape or (), call.name, call.dtype), input)
+    # Of a tensor that is overwritten, nothing but its sizes counts.
+    like = input if any(type(size) is FreeSize for size in call.shape or ()) else call.builder.inputs[0]
+    drawn = call.emit(Random(call.shape or (), call.name, call.dtype), like)
+    scale = high - low if call.name == "uniform" else high
+    scaled = drawn if scale == 1 else call.emit(Mul(scalar=scale), drawn, stem="scale")
+    return scaled if low == 0 else call.emit(Add(scalar=low), scaled, stem="shift")
 
 
 @normalizes("bernoulli")
