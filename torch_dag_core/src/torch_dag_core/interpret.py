@@ -35,12 +35,17 @@ def interpret(dag: DagModule, *args: Any, **kwargs: Any) -> Iterator[tuple[Verte
     return walk(dag, bind_inputs(dag, *args, **kwargs), lambda vertex, operands: vertex.module(*operands))
 
 
-def walk(dag: DagModule, inputs: Sequence[Any], call: Call) -> Iterator[tuple[Vertex, Any]]:
-    """Yield each vertex with its value, inner ones computed by ``call``, and the output vertex with the result."""
-    output = dag.output_vertex(training=dag.training)
-    live = live_vertices(dag, training=dag.training)
-    order = [vertex for vertex in dag.inner_vertices if vertex in live]
-    reads = {vertex: _reads(dag, vertex) for vertex in order}
+def walk(
+    dag: DagModule, inputs: Sequence[Any], call: Call, *, training: bool | None = None
+) -> Iterator[tuple[Vertex, Any]]:
+    """Yield each vertex with its value, inner ones computed by ``call``, and the output vertex with the result.
+
+    ``training`` chooses the branches and the output of one mode; those of the graph's own mode by default.
+    """
+    training = dag.training if training is None else training
+    output = dag.output_vertex(training=training)
+    order = live_inner_vertices(dag, training=training)
+    reads = {vertex: _reads(vertex, training=training) for vertex in order}
     remaining = Counter(read for operands in reads.values() for read in operands)
     remaining.update(output.predecessors)
     remaining.update(order)  # each keeps its own value until it is yielded
@@ -56,9 +61,15 @@ def walk(dag: DagModule, inputs: Sequence[Any], call: Call) -> Iterator[tuple[Ve
     yield output, unpack(output.structure, [values[vertex] for vertex in output.predecessors])
 
 
-def _reads(dag: Graph, vertex: InnerVertex) -> tuple[Vertex, ...]:
+def live_inner_vertices(graph: Graph, *, training: bool) -> list[InnerVertex]:
+    """Return the inner vertices that a mode needs, in the order in which they run."""
+    live = live_vertices(graph, training=training)
+    return [vertex for vertex in graph.inner_vertices if vertex in live]
+
+
+def _reads(vertex: InnerVertex, *, training: bool) -> tuple[Vertex, ...]:
     """Return the operands that the vertex reads in this mode."""
-    chosen = chosen_operand(vertex, training=dag.training)
+    chosen = chosen_operand(vertex, training=training)
     return vertex.predecessors if chosen is None else (chosen,)
 
 

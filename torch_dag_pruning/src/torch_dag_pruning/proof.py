@@ -158,7 +158,7 @@ def _compared(
     difference = relative_difference(wanted, given)
     if difference > _rounding(given):
         # What cancels is as exact as what it was computed from, not as itself.
-        difference = relative_difference(wanted, given, _CANCELLED * largest(removed.operands(vertex)))
+        difference = relative_difference(wanted, given, _CANCELLED * largest(removed.operands()))
     if difference > _limit(given):
         message = (
             f"vertex {name!r} differs by {difference:.1e} of its largest element between the masked and the removed "
