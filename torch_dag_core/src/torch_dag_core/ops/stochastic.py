@@ -83,7 +83,7 @@ class Random(Op):
         dtype = like[0].dtype if self.dtype is None else self.dtype
         device = like[0].device
         if self.distribution == "bernoulli":
-            return torch.empty(shape, dtype=dtype, device=device).bernoulli_(self.parameter or 0.0)
+            return torch.empty(shape, dtype=dtype, device=device).bernoulli_(self.parameter)  # type: ignore[arg-type]
         return _DISTRIBUTIONS[self.distribution](shape, dtype=dtype, device=device)
 
 
