@@ -91,7 +91,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def types(session: nox.Session) -> None:
     """Check every annotation, strictly."""
-    provide(session, CORE, tools=("mypy",))
+    provide(session, CORE, tools=("mypy", "pytest"))
     python(session, "-m", "mypy", *[f"{folder}/src" for folder in distributions()])
 
 
