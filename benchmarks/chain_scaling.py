@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from torch_dag_core import build_from_unstructured_module, flops, load
-from torch_dag_core.plugins import default_registry
+from torch_dag_core.plugins.loading import default_registry
 
 LIMIT = 2.6
 

@@ -17,7 +17,7 @@ from models import MODELS, build
 from torch import nn
 
 from torch_dag_core import build_from_unstructured_module
-from torch_dag_core.plugins import default_registry
+from torch_dag_core.plugins.loading import default_registry
 
 LIMIT = 0.5
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.inputs import InputSpec, Parameter, TensorSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import InputSpec, Parameter, TensorSpec
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add
-from torch_dag_core.values import Slot
 
 STUBS = {"torch_dag_block_pruning": "block-pruning", "torch_dag_llrc": "low-rank"}
 

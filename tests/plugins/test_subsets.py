@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.dag import DagModule
-from torch_dag_core.plugins import default_registry, list_plugins
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.loading import default_registry, list_plugins
 
 registry = default_registry()
 assert [str(info.error) for info in list_plugins() if info.error] == []

@@ -10,8 +10,8 @@ import timm
 import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.plugin_discovery import installed
-from torch_dag_core.plugins import reload_plugins
+from torch_dag_core.plugins.discovery import installed
+from torch_dag_core.plugins.loading import reload_plugins
 
 
 @pytest.fixture(scope="session", autouse=True)

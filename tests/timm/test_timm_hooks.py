@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from torch_dag_core.errors import ModelReferenceError
-from torch_dag_core.plugins import default_registry, first_answer, list_plugins
-from torch_dag_core.registry import qualified_name
+from torch_dag_core.plugins.loading import default_registry, first_answer, list_plugins
+from torch_dag_core.plugins.registry import qualified_name
 from torch_dag_timm import plugin
 
 

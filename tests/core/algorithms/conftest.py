@@ -10,10 +10,10 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from torch_dag_core import plugin_discovery
 from torch_dag_core.cli.app import app
-from torch_dag_core.dag import DagModule
-from torch_dag_core.plugins import reload_plugins
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins import discovery
+from torch_dag_core.plugins.loading import reload_plugins
 
 SOURCE = '''
 """Takes out vertices of one class that have one operand: the smallest algorithm with all four steps."""
@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from torch_dag_core.algorithms import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
 from torch_dag_core.errors import StubError
-from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.reports import Candidate, CompressionReport
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def installed(tmp_path, monkeypatch):
     (tmp_path / "sample_thinning_plugin.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     (point,) = [each for each in metadata.entry_points(group="torch_dag") if each.module == "sample_thinning_plugin"]
-    monkeypatch.setattr(plugin_discovery, "entry_points", lambda group: [point])
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [point])
     monkeypatch.delenv("TORCH_DAG_PLUGINS", raising=False)
     reload_plugins()
     yield
@@ -116,7 +116,7 @@ def installed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def none_installed(monkeypatch):
-    monkeypatch.setattr(plugin_discovery, "entry_points", lambda group: [])
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [])
     monkeypatch.delenv("TORCH_DAG_PLUGINS", raising=False)
     reload_plugins()
     yield

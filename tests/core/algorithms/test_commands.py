@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from torch_dag_core import cli
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 
 pytestmark = pytest.mark.usefixtures("installed")
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.algorithms import Losses
-from torch_dag_core.compression import CompressionPlugin
-from torch_dag_core.compression_config import CompressionConfig
+from torch_dag_core.algorithms.algorithm import Losses
+from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.reports import CompressionReport
+from torch_dag_core.algorithms.settings import CompressionConfig
 from torch_dag_core.errors import SettingsError
-from torch_dag_core.reports import CompressionReport
 
 
 class Halving(CompressionPlugin):

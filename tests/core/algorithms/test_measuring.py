@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from torch_dag_core.analysis.cost_table import flops
+from torch_dag_core.analysis.measuring import measure, sample_shape
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.cost_table import flops
 from torch_dag_core.errors import InputError
-from torch_dag_core.measuring import measure, sample_shape
 
 
 class Net(nn.Module):

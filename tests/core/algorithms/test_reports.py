@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch_dag_core.reports import Candidate, CompressionReport, Skipped
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 
 
 def report(**changes):

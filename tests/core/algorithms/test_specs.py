@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from torch_dag_core.algorithms import AlgorithmSpec, Losses, algorithms, find_algorithm
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses, algorithms, find_algorithm
 from torch_dag_core.errors import AlgorithmError, SettingsError, StubError, TorchDagError, UnknownAlgorithmError
 
 pytestmark = pytest.mark.usefixtures("installed")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from torch_dag_core.cli.app import app
 from torch_dag_core.cli.new_plugin import FILES, _requirement, filled, words_for
-from torch_dag_core.hookspecs import HOOK_API
+from torch_dag_core.plugins.hookspecs import HOOK_API
 
 
 def write(folder, name):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion import atomic_modules, normalizers
+from torch_dag_core.graph.values import Size, Slot
 from torch_dag_core.ops import (
     arithmetic,
     contraction,
@@ -21,9 +22,8 @@ from torch_dag_core.ops import (
 )
 from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.vocabulary import specs
-from torch_dag_core.registry import Registry
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.testing import CHECKS, Case
-from torch_dag_core.values import Size, Slot
 
 VOCABULARY = Registry()
 for record in specs():

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from torch_dag_core.ops.sampling import SamePad
-from torch_dag_core.plugins import default_registry
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.plugins.registry import AtomicSpec
 
 
 class Scaled(nn.Module):

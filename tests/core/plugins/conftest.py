@@ -8,13 +8,13 @@ from importlib import metadata
 
 import pytest
 
-from torch_dag_core import plugin_discovery
-from torch_dag_core.plugins import reload_plugins
+from torch_dag_core.plugins import discovery
+from torch_dag_core.plugins.loading import reload_plugins
 
 PREAMBLE = """
 from torch import nn
-from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
 """
 
 
@@ -47,7 +47,7 @@ class Site:
 def site(tmp_path, monkeypatch):
     """A place to install plugins into."""
     created = Site(tmp_path, monkeypatch)
-    monkeypatch.setattr(plugin_discovery, "entry_points", created.entry_points)
+    monkeypatch.setattr(discovery, "entry_points", created.entry_points)
     monkeypatch.delenv("TORCH_DAG_PLUGINS", raising=False)
     reload_plugins()
     yield created

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.codecs import ModuleCodec
 from torch_dag_core.conversion import normalizers
 from torch_dag_core.errors import PluginLoadError
 from torch_dag_core.ops.vocabulary import specs
-from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
+from torch_dag_core.plugins.codecs import ModuleCodec
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.testing import CHECKS, Case, ContractError, contract, pytest_generate_tests
 from torch_dag_core.testing.collection import record_tests
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.costs import call_flops
+from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.ops.vocabulary import specs
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.plugins.registry import OpSpec
 
 LINEAR = next(spec for spec in specs() if spec.key == "core.linear")
 

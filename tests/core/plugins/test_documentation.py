@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from torch_dag_core.hookspecs import HOOK_API
+from torch_dag_core.plugins.hookspecs import HOOK_API
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "plugins.md"
-SPECS = ("torch_dag_core/src/torch_dag_core/hookspecs.py", "torch_dag_pruning/src/torch_dag_pruning/hookspecs.py")
+SPECS = (
+    "torch_dag_core/src/torch_dag_core/plugins/hookspecs.py",
+    "torch_dag_pruning/src/torch_dag_pruning/hookspecs.py",
+)
 
 
 def functions(path):

@@ -9,10 +9,10 @@ import click
 import pytest
 from torch import nn
 
-from torch_dag_core import hookspecs
-from torch_dag_core.algorithms import algorithms
+from torch_dag_core.algorithms.algorithm import algorithms
 from torch_dag_core.cli.references import load_model
-from torch_dag_core.plugins import default_registry, first_answer, list_plugins, named_contributions
+from torch_dag_core.plugins import hookspecs
+from torch_dag_core.plugins.loading import default_registry, first_answer, list_plugins, named_contributions
 from torch_dag_core.testing import CHECKS
 from torch_dag_core.testing.collection import all_checks
 
@@ -67,7 +67,7 @@ def test_hook_normalizers(site):
 def test_hook_algorithms(site):
     source = """
     from dataclasses import dataclass
-    from torch_dag_core.algorithms import AlgorithmSpec
+    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
 
     @dataclass(frozen=True)
     class Settings:

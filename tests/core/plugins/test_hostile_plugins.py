@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.algorithms import algorithms
+from torch_dag_core.algorithms.algorithm import algorithms
+from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.costs import call_flops
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import PluginError, PluginWarning, SerializationError
-from torch_dag_core.plugins import default_registry, first_answer, list_plugins, named_contributions
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.loading import default_registry, first_answer, list_plugins, named_contributions
 from torch_dag_core.testing import ContractError, contract, plugin_cases
 
 ORIGIN = r"plugin 'bad' \(sample-bad 1\.0\) "
@@ -25,8 +25,8 @@ PREPARE = """
 import sys
 import torch
 from dataclasses import dataclass
-from torch_dag_core.algorithms import AlgorithmSpec
-from torch_dag_core.codecs import ModuleCodec
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+from torch_dag_core.plugins.codecs import ModuleCodec
 from torch.overrides import handle_torch_function, has_torch_function_unary
 import click
 

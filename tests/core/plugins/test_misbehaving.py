@@ -6,9 +6,16 @@ import warnings
 
 import pytest
 
-from torch_dag_core.algorithms import AlgorithmSpec, algorithms
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms
 from torch_dag_core.errors import DuplicateOpError, PluginError, PluginLoadError, PluginWarning
-from torch_dag_core.plugins import add_hookspecs, contributions, default_registry, first_answer, list_plugins, require
+from torch_dag_core.plugins.loading import (
+    add_hookspecs,
+    contributions,
+    default_registry,
+    first_answer,
+    list_plugins,
+    require,
+)
 
 LOAD_FAILURES = {
     "import": (
@@ -24,13 +31,13 @@ LOAD_FAILURES = {
     ),
     "arguments": ("@hookimpl\ndef torch_dag_ops(registry): return []", "does not fit a hook: .*registry"),
     "early": (
-        "from torch_dag_core.plugins import default_registry\ndefault_registry()",
+        "from torch_dag_core.plugins.loading import default_registry\ndefault_registry()",
         "asks for the plugins while they are loaded; let it ask inside a function",
     ),
 }
 HOOK_FAILURES = {
     "early": (
-        "from torch_dag_core.plugins import default_registry\n    return default_registry().ops()",
+        "from torch_dag_core.plugins.loading import default_registry\n    return default_registry().ops()",
         "raised PluginError in torch_dag_ops: a plugin asks for the plugins while they are loaded",
     ),
     "raises": ("raise RuntimeError('no luck')", "raised RuntimeError in torch_dag_ops: no luck"),
@@ -122,7 +129,7 @@ def test_a_function_that_another_plugin_has_leaves_the_second_out_whatever_was_i
 def test_an_algorithm_that_another_plugin_has_is_left_out(site):
     source = """
     from dataclasses import dataclass
-    from torch_dag_core.algorithms import AlgorithmSpec
+    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
 
     @dataclass(frozen=True)
     class Settings:
@@ -161,7 +168,7 @@ def test_a_hook_of_an_absent_plugin_is_fine_when_optional(good, recwarn):
 class RuleSpecs:
     """Hook specs as a plugin would add them."""
 
-    from torch_dag_core.hookspecs import hookspec
+    from torch_dag_core.plugins.hookspecs import hookspec
 
     @staticmethod
     @hookspec

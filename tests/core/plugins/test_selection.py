@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from torch_dag_core.errors import PluginLoadError
-from torch_dag_core.plugins import default_registry, list_plugins, plugin_manager, require
+from torch_dag_core.plugins.loading import default_registry, list_plugins, plugin_manager, require
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.codecs import ClassCodec, ModuleCodec, OpCodec
-from torch_dag_core.dag import DagModule
-from torch_dag_core.inputs import Assumption, InputSpec, Parameter, TensorSpec
-from torch_dag_core.op import Op
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Record, Size, Slot
 from torch_dag_core.ops.tensors import Constant, FreeParameter, State
-from torch_dag_core.registry import OpSpec, Registry
-from torch_dag_core.values import Record, Size, Slot
+from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
+from torch_dag_core.plugins.registry import OpSpec, Registry
 
 WIDTH = 4
 LAYERS = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.LSTM, nn.Conv2d)

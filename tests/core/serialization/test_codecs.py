@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.codecs import ClassCodec, ModuleCodec, OpCodec
-from torch_dag_core.op import Op
-from torch_dag_core.values import Size, decode, encode
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Size, decode, encode
+from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
 
 CONVOLUTIONS = [
     make(*arguments, **extra)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.serialization import load, save, writer
 
@@ -22,10 +22,10 @@ KILLS = 50
 PRELUDE = """
 import json, os, random, resource, signal, sys, time, tracemalloc
 import torch
-from torch_dag_core.codecs import ClassCodec
-from torch_dag_core.dag import DagModule
+from torch_dag_core.plugins.codecs import ClassCodec
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.tensors import Constant
-from torch_dag_core.registry import OpSpec, Registry
+from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization import load, save
 
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.program import compile_forward
+from torch_dag_core.graph.program import compile_forward
 from torch_dag_core.serialization import load, save
 
 FILES = 10_000

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.inputs import Assumption, InputSpec, Parameter, TensorSpec
-from torch_dag_core.op import Op
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Size, Slot
+from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load, save
 from torch_dag_core.serialization.limits import MAX_DEPTH, MAX_OPERANDS
-from torch_dag_core.values import Size, Slot
 
 
 def graph(module, *, name="layer"):

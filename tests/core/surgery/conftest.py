@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add
 
 

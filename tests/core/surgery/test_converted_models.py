@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.patterns import Pattern, Rule, chain, find, rewrite
-from torch_dag_core.regions import residual_blocks
+from torch_dag_core.patterns.regions import residual_blocks
+from torch_dag_core.patterns.rewriting import Pattern, Rule, chain, find, rewrite
 
 
 class Bottleneck(nn.Module):

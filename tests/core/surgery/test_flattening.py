@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.inputs import InputSpec, Parameter
-from torch_dag_core.op import Op
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import InputSpec, Parameter
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add, Neg
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
-from torch_dag_core.values import Slot
 
 
 class AddAll(Op):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Neg, Sub
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Neg
-from torch_dag_core.patterns import chain, find
+from torch_dag_core.patterns.rewriting import chain, find
 
 LENGTH = 5000
 

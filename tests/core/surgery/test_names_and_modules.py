@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import CycleError, GraphError
-from torch_dag_core.graph import Scope
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.graph import Scope
 from torch_dag_core.ops.arithmetic import Add
 
 

@@ -1,9 +1,9 @@
 import pytest
 from torch import nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul, Neg, Sub
-from torch_dag_core.patterns import Pattern, anything, chain, find
+from torch_dag_core.patterns.rewriting import Pattern, anything, chain, find
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.dominance import dominators
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul
 from torch_dag_core.ops.tensors import FreeParameter
-from torch_dag_core.regions import residual_blocks
+from torch_dag_core.patterns.dominance import dominators
+from torch_dag_core.patterns.regions import residual_blocks
 
 
 class Builder:

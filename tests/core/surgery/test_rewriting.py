@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError, RewriteLimitError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul, Neg
-from torch_dag_core.patterns import Pattern, Rule, anything, chain, find, rewrite
+from torch_dag_core.patterns.rewriting import Pattern, Rule, anything, chain, find, rewrite
 
 
 def drop_both(match, dag):

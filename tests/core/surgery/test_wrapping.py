@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError
-from torch_dag_core.op import Op
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.op import Op
 from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from torch_dag_core.analysis.cost_table import flops as count_flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.cost_table import flops as count_flops
 
 
 class Branch(nn.Sequential):

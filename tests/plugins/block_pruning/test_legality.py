@@ -10,7 +10,7 @@ from torch import nn
 
 from torch_dag_block_pruning import BlockPruningConfig, analyze_blocks
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul
 
 SHAPE = (3, 8, 8)

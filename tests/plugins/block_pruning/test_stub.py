@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torch_dag_block_pruning import BlockPruning, BlockPruningConfig, BlockReport
-from torch_dag_core.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionPlugin
 from torch_dag_core.errors import SettingsError, StubError
 
 SHAPE = (3, 8, 8)

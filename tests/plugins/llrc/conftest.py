@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.cost_table import flops as count_flops
-from torch_dag_core.dag import DagModule
+from torch_dag_core.analysis.cost_table import flops as count_flops
+from torch_dag_core.graph.dag import DagModule
 
 
 @pytest.fixture

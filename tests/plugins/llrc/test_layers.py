@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SettingsError
-from torch_dag_core.inputs import InputSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.ops.attention import Attention
 from torch_dag_llrc import LowRankConfig, analyze_ranks
 
@@ -150,8 +150,8 @@ def test_an_embedding_costs_nothing_and_is_not_mentioned():
 
 
 def analyze_integers(dag):
-    from torch_dag_core.inputs import Parameter, TensorSpec
-    from torch_dag_core.values import Slot
+    from torch_dag_core.graph.inputs import Parameter, TensorSpec
+    from torch_dag_core.graph.values import Slot
 
     dag.input_spec = InputSpec((Parameter("tokens", Slot(0)),), (TensorSpec(torch.int64, (None, 7)),))
     return analyze(dag, (7,))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionPlugin
 from torch_dag_core.errors import SettingsError, StubError
 from torch_dag_llrc import LowRankCompression, LowRankConfig, LowRankReport
 

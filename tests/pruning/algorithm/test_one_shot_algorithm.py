@@ -9,8 +9,8 @@ from torch import nn
 
 from torch_dag_core.cli.app import app
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SettingsError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning import plugin
 from torch_dag_pruning.analysis import analyze
 from torch_dag_pruning.plan import Plan

@@ -128,7 +128,7 @@ def test_analysed_inputs_have_at_least_two_samples(block):
 
 
 def test_a_graph_without_sizes_asks_for_inputs():
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
     dag = DagModule()
     dag.set_output(dag.add_vertex("fc", nn.Linear(4, 3), [dag.add_input("x")]))
@@ -138,7 +138,7 @@ def test_a_graph_without_sizes_asks_for_inputs():
 
 
 def test_sizes_are_remembered_in_files(block, tmp_path):
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
     block.save(tmp_path / "block.safetensors")
     loaded = DagModule.load(tmp_path / "block.safetensors")
@@ -200,7 +200,7 @@ def test_a_coincidence_of_one_image_size_is_not_pruned():
 
 
 def test_tensors_of_opaque_modules_stay():
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
     dag = DagModule()
     dag.add_vertex("rnn", nn.LSTM(4, 6), [dag.add_input("x")])

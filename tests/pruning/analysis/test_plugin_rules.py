@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.plugins import default_registry
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_pruning import AnalysisError, Relation, analyze, axis_rule
 from torch_dag_pruning.propagation import Propagation
 from torch_dag_pruning.relation import AxisStore, rules_by_key

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.codecs import OpCodec
-from torch_dag_core.op import Op
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.graph.op import Op
+from torch_dag_core.plugins.codecs import OpCodec
+from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.testing import Case, ContractError
 from torch_dag_core.testing.collection import record_tests
 from torch_dag_pruning import analysis as analysis_module

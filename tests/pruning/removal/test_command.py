@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import TorchDagError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.cli.command import prune
 from torch_dag_pruning.measuring import median_latency
 from torch_dag_pruning.plan import Plan

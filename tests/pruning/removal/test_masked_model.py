@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from torch_dag_core.codecs import OpCodec
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.plugins import default_registry
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.plugins.codecs import OpCodec
+from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load
 from torch_dag_pruning.analysis import analyze
 from torch_dag_pruning.errors import PlanError

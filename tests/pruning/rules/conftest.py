@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.plugins import default_registry
+from torch_dag_core.plugins.loading import default_registry
 from torch_dag_pruning import Plan, analyze
 from torch_dag_pruning.proof import removal_proof
 from torch_dag_pruning.removal import remove

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops import arithmetic
 from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.contraction import EmbeddingFunction

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul
 from torch_dag_core.ops.layout import Cat, GetItem, Permute, Reshape, Split
 from torch_dag_core.ops.normalization import Normalize

@@ -12,13 +12,14 @@ DagModule(
 )
 """
 
-from torch_dag_core.algorithms import Algorithm, AlgorithmSpec, Losses, find_algorithm
-from torch_dag_core.comparing import Comparison, Difference, compare_module_outputs
-from torch_dag_core.compression import CompressionPlugin
+from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, Losses, find_algorithm
+from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.reports import CompressionReport
+from torch_dag_core.analysis.comparing import Comparison, Difference, compare_module_outputs
+from torch_dag_core.analysis.cost_table import CostTable, VertexCost, flops
+from torch_dag_core.analysis.unconvertible import ClassReport, ConvertibilityReport, find_unconvertible
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.cost_table import CostTable, VertexCost, flops
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import (
     AlgorithmError,
     CycleError,
@@ -39,17 +40,16 @@ from torch_dag_core.errors import (
     UnknownAlgorithmError,
     UnknownOpError,
 )
-from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.interpret import interpret
-from torch_dag_core.op import Op
-from torch_dag_core.patterns import Match, Pattern, RewriteResult, Rule, anything, chain, find, rewrite
-from torch_dag_core.plugins import default_registry, list_plugins
-from torch_dag_core.regions import residual_blocks
-from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
-from torch_dag_core.reports import CompressionReport
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.interpret import interpret
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.vertex import InnerVertex, InputVertex, Vertex
+from torch_dag_core.patterns.regions import residual_blocks
+from torch_dag_core.patterns.rewriting import Match, Pattern, RewriteResult, Rule, anything, chain, find, rewrite
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.loading import default_registry, list_plugins
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
-from torch_dag_core.unconvertible import ClassReport, ConvertibilityReport, find_unconvertible
-from torch_dag_core.vertex import InnerVertex, InputVertex, Vertex
 
 __all__ = [
     "Algorithm",

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torch_dag_core.algorithms import Losses
-from torch_dag_core.reports import Candidate, CompressionReport, Skipped
+from torch_dag_core.algorithms.algorithm import Losses
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 from torch_dag_pruning.analysis import Orbit, analyze
 from torch_dag_pruning.masked_model import masked_model
 from torch_dag_pruning.plan import Plan
 from torch_dag_pruning.removal import remove_channels
 
 if TYPE_CHECKING:
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
 _NAME = "channel-pruning"
 _SCOPES = ("global", "local")

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import Constant
-from torch_dag_core.plugin_code import blaming
-from torch_dag_core.plugins import add_hookspecs, by_key, default_registry
-from torch_dag_core.registry import Registry
-from torch_dag_core.vertex import InnerVertex
+from torch_dag_core.plugins.calling import blaming
+from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning import hookspecs
 from torch_dag_pruning.axes import Cause
 from torch_dag_pruning.closing import close

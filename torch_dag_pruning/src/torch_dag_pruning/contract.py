@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import PluginError, TorchDagError
-from torch_dag_core.registry import Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.testing.cases import Case, copied
 from torch_dag_core.testing.checks import ContractCheck, ContractError
 from torch_dag_pruning.analysis import analyze

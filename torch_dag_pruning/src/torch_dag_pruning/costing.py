@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.costs import call_flops
-from torch_dag_core.dag import DagModule
-from torch_dag_core.registry import Registry
-from torch_dag_core.vertex import InnerVertex
+from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.cost import CostModel, Polynomial, Variables, polynomial, total
 from torch_dag_pruning.propagation import Propagation, flat

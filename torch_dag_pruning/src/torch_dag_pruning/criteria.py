@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.plugins import add_hookspecs, named_contributions
+from torch_dag_core.plugins.loading import add_hookspecs, named_contributions
 from torch_dag_pruning import hookspecs
 from torch_dag_pruning.axes import Axis, atoms, mask
 from torch_dag_pruning.errors import PlanError

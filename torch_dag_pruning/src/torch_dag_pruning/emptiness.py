@@ -15,11 +15,11 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.values import Size
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops import creation, layout
-from torch_dag_core.registry import Registry
-from torch_dag_core.values import Size
-from torch_dag_core.vertex import InnerVertex, Vertex
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.free_sizes import FreeSizes

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.example_inputs import Space
-from torch_dag_core.dag import DagModule
-from torch_dag_core.inputs import InputSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import InputSpec
+from torch_dag_core.graph.values import Record, Slot
+from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.layout import Reshape
-from torch_dag_core.values import Record, Slot
-from torch_dag_core.vertex import Vertex
 from torch_dag_pruning.errors import AnalysisError
 from torch_dag_pruning.shapes import blank
 

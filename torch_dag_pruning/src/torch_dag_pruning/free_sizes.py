@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.registry import Registry
-from torch_dag_core.values import Size
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.values import Size
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.example_sizes import hints
 from torch_dag_pruning.shapes import ShapeRun

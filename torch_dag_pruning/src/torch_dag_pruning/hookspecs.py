@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from torch_dag_core.hookspecs import hookspec
+from torch_dag_core.plugins.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from torch_dag_pruning.criteria import ImportanceCriterion

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
 
 
 class Mask(Op):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.vertex import InnerVertex
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis, AxisSolver, mask
 from torch_dag_pruning.mask_op import Mask
 from torch_dag_pruning.relation import Relation, Sink

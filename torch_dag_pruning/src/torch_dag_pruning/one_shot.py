@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis import Analysis, analyze
 from torch_dag_pruning.measuring import Costs
 from torch_dag_pruning.plan import Plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.criteria import learned_tensors
 from torch_dag_pruning.slicing import Kept

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from torch_dag_core.hookspecs import hookimpl
+from torch_dag_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import click
     from torch import Tensor, nn
 
-    from torch_dag_core.algorithms import AlgorithmSpec
-    from torch_dag_core.registry import OpSpec
+    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
 
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the op that lays a mask over an edge."""
-    from torch_dag_core.codecs import OpCodec
-    from torch_dag_core.registry import OpSpec
+    from torch_dag_core.plugins.codecs import OpCodec
+    from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_pruning.mask_op import Mask
 
     return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask), examples=_masks),)
@@ -38,7 +38,7 @@ def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
 @hookimpl
 def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
     """Add one-shot channel pruning."""
-    from torch_dag_core.algorithms import AlgorithmSpec
+    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
     from torch_dag_pruning.algorithm import OneShotChannelPruning, OneShotConfig
 
     spec = AlgorithmSpec(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.op import Op
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import TensorHolder
-from torch_dag_core.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
 from torch_dag_pruning.masked_model import hard_masks, lay_masks, mask_lookup

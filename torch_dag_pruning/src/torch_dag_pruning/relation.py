@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.record_checks import CALLABLE, SOME_NAMES, check_fields
+from torch_dag_core.plugins.record_checks import CALLABLE, SOME_NAMES, check_fields
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed
 from torch_dag_pruning.errors import AnalysisError
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.layout import GetItem, Split
 from torch_dag_core.ops.tensors import Constant
-from torch_dag_core.vertex import InnerVertex
 from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.emptiness import Emptiness
 from torch_dag_pruning.errors import RemovalError
@@ -22,7 +22,7 @@ from torch_dag_pruning.relation import Relation
 from torch_dag_pruning.slicing import Kept
 
 if TYPE_CHECKING:
-    from torch_dag_core.registry import Registry
+    from torch_dag_core.plugins.registry import Registry
     from torch_dag_pruning.analysis import Analysis
     from torch_dag_pruning.plan import Plan
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.registry import Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.execution import run_on_zeros
-from torch_dag_core.vertex import InnerVertex, Vertex
 from torch_dag_pruning.errors import AnalysisError
 
 #: Ops whose result is as large as their largest operand and of its type: these need not be run. Torch takes

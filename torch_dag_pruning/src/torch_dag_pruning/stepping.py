@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.interpret import live_inner_vertices, walk
-from torch_dag_core.program import chosen_operand
-from torch_dag_core.vertex import InnerVertex, OutputVertex
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.interpret import live_inner_vertices, walk
+from torch_dag_core.graph.program import chosen_operand
+from torch_dag_core.graph.vertex import InnerVertex, OutputVertex
 
 
 class Stepper:

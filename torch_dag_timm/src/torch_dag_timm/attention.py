@@ -12,7 +12,7 @@ from torch_dag_core.errors import TraceError
 from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.creation import Full
 from torch_dag_core.ops.layout import Triangle
-from torch_dag_core.registry import AtomicSpec, qualified_name
+from torch_dag_core.plugins.registry import AtomicSpec, qualified_name
 
 _CLASSES = ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention")
 _NORMS = {

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.ops.normalization import FrozenBatchNorm
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.registry import AtomicSpec
 
 
 def norm_then_act(module: Any, x: Tensor) -> Tensor:

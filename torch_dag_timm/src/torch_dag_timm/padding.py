@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_dag_core.ops.sampling import SamePad
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.registry import AtomicSpec
 
 
 def _padded(module: Any, x: Tensor, dilation: Any = (1, 1), value: float = 0.0) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.registry import AtomicSpec
 from torch_dag_timm import attention, example_inputs, model_source, normalization, padding, stochastic
 
 TORCH_DAG_HOOK_API = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.ops.stochastic import DropPath
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.registry import AtomicSpec
 
 
 def convert(call: Call, module: Any, x: Value) -> Value:

@@ -10,10 +10,10 @@ from torch import nn
 from torch_dag_block_pruning.analysis import analyze_blocks
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockReport
-from torch_dag_core.algorithms import Losses
-from torch_dag_core.compression import CompressionPlugin
-from torch_dag_core.dag import DagModule
+from torch_dag_core.algorithms.algorithm import Losses
+from torch_dag_core.algorithms.compression import CompressionPlugin
 from torch_dag_core.errors import StubError
+from torch_dag_core.graph.dag import DagModule
 
 
 class BlockPruning(CompressionPlugin):

@@ -8,9 +8,9 @@ from torch_dag_block_pruning.candidates import CutSearch, LegalCut
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockCandidate, BlockReport
 from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
-from torch_dag_core.dag import DagModule
+from torch_dag_core.analysis.measuring import flat, measure
 from torch_dag_core.errors import StubError
-from torch_dag_core.measuring import flat, measure
+from torch_dag_core.graph.dag import DagModule
 
 _NAME = "block-pruning"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from torch_dag_block_pruning.config import BlockPruningConfig
-from torch_dag_core.dag import DagModule
-from torch_dag_core.dominance import ROOT, Place, dominates, dominators
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.arithmetic import Add, Mul
-from torch_dag_core.vertex import InnerVertex, Vertex
+from torch_dag_core.patterns.dominance import ROOT, Place, dominates, dominators
 
 _KINDS: Mapping[type[nn.Module], str] = {Add: "residual", Mul: "gate"}
 """What the operands of each join are called."""

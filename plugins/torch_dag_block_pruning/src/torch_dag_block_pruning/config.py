@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch_dag_core.compression_config import CompressionConfig, choose, require_count
+from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count
 from torch_dag_core.errors import SettingsError
 
 UNITS = ("residual", "gate", "span")

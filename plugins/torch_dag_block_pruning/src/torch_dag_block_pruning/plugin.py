@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from torch_dag_block_pruning.algorithm import BlockPruning
 from torch_dag_block_pruning.config import BlockPruningConfig
-from torch_dag_core.algorithms import AlgorithmSpec
-from torch_dag_core.hookspecs import hookimpl
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+from torch_dag_core.plugins.hookspecs import hookimpl
 
 TORCH_DAG_HOOK_API = 1
 

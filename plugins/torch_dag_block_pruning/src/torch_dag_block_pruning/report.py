@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from torch_dag_block_pruning.skeleton import Cut, Skeleton
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport
 from torch_dag_core.errors import SettingsError
-from torch_dag_core.reports import Candidate, CompressionReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch_dag_core.dag import DagModule
-from torch_dag_core.dominance import ROOT, Place, child, common
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.patterns.dominance import ROOT, Place, child, common
 
 
 class Cut(NamedTuple):

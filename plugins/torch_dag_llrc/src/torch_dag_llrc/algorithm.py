@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from torch_dag_core.algorithms import Losses
-from torch_dag_core.compression import CompressionPlugin
-from torch_dag_core.dag import DagModule
+from torch_dag_core.algorithms.algorithm import Losses
+from torch_dag_core.algorithms.compression import CompressionPlugin
 from torch_dag_core.errors import StubError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_llrc.analysis import analyze_ranks
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.report import LowRankReport

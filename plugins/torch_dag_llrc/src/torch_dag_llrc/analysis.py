@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.algorithms.reports import Skipped
+from torch_dag_core.analysis.measuring import Measured, flat, measure
 from torch_dag_core.errors import StubError
-from torch_dag_core.measuring import Measured, flat, measure
-from torch_dag_core.reports import Skipped
-from torch_dag_core.vertex import InnerVertex, Vertex
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.layers import LayerSearch
 from torch_dag_llrc.report import LayerCandidate, LowRankReport

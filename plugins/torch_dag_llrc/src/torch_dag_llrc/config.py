@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch_dag_core.compression_config import CompressionConfig, choose, require_count, require_flag
+from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
 
 SCHEMES = ("auto", "in", "out", "spatial", "tucker2")
 GATES = ("ordered", "independent")

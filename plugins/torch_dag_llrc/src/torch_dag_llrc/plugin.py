@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch_dag_core.algorithms import AlgorithmSpec
-from torch_dag_core.hookspecs import hookimpl
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_llrc.algorithm import LowRankCompression
 from torch_dag_llrc.config import LowRankConfig
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport
 from torch_dag_core.errors import SettingsError
-from torch_dag_core.reports import Candidate, CompressionReport
 from torch_dag_llrc.schemes import CostTable
 
 

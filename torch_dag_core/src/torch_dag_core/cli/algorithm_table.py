@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torch_dag_core.algorithms import AlgorithmSpec, algorithms, find_algorithm
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
 from torch_dag_core.cli.setting_values import show_default, show_type
 
 _STYLES = {"stub": "yellow", "experimental": "cyan"}

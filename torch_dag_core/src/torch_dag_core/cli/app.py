@@ -17,7 +17,7 @@ from torch_dag_core.cli.new_plugin import new_plugin
 from torch_dag_core.cli.plugin_table import plugins
 from torch_dag_core.cli.run import run
 from torch_dag_core.errors import PluginWarning, TorchDagError
-from torch_dag_core.plugins import named_contributions
+from torch_dag_core.plugins.loading import named_contributions
 
 
 class Application(click.Group):

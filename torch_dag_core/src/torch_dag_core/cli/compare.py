@@ -28,7 +28,7 @@ def compare(
     *, choice: ModelChoice, against: str | None, photos: bool, images: Sequence[Path], tolerance: float
 ) -> None:
     """Compare MODEL with its graph, or with another model, on photographs or random inputs."""
-    from torch_dag_core.comparing import compare_module_outputs
+    from torch_dag_core.analysis.comparing import compare_module_outputs
 
     with console().status(f"converting {choice.reference}"):
         model = choice.model()

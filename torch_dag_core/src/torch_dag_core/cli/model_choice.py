@@ -16,7 +16,7 @@ from torch_dag_core.cli.references import load_model
 from torch_dag_core.errors import ModelReferenceError
 
 if TYPE_CHECKING:
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ class ModelChoice:
     def graph(self, model: nn.Module | None = None) -> DagModule:
         """Convert the model, or return it if it is a graph already."""
         from torch_dag_core.conversion.convert import build_from_unstructured_module
-        from torch_dag_core.dag import DagModule
+        from torch_dag_core.graph.dag import DagModule
 
         model = self.model() if model is None else model
         return model if isinstance(model, DagModule) else build_from_unstructured_module(model, self.example())

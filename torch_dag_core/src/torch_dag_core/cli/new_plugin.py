@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from torch_dag_core.hookspecs import HOOK_API
-from torch_dag_core.plugin_code import CORE_DISTRIBUTION
-from torch_dag_core.plugin_discovery import distribution_version, installed
+from torch_dag_core.plugins.calling import CORE_DISTRIBUTION
+from torch_dag_core.plugins.discovery import distribution_version, installed
+from torch_dag_core.plugins.hookspecs import HOOK_API
 
 FILES: Mapping[str, str] = {
     "pyproject.toml": "pyproject.txt",

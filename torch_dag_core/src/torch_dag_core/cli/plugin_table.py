@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torch_dag_core.algorithms import AlgorithmSpec, algorithms
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms
 from torch_dag_core.errors import PluginWarning, TorchDagError
-from torch_dag_core.plugins import PluginInfo, contributions, default_registry, list_plugins
+from torch_dag_core.plugins.loading import PluginInfo, contributions, default_registry, list_plugins
 
 
 @click.command()

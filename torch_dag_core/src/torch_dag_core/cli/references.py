@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.errors import ModelReferenceError
-from torch_dag_core.plugins import first_answer, list_plugins, require
+from torch_dag_core.plugins.loading import first_answer, list_plugins, require
 
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 5

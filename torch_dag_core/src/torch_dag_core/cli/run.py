@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from torch_dag_core.algorithms import Algorithm, AlgorithmSpec, find_algorithm
+from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, find_algorithm
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.cli.setting_values import read_settings
 from torch_dag_core.errors import SettingsError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from torch_dag_core.algorithms import AlgorithmSpec, Setting
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Setting
 from torch_dag_core.errors import SettingsError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.errors import PluginError
-from torch_dag_core.plugin_code import blaming, is_foreign, named
+from torch_dag_core.plugins.calling import blaming, is_foreign, named
 
 
 def ask(owner: str, what: str, function: Callable[..., Any], call: Call, *module: Any) -> Any:

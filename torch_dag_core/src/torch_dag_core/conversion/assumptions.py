@@ -8,7 +8,7 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Value
 from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes
-from torch_dag_core.inputs import Assumption
+from torch_dag_core.graph.inputs import Assumption
 from torch_dag_core.tracing.sizes import Guard
 
 _NEGATED = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}

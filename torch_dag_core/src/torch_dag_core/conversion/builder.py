@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from torch import Tensor, fx, nn
 
 from torch_dag_core.conversion.joining import FreeSize, SizeError
-from torch_dag_core.dag import DagModule
-from torch_dag_core.op import Op, field_types
-from torch_dag_core.values import Size
-from torch_dag_core.vertex import Vertex
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.op import Op, field_types
+from torch_dag_core.graph.values import Size
+from torch_dag_core.graph.vertex import Vertex
 
 T = TypeVar("T")
 _MOST_DIMS = 4

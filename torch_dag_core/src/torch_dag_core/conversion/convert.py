@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from torch_dag_core.checkpoint_keys import ROOTLESS, UNUSED
 from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
@@ -17,17 +16,18 @@ from torch_dag_core.conversion.hierarchy import nest_scopes
 from torch_dag_core.conversion.joining import FreeSize, SizeError, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import TraceError
-from torch_dag_core.inputs import InputSpec, TensorSpec
-from torch_dag_core.op import Op
-from torch_dag_core.registry import qualified_name
+from torch_dag_core.graph.checkpoint_keys import ROOTLESS, UNUSED
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.inputs import InputSpec, TensorSpec
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import sizes_in
+from torch_dag_core.plugins.registry import qualified_name
 from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
-from torch_dag_core.values import sizes_in
 
 if TYPE_CHECKING:
-    from torch_dag_core.registry import Registry
+    from torch_dag_core.plugins.registry import Registry
 
 
 def build_from_unstructured_module(
@@ -51,7 +51,7 @@ def build_from_unstructured_module(
         ExampleInputsError: no example inputs were given or found.
         TraceError: the model cannot be traced; names module, file and line.
     """
-    from torch_dag_core.plugins import default_registry
+    from torch_dag_core.plugins.loading import default_registry
 
     if isinstance(model, DagModule):
         return model.clone()
@@ -71,7 +71,7 @@ def find_example_inputs(model: nn.Module) -> Any:
     Raises:
         ExampleInputsError: nobody knows.
     """
-    from torch_dag_core.plugins import first_answer
+    from torch_dag_core.plugins.loading import first_answer
 
     offered = first_answer("torch_dag_example_inputs", tuple, model=model)
     return guess(model) if offered is None else offered

@@ -12,12 +12,12 @@ from torch_dag_core.conversion.builder import Builder, Call, Value
 from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, live_nodes
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
 from torch_dag_core.ops.tensors import Constant, FreeParameter, State
-from torch_dag_core.registry import Registry
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.aliasing import apply_op, pick
-from torch_dag_core.vertex import InnerVertex, Vertex
 
 
 class Emission:

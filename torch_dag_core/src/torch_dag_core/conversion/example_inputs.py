@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.errors import ExampleInputsError
-from torch_dag_core.inputs import Parameter
-from torch_dag_core.structure import pack, slots, unpack
+from torch_dag_core.graph.inputs import Parameter
+from torch_dag_core.graph.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
 STEP = 64

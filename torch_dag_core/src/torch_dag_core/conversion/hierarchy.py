@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError
-from torch_dag_core.vertex import InnerVertex
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex
 
 
 def nest_scopes(dag: DagModule) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.layout import reshape_target
 from torch_dag_core.ops.layout import Reshape
 from torch_dag_core.ops.stochastic import StochasticDepth
-from torch_dag_core.registry import AtomicSpec
+from torch_dag_core.plugins.registry import AtomicSpec
 
 
 def _nothing(call: Call, module: nn.Module, input: Value, *_: Any, **__: Any) -> Value:  # noqa: A002

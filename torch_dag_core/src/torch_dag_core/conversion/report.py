@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from torch_dag_core.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.torch_call import TorchCall
-from torch_dag_core.plugins import default_registry
+from torch_dag_core.plugins.loading import default_registry
 
 
 def conversion_report(dag: DagModule) -> str:

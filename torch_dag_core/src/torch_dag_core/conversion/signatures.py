@@ -11,10 +11,10 @@ from torch import nn
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.errors import TraceError
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.layout import Pack
 from torch_dag_core.ops.torch_call import TorchCall, allowed_functions
-from torch_dag_core.values import Slot
 
 _FIRST_NAMES = ("input", "self", "tensors", "tensor", "x", "condition")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch_dag_core.registry import OpSpec
+    from torch_dag_core.plugins.registry import OpSpec
 
 
 def specs() -> list[OpSpec]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torch_dag_core.op import Op
-from torch_dag_core.values import Size, resolve
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Size, resolve
 
 
 class Matmul(Op):

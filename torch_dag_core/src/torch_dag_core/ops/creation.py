@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_dag_core.op import Op
-from torch_dag_core.values import Size, resolve
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Size, resolve
 
 
 class Full(Op):

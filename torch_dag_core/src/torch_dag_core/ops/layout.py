@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.op import Op
-from torch_dag_core.values import Size, fill, resolve
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import Size, fill, resolve
 
 Ints = tuple[int | Size, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
 
 
 class LayerNormFunction(Op):

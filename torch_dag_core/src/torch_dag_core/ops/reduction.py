@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
 
 Dims = int | tuple[int, ...] | None
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.op import Op
-from torch_dag_core.values import fill
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import fill
 
 _NAMESPACES: dict[str, Any] = {
     "torch": torch,

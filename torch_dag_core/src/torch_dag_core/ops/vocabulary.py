@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.codecs import ClassCodec, ModuleCodec, OpCodec
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
 from torch_dag_core.ops import (
     arithmetic,
     contraction,
@@ -22,7 +21,8 @@ from torch_dag_core.ops import (
     torch_call,
 )
 from torch_dag_core.ops.attention import Attention
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
+from torch_dag_core.plugins.registry import OpSpec
 
 _MOVES: tuple[type[Op], ...] = (
     layout.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat,

@@ -22,15 +22,15 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import DuplicateOpError, SerializationError
-from torch_dag_core.registry import OpSpec, Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.values import decode
+from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, Vertex
+from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import build, constants_of, named_op, owner_version, spec_of
 from torch_dag_core.serialization.interface import check_operands, check_structure, encode_checked, encode_spec
 from torch_dag_core.serialization.limits import Extent, check_name, check_operand_count
 from torch_dag_core.serialization.walk import Leaf, graphs, registration_order, tensor_places
-from torch_dag_core.values import decode
-from torch_dag_core.vertex import InnerVertex, OutputVertex, Vertex
 
 FORMAT = 1
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
+from torch_dag_core.graph.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
+from torch_dag_core.graph.structure import record_type, slots
+from torch_dag_core.graph.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
 from torch_dag_core.serialization.node import BAD_DATA, Node
-from torch_dag_core.structure import record_type, slots
-from torch_dag_core.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
 
 # Python's own compiler refuses about 100 nested brackets.
 MAX_NESTING = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.graph import Graph
+from torch_dag_core.graph.graph import Graph
 
 # Deeper trees of modules break torch.nn itself, whose methods recurse.
 MAX_DEPTH = 100

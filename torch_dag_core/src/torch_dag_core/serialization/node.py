@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.values import decode
+from torch_dag_core.graph.values import decode
 
 # What decoding and building raise for data that makes no sense to them.
 BAD_DATA = (
@@ -80,7 +80,7 @@ class Node:
         return table
 
     def constant(self) -> Any:
-        """Return the constant that the value encodes (`torch_dag_core.values`)."""
+        """Return the constant that the value encodes (`torch_dag_core.graph.values`)."""
         try:
             return decode(self.value)
         except BAD_DATA as error:

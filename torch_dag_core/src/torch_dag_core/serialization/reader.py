@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError, SerializationError
-from torch_dag_core.registry import Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.serialization.catalogue import add_classes, chosen_registry
 from torch_dag_core.serialization.node import Node, parse
 from torch_dag_core.serialization.rebuild import rebuild

@@ -10,18 +10,18 @@ from typing import Any
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import GraphError, SerializationError
-from torch_dag_core.plugin_discovery import VARIABLE
-from torch_dag_core.registration import register
-from torch_dag_core.registry import OpSpec, Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.registration import register
+from torch_dag_core.graph.vertex import InnerVertex, Vertex
+from torch_dag_core.plugins.discovery import VARIABLE
+from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
 from torch_dag_core.serialization.describe import FORMAT
 from torch_dag_core.serialization.interface import check_operands, check_structure, decode_spec
 from torch_dag_core.serialization.limits import Extent, check_name, check_operand_count
 from torch_dag_core.serialization.node import Node
 from torch_dag_core.serialization.walk import is_graph
-from torch_dag_core.vertex import InnerVertex, Vertex
 
 # Torch calls that the constructors of a file may make together: stops a module of 10**9 layers.
 _CALLS, _CALLS_PER_MODULE, _CALLS_PER_TENSOR = 10_000, 1_000, 100
@@ -253,7 +253,7 @@ def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str
 
 def _plugin_state(distribution: str) -> str:
     """Say what is the matter with a distribution that is installed and yet does not bring an op."""
-    from torch_dag_core.plugins import list_plugins
+    from torch_dag_core.plugins.loading import list_plugins
 
     found = next((info for info in list_plugins() if info.distribution == distribution), None)
     if found is None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.values import DTYPES
 from torch_dag_core.serialization.walk import TensorPlace
-from torch_dag_core.values import DTYPES
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LAYOUTS = {"channels_last": torch.channels_last, "channels_last_3d": torch.channels_last_3d}

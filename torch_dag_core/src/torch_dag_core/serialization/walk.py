@@ -8,12 +8,12 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.registration import Scope
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import TensorHolder
-from torch_dag_core.registration import Scope
 from torch_dag_core.serialization.limits import MAX_DEPTH
-from torch_dag_core.vertex import InnerVertex
 
 
 @dataclass(frozen=True)

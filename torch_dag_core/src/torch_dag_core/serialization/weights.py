@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import torch
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.values import DTYPES
 from torch_dag_core.serialization.node import Node
 from torch_dag_core.serialization.tensors import LAYOUT_DIMS, assign, restore
 from torch_dag_core.serialization.walk import TensorPlace
-from torch_dag_core.values import DTYPES
 
 # Names of the types in a safetensors header; complex numbers are stored as pairs of reals.
 _STORED_AS = {

@@ -20,9 +20,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.registry import Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.serialization.catalogue import chosen_registry
 from torch_dag_core.serialization.describe import describe
 from torch_dag_core.serialization.node import to_text

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import PluginError
-from torch_dag_core.plugin_code import blaming, named
-from torch_dag_core.plugins import default_registry, list_plugins
-from torch_dag_core.registry import AtomicSpec, Normalizer, OpSpec, Registry
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.calling import blaming, named
+from torch_dag_core.plugins.loading import default_registry, list_plugins
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
 Record = OpSpec | AtomicSpec | Normalizer
 

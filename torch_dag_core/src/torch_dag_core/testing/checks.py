@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.costs import call_flops
-from torch_dag_core.dag import DagModule
-from torch_dag_core.registry import OpSpec
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load, save
 from torch_dag_core.testing.cases import Case, copied, run
 

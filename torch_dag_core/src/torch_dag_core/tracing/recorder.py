@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
-from torch_dag_core.op import Op
+from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.aliasing import apply_op, pick
 from torch_dag_core.tracing.execution import CREATION, run, run_module
 from torch_dag_core.tracing.ledger import caller, tensors_in, with_nodes

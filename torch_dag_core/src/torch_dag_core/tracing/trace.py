@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TorchDagError, TraceError
-from torch_dag_core.op import Op
-from torch_dag_core.structure import pack, unpack
+from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.ledger import origin

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torch_dag_core.values import Slot
+from torch_dag_core.graph.values import Slot
 from torch_dag_pruning.axes import Axis, Fixed, concat
 from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast

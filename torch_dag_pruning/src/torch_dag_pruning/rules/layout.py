@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from torch_dag_core.values import Size
+from torch_dag_core.graph.values import Size
 from torch_dag_pruning.axes import Axis, Fixed, concat, product
 from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast

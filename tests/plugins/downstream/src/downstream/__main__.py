@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from torch_dag_core.algorithms import algorithms, find_algorithm
+from torch_dag_core.algorithms.algorithm import algorithms, find_algorithm
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.dag import DagModule
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.plugins import default_registry, list_plugins
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.plugins.loading import default_registry, list_plugins
 
 
 def inputs() -> torch.Tensor:

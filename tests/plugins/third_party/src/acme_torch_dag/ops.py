@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from acme_torch_dag.modules import AcmeNet, AlwaysClip, OutlierClip, snake
-from torch_dag_core.codecs import ModuleCodec, OpCodec
 from torch_dag_core.conversion import Call, Value
-from torch_dag_core.op import Op
-from torch_dag_core.registry import Normalizer, OpSpec
+from torch_dag_core.graph.op import Op
+from torch_dag_core.plugins.codecs import ModuleCodec, OpCodec
+from torch_dag_core.plugins.registry import Normalizer, OpSpec
 
 Shapes = Sequence[Sequence[Any]]
 

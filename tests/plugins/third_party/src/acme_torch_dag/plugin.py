@@ -11,10 +11,10 @@ from torch import nn
 
 from acme_torch_dag import ops, rounding
 from acme_torch_dag.modules import AcmeNet
-from torch_dag_core.algorithms import AlgorithmSpec
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec
 from torch_dag_core.errors import ModelReferenceError
-from torch_dag_core.hookspecs import hookimpl
-from torch_dag_core.registry import Normalizer, OpSpec
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.registry import Normalizer, OpSpec
 
 TORCH_DAG_HOOK_API = 1
 
@@ -80,7 +80,7 @@ def torch_dag_importance_criteria() -> Iterable[Any]:
 @click.argument("file", type=click.Path(exists=True))
 def count(file: str) -> None:
     """Count the vertices of Acme in a saved graph."""
-    from torch_dag_core.dag import DagModule
+    from torch_dag_core.graph.dag import DagModule
 
     kinds = (ops.OutlierClip, ops.Snake)
     click.echo(sum(isinstance(vertex.module, kinds) for vertex in DagModule.load(file).inner_vertices))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from torch_dag_core.algorithms import AlgorithmSpec, Losses
-from torch_dag_core.dag import DagModule
-from torch_dag_core.reports import Candidate, CompressionReport
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.reports import Candidate, CompressionReport
+from torch_dag_core.graph.dag import DagModule
 
 NAME = "acme-rounding"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from torch_dag_core.conversion.normalizers.declaration import declared
-from torch_dag_core.registry import Normalizer
+from torch_dag_core.plugins.registry import Normalizer
 
 _TABLES = ("arithmetic", "contraction", "creation", "indexing", "layout", "modules", "normalization", "reduction")
 

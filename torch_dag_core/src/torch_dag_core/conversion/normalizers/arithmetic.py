@@ -9,6 +9,7 @@ from torch import nn
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.graph.values import DTYPES
 from torch_dag_core.ops.arithmetic import (
     BINARY,
     REVERSED,
@@ -23,7 +24,6 @@ from torch_dag_core.ops.arithmetic import (
     Mul,
     Where,
 )
-from torch_dag_core.values import DTYPES
 
 _OPS = {name: op for op, names in BINARY.items() for name in names}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch_dag_core.registry import Normalizer
+from torch_dag_core.plugins.registry import Normalizer
 
 Function = Callable[..., Any]
 _DECLARED: dict[str, Normalizer] = {}

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Cast
 from torch_dag_core.ops.layout import Expand, Gather, Index, IndexSelect, SetIndex, Triangle
-from torch_dag_core.values import Slot
 
 
 def _items(items: Any, operands: list[Value]) -> Any:

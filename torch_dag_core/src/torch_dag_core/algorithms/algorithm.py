@@ -1,0 +1,210 @@
+"""What an algorithm on graphs looks like from outside, whichever plugin it comes from.
+
+An algorithm is bound to one graph and one frozen set of settings. All have the same four steps:
+
+    algorithm = td.find_algorithm("channel-pruning").start(dag, pruning_proportion=0.5)
+    print(algorithm.analyze())             # what could go; the graph stays as it is
+    prepared = algorithm.prepare()         # a trainable graph that holds the algorithm's own parameters
+    losses = algorithm.losses(step)        # at every training step; loss = task + losses.total()
+    smaller = algorithm.finalize()         # a plain graph with the change made real
+
+One that needs no training is prepared and finalized right away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_type_hints
+
+from torch import Tensor
+
+from torch_dag_core.algorithms.reports import CompressionReport
+from torch_dag_core.errors import AlgorithmError, SettingsError, UnknownAlgorithmError
+from torch_dag_core.plugins.loading import by_key
+from torch_dag_core.plugins.record_checks import CALLABLE, Kind, check_fields
+
+if TYPE_CHECKING:
+    from torch_dag_core.graph.dag import DagModule
+
+STATUSES = ("stable", "experimental", "stub")
+_STEPS = ("analyze", "prepare", "losses", "finalize")
+_NAME = Kind("a name such as 'channel-pruning'", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[\w.-]+", v)))
+
+
+class Losses(NamedTuple):
+    """What an algorithm measures at one training step, as scalars that can be differentiated.
+
+    Attributes:
+        proportion: Share of the original cost that the model has as it now stands.
+        flops_loss: Grows with what the model costs above its target.
+        entropy_loss: Grows with decisions that are neither yes nor no.
+        bkd_loss: Grows with how far the changed parts are from the originals (blockwise distillation).
+    """
+
+    proportion: Tensor
+    flops_loss: Tensor
+    entropy_loss: Tensor
+    bkd_loss: Tensor
+
+    def total(self) -> Tensor:
+        """Return the sum of the three losses; the proportion is none."""
+        return self.flops_loss + self.entropy_loss + self.bkd_loss
+
+
+class Algorithm(Protocol):
+    """A change of one graph: looked at, prepared, learned with extra losses, and made real at the end."""
+
+    def analyze(self) -> CompressionReport:
+        """Return what could be changed, what it costs, and what could not, with reasons. Mutates nothing."""
+
+    def prepare(self) -> DagModule:
+        """Return a trainable graph that holds the algorithm's own parameters."""
+
+    def losses(self, global_step: int) -> Losses:
+        """Return the share of cost and the losses to add to the task's, for the prepared graph's last call."""
+
+    def finalize(self) -> DagModule:
+        """Return a plain graph with the change made real."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting of an algorithm: a field of its config."""
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+
+    @property
+    def required(self) -> bool:
+        """Whether the setting has no default."""
+        return self.default is dataclasses.MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmSpec:
+    """One algorithm that plugins offer.
+
+    Attributes:
+        name: What users call it, such as ``channel-pruning``.
+        summary: One sentence.
+        config: Frozen dataclass of its settings that refuses wrong ones in ``__post_init__`` (ValueError). A field
+            may explain itself by ``metadata={"help": ...}``.
+        create: Returns the algorithm bound to a graph and a config; refuses what the graph cannot give (ValueError).
+        trains: Whether a training loop belongs between `Algorithm.prepare` and `Algorithm.finalize`.
+        status: ``stable``, ``experimental``, or ``stub`` where only `Algorithm.analyze` works.
+        owner: Distribution that offers it; filled in by `algorithms`.
+    """
+
+    name: str
+    summary: str
+    config: type
+    create: Callable[[DagModule, Any], Algorithm]
+    trains: bool = True
+    status: str = "stable"
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that somebody could change half-way, and a status that means nothing."""
+        parameters = getattr(self.config, "__dataclass_params__", None)
+        if not dataclasses.is_dataclass(self.config) or parameters is None or not parameters.frozen:
+            message = f"the config of algorithm {self.name!r} must be a frozen dataclass, got {self.config!r}"
+            raise ValueError(message)
+        check_fields(self, {"name": _NAME, "create": CALLABLE})
+        if self.status not in STATUSES:
+            message = f"the status of algorithm {self.name!r} must be one of {', '.join(STATUSES)}, got {self.status!r}"
+            raise ValueError(message)
+
+    def settings(self) -> dict[str, Setting]:
+        """Return what can be set, by name, in the order of the config's fields."""
+        hints = get_type_hints(self.config)
+        return {
+            field.name: Setting(
+                name=field.name, hint=hints[field.name], default=_default(field), help=field.metadata.get("help", "")
+            )
+            for field in dataclasses.fields(self.config)
+            if field.init
+        }
+
+    def configure(self, **settings: Any) -> Any:
+        """Return the config with these settings.
+
+        Raises:
+            SettingsError: a setting is unknown, missing or refused.
+        """
+        known = self.settings()
+        for name in settings:
+            if name not in known:
+                message = f"{self.name} has no setting {name!r}{_suggestion(name, known)}"
+                raise SettingsError(message)
+        missing = [name for name, setting in known.items() if setting.required and name not in settings]
+        if missing:
+            message = f"{self.name} needs {' and '.join(f'{name}=...' for name in missing)}"
+            raise SettingsError(message)
+        return self._refusing(self.config, **settings)
+
+    def start(self, dag: DagModule, config: Any = None, **settings: Any) -> Algorithm:
+        """Return the algorithm bound to a graph, with a config or with settings by name.
+
+        Raises:
+            SettingsError: the settings are wrong, or the graph cannot give what they ask for.
+            AlgorithmError: what the plugin created is no algorithm.
+        """
+        if config is None:
+            config = self.configure(**settings)
+        elif settings or not isinstance(config, self.config):
+            message = f"{self.name} takes either a {self.config.__name__} or settings by name, got {config!r}"
+            raise SettingsError(message)
+        algorithm: Algorithm = self._refusing(self.create, dag, config)
+        missing = [step for step in _STEPS if not callable(getattr(algorithm, step, None))]
+        if missing:
+            what = f"{self.name} of {self.owner or 'an unknown distribution'} created a {type(algorithm).__name__}"
+            message = f"{what}, which has no {missing[0]}()"
+            raise AlgorithmError(message)
+        return algorithm
+
+    def _refusing(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what may refuse its arguments, and say whose refusal it was."""
+        try:
+            return make(*args, **kwargs)
+        except SettingsError:
+            raise
+        except ValueError as error:
+            message = f"{self.name}: {error}"
+            raise SettingsError(message) from error
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _suggestion(name: str, known: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    return f"; it has: {', '.join(known) or 'none'}"
+
+
+def algorithms() -> dict[str, AlgorithmSpec]:
+    """Return every installed algorithm by name, each with the distribution that offers it."""
+    found = by_key("torch_dag_algorithms", AlgorithmSpec)
+    return {name: dataclasses.replace(spec, owner=owner) for name, (owner, spec) in sorted(found.items())}
+
+
+def find_algorithm(name: str) -> AlgorithmSpec:
+    """Return the installed algorithm of this name.
+
+    Raises:
+        UnknownAlgorithmError: no plugin offers it; the message names those that are there.
+    """
+    found = algorithms()
+    if name not in found:
+        hint = _suggestion(name, found) if found else "; no installed plugin offers any"
+        message = f"no algorithm is called {name!r}{hint}"
+        raise UnknownAlgorithmError(message)
+    return found[name]

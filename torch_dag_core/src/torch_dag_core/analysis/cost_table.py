@@ -1,0 +1,192 @@
+"""FLOPs and parameters of a graph, by vertex and in total."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.errors import InputError
+from torch_dag_core.graph.interpret import bind_inputs, walk
+from torch_dag_core.graph.vertex import InnerVertex
+from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_core.tracing.execution import META, run_on_zeros
+from torch_dag_core.tracing.names import spelling
+from torch_dag_core.tracing.shortcuts import known_result
+
+if TYPE_CHECKING:
+    from torch_dag_core.graph.dag import DagModule
+    from torch_dag_core.plugins.registry import Registry
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class VertexCost:
+    """What one vertex costs in one call of the graph.
+
+    Attributes:
+        name: The vertex.
+        op: Class of its module.
+        outputs: Shapes of its results.
+        flops: Floating-point operations: 2 for each multiply-accumulate, 1 for each element of elementwise work.
+        parameters: Elements of its parameters; those of a module shared with an earlier vertex count there.
+        dtypes: Types of its results.
+    """
+
+    name: str
+    op: str
+    outputs: Shapes
+    flops: int
+    parameters: int
+    dtypes: tuple[torch.dtype, ...] = ()
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The cost of every vertex, in topological order."""
+
+    rows: tuple[VertexCost, ...]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one call."""
+        return sum(row.flops for row in self.rows)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all parameters."""
+        return sum(row.parameters for row in self.rows)
+
+    def __getitem__(self, name: str) -> VertexCost:
+        return next(row for row in self.rows if row.name == name)
+
+    def __str__(self) -> str:
+        """Return one line a vertex that costs something, and the total."""
+        shown = [row for row in self.rows if row.flops or row.parameters]
+        cells = [("vertex", "op", "outputs", "FLOPs", "parameters")]
+        cells += [(row.name, row.op, _shown(row.outputs), f"{row.flops:,}", f"{row.parameters:,}") for row in shown]
+        cells.append(("total", "", "", f"{self.flops:,}", f"{self.parameters:,}"))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in cells
+        )
+
+
+def _shown(shapes: Shapes) -> str:
+    return " ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+
+
+def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | None = None) -> CostTable:
+    """Count what one call in evaluation costs, from shapes alone.
+
+    Args:
+        dag: The graph; vertices that evaluation does not need are left out.
+        example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments, or a pair of both. By default
+            the sizes at which the model was traced, with a batch of one where the graph takes it.
+        registry: The vocabulary with its cost rules; that of the installed plugins by default.
+
+    Raises:
+        InputError: the inputs are outside what the model was traced for, or none are given and none are known.
+    """
+    from torch_dag_core.plugins.loading import default_registry
+
+    registry = registry or default_registry()
+    inputs = _own_inputs(dag) if example_inputs is None else _given_inputs(dag, example_inputs)
+    modes = {module: module.training for module in dag.modules()}
+    try:
+        return CostTable(tuple(_rows(dag.eval(), inputs, registry)))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
+    from torch_dag_core.conversion.example_inputs import as_arguments
+
+    args, kwargs = as_arguments(example_inputs)
+    return bind_inputs(dag, *args, **kwargs)
+
+
+def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
+    from torch_dag_core.conversion.assumptions import holds
+
+    specs = dag.input_spec.tensors
+    if not specs or any(spec.example_shape is None for spec in specs):
+        message = "the graph does not know any input sizes; pass example_inputs"
+        raise InputError(message)
+    shapes = [spec.example_shape or () for spec in specs]
+    single = [
+        (1, *shape[1:]) if spec.shape[:1] == (None,) else shape for spec, shape in zip(specs, shapes, strict=True)
+    ]
+    if all(holds(assumption, single) for assumption in dag.input_spec.assumptions):
+        shapes = single
+    return tuple(torch.empty(s, dtype=spec.dtype, device=META) for s, spec in zip(shapes, specs, strict=True))
+
+
+def _rows(dag: DagModule, inputs: tuple[Tensor, ...], registry: Registry) -> list[VertexCost]:
+    rows: list[VertexCost] = []
+    counted: set[int] = set()
+
+    def call(vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
+        value = _run(vertex.module, operands)
+        parameters = {id(p): p.numel() for p in vertex.module.parameters() if id(p) not in counted}
+        counted.update(parameters)
+        cost = _flops(vertex.module, operands, value, registry)
+        op, shapes, types = type(vertex.module).__name__, tuple(_shapes(value)), tuple(_dtypes(value))
+        rows.append(VertexCost(vertex.name, op, shapes, cost, sum(parameters.values()), types))
+        return value
+
+    with torch.no_grad(), _Known():
+        for _ in walk(dag, [tensor.to(META) for tensor in inputs], call):
+            pass
+    return rows
+
+
+class _Known(TorchFunctionMode):
+    """Spares torch the calls whose result is known."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the result, by the rule of the function or by the function."""
+        del types
+        known = known_result(spelling(func), args, kwargs or {})
+        return func(*args, **(kwargs or {})) if known is None else known
+
+
+def _run(module: nn.Module, operands: tuple[Any, ...]) -> Any:
+    """Call a module for shapes alone, without touching its own tensors."""
+    if isinstance(module, TensorHolder):
+        return module.value.to(META)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    try:
+        return functional_call(module, {name: tensor.detach().to(META) for name, tensor in tensors.items()}, operands)
+    except (NotImplementedError, RuntimeError):
+        return run_on_zeros(module, operands, {})
+
+
+def _flops(module: nn.Module, operands: tuple[Any, ...], value: Any, registry: Registry) -> int:
+    if hasattr(module, "inner_vertices"):
+        return CostTable(tuple(_rows(module, operands, registry))).flops  # type: ignore[arg-type]
+    shapes: Mapping[str, Any] = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    return int(call_flops(registry.for_module(module), module, _shapes(operands), _shapes(value), shapes))
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    if isinstance(value, Tensor):
+        return [tuple(value.shape)]
+    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
+
+
+def _dtypes(value: Any) -> list[torch.dtype]:
+    if isinstance(value, Tensor):
+        return [value.dtype]
+    return [dtype for item in value for dtype in _dtypes(item)] if isinstance(value, (tuple, list)) else []

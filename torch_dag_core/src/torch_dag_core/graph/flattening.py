@@ -1,0 +1,189 @@
+"""Nested graphs inlined into a flat copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import nn
+
+from torch_dag_core.graph.graph import Graph
+from torch_dag_core.graph.inputs import Parameter
+from torch_dag_core.graph.nesting import new_graph
+from torch_dag_core.graph.values import Slot
+from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
+from torch_dag_core.ops.layout import GetItem
+from torch_dag_core.ops.stochastic import TrainingSwitch
+
+if TYPE_CHECKING:
+    from torch_dag_core.graph.dag import DagModule
+
+
+@dataclass(eq=False)
+class _Packed:
+    """A container that a nested graph returned: taken apart where possible, built by a vertex where one reads it."""
+
+    structure: Any
+    values: list[Value]
+    name: str
+    vertex: InnerVertex | None = None
+
+    def item(self, index: int) -> Value | None:
+        """Return one element if it is known by itself."""
+        structure = self.structure
+        if isinstance(structure, (tuple, list)) and -len(structure) <= index < len(structure):
+            element = structure[index]
+            return self.values[element.index] if isinstance(element, Slot) else None
+        return None
+
+
+Value: TypeAlias = Vertex | _Packed
+
+
+def flatten(graph: Graph, shared: dict[int, Any] | None = None) -> DagModule:
+    """Do what `Surgery.flatten` says; objects in ``shared``, by id as in a `copy.deepcopy` memo, are not copied."""
+    return _Flattening(graph, dict(shared or {})).run()
+
+
+@dataclass
+class _Frame:
+    """One graph being copied: the new vertices of its vertices so far, and who asked for it."""
+
+    graph: Graph
+    prefix: str
+    values: dict[Vertex, Value]
+    rest: Iterator[InnerVertex]
+    call: InnerVertex | None = None
+
+    def operands(self, vertex: UserVertex) -> list[Value]:
+        """Return what the copy of ``vertex`` reads."""
+        return [self.values[predecessor] for predecessor in vertex.predecessors]
+
+
+@dataclass
+class _Flattening:
+    """A copy in progress: an explicit stack of frames instead of recursion."""
+
+    source: Graph
+    memo: dict[int, Any] = field(default_factory=dict)
+    flat: DagModule = field(init=False)
+    registered: dict[nn.Module, tuple[int, InnerVertex]] = field(default_factory=dict)
+    stack: list[_Frame] = field(default_factory=list)
+
+    def run(self) -> DagModule:
+        """Copy everything and return the new graph."""
+        source = self.source
+        self.flat = new_graph(training=source.training)
+        self.flat.input_spec = source.input_spec
+        self.flat.provenance = copy.deepcopy(source.provenance)
+        values: dict[Vertex, Value] = {vertex: self.flat.add_input(vertex.name) for vertex in source.input_vertices}
+        outermost = _Frame(source, "", values, iter(source.inner_vertices))
+        self.stack.append(outermost)
+        while self.stack:
+            self._step(self.stack[-1])
+        for training_only, output in enumerate(source.output_vertices):
+            operands = self._vertices(outermost.operands(output))
+            self.flat.set_outputs(copy.deepcopy(output.structure), operands, training_only=bool(training_only))
+        for _, vertex in self.registered.values():
+            self.flat._register_under(vertex)
+        return self.flat
+
+    def _step(self, frame: _Frame) -> None:
+        vertex = next(frame.rest, None)
+        if vertex is None:
+            self.stack.pop()
+            if frame.call is not None:
+                self.stack[-1].values[frame.call] = self._result(frame)
+            return
+        nested = _inlinable(vertex, frame.graph)
+        if nested is not None:
+            self._enter(frame, vertex, nested)
+            return
+        item = _item(vertex, frame)
+        frame.values[vertex] = self._copy(frame, vertex) if item is None else item
+
+    def _enter(self, frame: _Frame, vertex: InnerVertex, nested: DagModule) -> None:
+        places = [parameter.structure.index for parameter in _parameters(nested)]
+        by_place = dict(zip(places, frame.operands(vertex), strict=True))
+        values: dict[Vertex, Value] = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}
+        prefix = f"{frame.prefix}{vertex.name}."
+        self.stack.append(_Frame(nested, prefix, values, iter(nested.inner_vertices), vertex))
+
+    def _copy(self, frame: _Frame, vertex: InnerVertex) -> InnerVertex:
+        name = self.flat.unique_name(frame.prefix + vertex.name)
+        module = copy.deepcopy(vertex.module, self.memo)
+        added = self.flat.add_vertex(name, module, self._vertices(frame.operands(vertex)))
+        depth = len(self.stack)
+        is_first = next(iter(frame.graph._owners[vertex.module])) is vertex
+        if is_first and depth < self.registered.get(module, (depth + 1,))[0]:
+            self.registered[module] = (depth, added)
+        return added
+
+    def _result(self, frame: _Frame) -> Value:
+        """Return what the nested graph returns, by mode where training returns something else."""
+        evaluation, training = frame.graph.output_vertex(training=False), frame.graph.output_vertex(training=True)
+        pairs = zip(frame.operands(evaluation), frame.operands(training), strict=True)
+        values = [first if first is second else self._switch(frame, first, second) for first, second in pairs]
+        structure = evaluation.structure
+        if isinstance(structure, Slot):
+            return values[structure.index]
+        name = f"{frame.prefix}output" if frame.graph.inner_vertices else frame.prefix[:-1]
+        return _Packed(structure, values, name)
+
+    def _switch(self, frame: _Frame, evaluation: Value, training: Value) -> InnerVertex:
+        module = TrainingSwitch().train(self.flat.training)
+        name = self.flat.unique_name(f"{frame.prefix}output")
+        return self.flat.add_vertex(name, module, self._vertices([evaluation, training]))
+
+    def _vertices(self, values: Iterable[Value]) -> list[Vertex]:
+        return [self._built(value) if isinstance(value, _Packed) else value for value in values]
+
+    def _built(self, packed: _Packed) -> InnerVertex:
+        """Return the vertex of a container, whose module is a graph that does nothing but build it."""
+        if packed.vertex is None:
+            operands = self._vertices(packed.values)
+            building = new_graph(training=self.flat.training)
+            inputs = [building.add_input(f"input_{index}") for index in range(len(operands))]
+            building.set_outputs(copy.deepcopy(packed.structure), inputs)
+            building.input_spec = building.input_spec.for_inputs(len(operands))
+            packed.vertex = self.flat.add_vertex(self.flat.unique_name(packed.name), building, operands)
+        return packed.vertex
+
+
+def _item(vertex: InnerVertex, frame: _Frame) -> Value | None:
+    """Return the value that a `GetItem` vertex picks, if no vertex is needed for it."""
+    if not isinstance(vertex.module, GetItem):
+        return None
+    (operand,) = frame.operands(vertex)
+    return operand.item(vertex.module.index) if isinstance(operand, _Packed) else None
+
+
+def _parameters(nested: DagModule) -> tuple[Parameter, ...]:
+    return nested.input_spec.for_inputs(len(nested.input_vertices)).parameters
+
+
+def _inlinable(vertex: InnerVertex, graph: Graph) -> DagModule | None:
+    """Return the nested graph of a vertex if vertices of the outer graph can stand for it."""
+    from torch_dag_core.graph.dag import DagModule
+
+    nested = vertex.module
+    if not isinstance(nested, DagModule) or not _takes_values(vertex, nested) or not _same_mode(nested, graph):
+        return None
+    evaluation, training = (nested.output_vertex(training=mode).structure for mode in (False, True))
+    return nested if evaluation == training else None
+
+
+def _takes_values(vertex: InnerVertex, nested: DagModule) -> bool:
+    parameters = _parameters(nested)
+    simple = all(isinstance(parameter.structure, Slot) for parameter in parameters)
+    return simple and len(vertex.predecessors) == len(parameters) == len(nested.input_vertices)
+
+
+def _same_mode(nested: DagModule, graph: Graph) -> bool:
+    """Tell whether one training flag can serve both: a frozen part keeps its own where that decides anything."""
+    modes = len(nested.output_vertices) > 1 or any(
+        getattr(vertex.module, "has_modes", False) for vertex in nested.inner_vertices
+    )
+    return nested.training == graph.training or not modes

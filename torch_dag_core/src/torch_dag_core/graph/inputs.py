@@ -1,0 +1,178 @@
+"""How a DagModule is called: parameters, the tensors inside them, and what the trace assumed of their sizes."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from torch_dag_core.errors import InputError
+from torch_dag_core.graph.values import Record, Slot
+
+_GENERATED = re.compile(r"self|_calls|_[xvdk]\d+")
+
+OPERATORS = {
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of ``forward``; ``structure`` has a `Slot` per tensor, anything else is a constant."""
+
+    name: str
+    structure: Any
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input tensor; a dimension is an int where the model fixes it, None where it is free.
+
+    ``example_shape`` holds the sizes at which the model was traced, None if it was not.
+    """
+
+    dtype: Any
+    shape: tuple[int | None, ...]
+    example_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A condition on input sizes that the traced control flow rests on.
+
+    ``condition`` is a nested tuple ``(operator, left, right)`` whose leaves are ints and ``("input", i, dim)``.
+    """
+
+    condition: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return render_condition(self.condition, lambda index: f"input {index}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Everything a caller has to respect; built by tracing, saved with the graph."""
+
+    parameters: tuple[Parameter, ...] = ()
+    tensors: tuple[TensorSpec, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def for_inputs(self, count: int) -> InputSpec:
+        """Return the spec; one without parameters takes ``count`` tensors positionally."""
+        if self.parameters:
+            return self
+        return replace(self, parameters=tuple(Parameter(f"x{i}", Slot(i)) for i in range(count)))
+
+    def reject(self, index: int, tensor: Tensor) -> None:
+        """Raise the `InputError` for a tensor whose shape does not fit."""
+        want = ", ".join("any" if size is None else str(size) for size in self.tensors[index].shape)
+        reasons = "".join(f"; {note}" for note in self.notes)
+        message = f"input {index} has shape {tuple(tensor.shape)}, the graph takes ({want}){reasons}"
+        raise InputError(message)
+
+    def reject_missing(self, name: str) -> None:
+        """Raise the `InputError` for an argument that was left out."""
+        message = f"argument {name!r} is missing; the model was traced with it"
+        raise InputError(message)
+
+    def reject_constant(self, name: str, given: Any, traced: Any) -> None:
+        """Raise the `InputError` for an argument that was a constant when the model was traced."""
+        message = (
+            f"argument {name!r} is {type(given).__name__}, but the model was traced with {traced!r}; "
+            "convert the model again with an example for this argument"
+        )
+        raise InputError(message)
+
+    def reject_assumption(self, index: int) -> None:
+        """Raise the `InputError` for sizes outside the traced control flow."""
+        message = (
+            f"the graph holds only where {self.assumptions[index]}: the model takes another path elsewhere; "
+            "convert it again with example inputs of this size"
+        )
+        raise InputError(message)
+
+
+def is_parameter_name(name: str) -> bool:
+    """Tell whether a parameter of ``forward`` may have this name: an identifier that generated code does not use."""
+    return name.isidentifier() and not keyword.iskeyword(name) and not _GENERATED.fullmatch(name)
+
+
+def render_condition(condition: Any, variable: Any) -> str:
+    """Return the condition as a Python expression over ``variable(i).shape[d]``."""
+    if not isinstance(condition, tuple):
+        return str(condition)
+    if condition[0] == "input":
+        return f"{variable(condition[1])}.shape[{condition[2]}]"
+    operator, left, right = condition
+    return f"({render_condition(left, variable)} {OPERATORS[operator]} {render_condition(right, variable)})"
+
+
+class _Missing:
+    """Stands for an argument that was left out."""
+
+
+@dataclass
+class Binding:
+    """The text of a function head that turns call arguments into variables ``_x0, _x1, ...``."""
+
+    spec: InputSpec
+    signature: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def render(self) -> Binding:
+        """Fill signature and lines."""
+        for parameter in self.spec.parameters:
+            self.signature.append(self._parameter(parameter))
+            self._unpack(parameter.structure, parameter.name, parameter.name)
+        for index, tensor in enumerate(self.spec.tensors):
+            self._check(index, tensor)
+        for index, assumption in enumerate(self.spec.assumptions):
+            condition = render_condition(assumption.condition, lambda i: f"_x{i}")
+            self.lines.append(f"if not {condition}: self.input_spec.reject_assumption({index})")
+        return self
+
+    def _parameter(self, parameter: Parameter) -> str:
+        """Return the parameter's text; one without a default after one that has some gets a mark to be refused."""
+        if parameter.default:
+            return f"{parameter.name}={self._constant(parameter.structure)}"
+        if not any("=" in earlier for earlier in self.signature):
+            return parameter.name
+        missing = self._constant(_Missing)
+        self.lines.append(f"if {parameter.name} is {missing}: self.input_spec.reject_missing({parameter.name!r})")
+        return f"{parameter.name}={missing}"
+
+    def _constant(self, value: Any) -> str:
+        name = f"_d{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def _unpack(self, structure: Any, source: str, label: str) -> None:
+        if isinstance(structure, Slot):
+            self.lines.append(f"_x{structure.index} = {source}")
+        elif isinstance(structure, Record):
+            for name, item in structure.fields:
+                self._unpack(item, f"{source}.{name}", label)
+        elif isinstance(structure, dict):
+            for key, item in structure.items():
+                self._unpack(item, f"{source}[{key!r}]", label)
+        elif isinstance(structure, (tuple, list)):
+            self.lines.append(f"if len({source}) != {len(structure)}: self.input_spec.reject_constant"
+                              f"({label!r}, {source}, {len(structure)})")  # fmt: skip
+            for position, item in enumerate(structure):
+                self._unpack(item, f"{source}[{position}]", label)
+        else:
+            constant = self._constant(structure)
+            self.lines.append(f"if {source} is not {constant} and {source} != {constant}: "
+                              f"self.input_spec.reject_constant({label!r}, {source}, {constant})")  # fmt: skip
+
+    def _check(self, index: int, tensor: TensorSpec) -> None:
+        tests = [f"_x{index}.dim() != {len(tensor.shape)}"]
+        tests += [f"_x{index}.shape[{dim}] != {size}" for dim, size in enumerate(tensor.shape) if size is not None]
+        self.lines.append(f"if {' or '.join(tests)}: self.input_spec.reject({index}, _x{index})")

@@ -1,0 +1,95 @@
+"""The vertices of a graph. Only `Graph` changes their edges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch_dag_core.graph.graph import Graph
+
+
+class Vertex:
+    """A named value of a graph.
+
+    Attributes:
+        meta: Scratch space for algorithms; never saved nor copied.
+    """
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self._graph = graph
+        self._name = name
+        self._uses: dict[tuple[UserVertex, int], None] = {}
+        self.meta: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """Unique and stable; change it with ``dag.rename``."""
+        return self._name
+
+    @property
+    def dag(self) -> Graph:
+        """The graph that owns the vertex."""
+        return self._graph
+
+    @property
+    def uses(self) -> tuple[tuple[UserVertex, int], ...]:
+        """Snapshot of (user, operand index), in the order in which the uses were made; outputs included."""
+        return tuple(self._uses)
+
+    @property
+    def successors(self) -> tuple[InnerVertex, ...]:
+        """The inner vertices that read this one, each once."""
+        return tuple(dict.fromkeys(user for user, _ in self._uses if isinstance(user, InnerVertex)))
+
+    @property
+    def predecessors(self) -> tuple[Vertex, ...]:
+        """The vertices that this one reads, in operand order."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r})"
+
+
+class InputVertex(Vertex):
+    """One tensor that the caller passes in."""
+
+
+class UserVertex(Vertex):
+    """A vertex that reads others."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        super().__init__(graph, name)
+        self._predecessors: tuple[Vertex, ...] = ()
+
+    @property
+    def predecessors(self) -> tuple[Vertex, ...]:
+        """The vertices that this one reads, in operand order; change one with ``dag.set_predecessor``."""
+        return self._predecessors
+
+
+class InnerVertex(UserVertex):
+    """One module called on its predecessors' values, positionally."""
+
+    def __init__(self, graph: Graph, name: str, module: nn.Module) -> None:
+        super().__init__(graph, name)
+        self._module = module
+
+    @property
+    def module(self) -> nn.Module:
+        """What the vertex computes; change it with ``dag.replace_module``."""
+        return self._module
+
+    @property
+    def has_side_effect(self) -> bool:
+        """Whether the vertex must run even where nothing reads its value."""
+        return bool(getattr(self._module, "has_side_effect", False))
+
+
+class OutputVertex(UserVertex):
+    """What the model returns: a template whose slots are this vertex's predecessors."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        super().__init__(graph, name)
+        self.structure: Any = None

@@ -1,0 +1,1 @@
+"""Finding shapes in a graph: small patterns with the rewrites of them, and whole regions by dominance."""

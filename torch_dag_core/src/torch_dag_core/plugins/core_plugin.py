@@ -1,0 +1,37 @@
+"""The core's own hook implementations: what it has, it adds the way any plugin does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core import conversion, ops
+from torch_dag_core.plugins import model_sources
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
+
+
+@hookimpl
+def torch_dag_ops() -> Iterable[OpSpec]:
+    """Add the core vocabulary."""
+    return ops.specs()
+
+
+@hookimpl
+def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
+    """Add torch's module classes that are not ops."""
+    return conversion.atomic_modules()
+
+
+@hookimpl
+def torch_dag_normalizers() -> Iterable[Normalizer]:
+    """Add the conversions into the core vocabulary."""
+    return conversion.normalizers()
+
+
+@hookimpl
+def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
+    """Build the models of torchvision, if that is installed."""
+    return model_sources.torchvision_model(reference, options)
