@@ -12,9 +12,9 @@ from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning import plugin
-from torch_dag_pruning.analysis import analyze
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.removal import remove_channels
+from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.removal import remove_channels
 
 
 class Net(nn.Module):

@@ -8,8 +8,8 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_pruning import AnalysisError, Relation, analyze, axis_rule
-from torch_dag_pruning.propagation import Propagation
-from torch_dag_pruning.relation import AxisStore, rules_by_key
+from torch_dag_pruning.analysis.propagation import Propagation
+from torch_dag_pruning.axes.relation import AxisStore, rules_by_key
 from torch_dag_pruning.rules import core_rules
 
 

@@ -15,10 +15,10 @@ from torch_dag_core.plugins.codecs import OpCodec
 from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.testing import Case, ContractError
 from torch_dag_core.testing.collection import record_tests
-from torch_dag_pruning import analysis as analysis_module
 from torch_dag_pruning import plugin
+from torch_dag_pruning.analysis import analysis as analysis_module
+from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.contract import CHECKS
-from torch_dag_pruning.relation import Relation
 
 PRUNES = CHECKS[0]
 TABLE = Path(__file__).parents[2] / "core" / "contract" / "test_vocabulary.py"

@@ -11,13 +11,13 @@ from torch import nn
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import PluginWarning
 from torch_dag_core.plugins.loading import list_plugins
-from torch_dag_pruning.analysis import analyze, axis_rules
-from torch_dag_pruning.criteria import criterion_named
+from torch_dag_pruning.analysis.analysis import analyze, axis_rules
 from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.plan.criteria import criterion_named
 
 OP = """
 from torch_dag_core.plugins.codecs import ModuleCodec
-from torch_dag_pruning.relation import AxisRule, Relation
+from torch_dag_pruning.axes.relation import AxisRule, Relation
 
 class Double(nn.Module):
     def forward(self, x):

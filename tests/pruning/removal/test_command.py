@@ -12,7 +12,7 @@ from torch_dag_core.errors import TorchDagError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.cli.command import prune
 from torch_dag_pruning.measuring import median_latency
-from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.plan.plan import Plan
 
 
 class Net(nn.Module):

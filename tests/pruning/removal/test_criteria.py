@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.axes import AxisSolver, Fixed, concat, product
-from torch_dag_pruning.criteria import ImportanceCriterion, Magnitude, Random, criterion_named, pulled_back
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.removal import remove_channels
+from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random, criterion_named, pulled_back
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.removal import remove_channels
 
 
 class Small(nn.Module):

@@ -12,11 +12,11 @@ from torch_dag_core.plugins.codecs import OpCodec
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load
-from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.mask_op import Mask
-from torch_dag_pruning.masked_model import masked_model
-from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.masked.mask_op import Mask
+from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.plan.plan import Plan
 
 
 class Small(nn.Module):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_pruning.analysis import analyze
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.proof import removal_proof
-from torch_dag_pruning.removal import remove
+from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.proof import removal_proof
+from torch_dag_pruning.removal.removal import remove
 
 timm = pytest.importorskip("timm")
 

@@ -10,7 +10,7 @@ import torch
 
 from torch_dag_pruning.axes import Atom
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan import Plan
+from torch_dag_pruning.plan.plan import Plan
 
 
 @dataclass

@@ -15,13 +15,13 @@ import torch_dag_core
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.tensors import Constant
-from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
-from torch_dag_pruning.masked_model import masked_model
-from torch_dag_pruning.optimizer import carry_optimizer
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.proof import prove, removal_proof
-from torch_dag_pruning.removal import remove_channels
+from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.optimizer import carry_optimizer
+from torch_dag_pruning.removal.proof import prove, removal_proof
+from torch_dag_pruning.removal.removal import remove_channels
 
 
 @pytest.fixture

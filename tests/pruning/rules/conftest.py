@@ -9,8 +9,8 @@ from torch import nn
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_pruning import Plan, analyze
-from torch_dag_pruning.proof import removal_proof
-from torch_dag_pruning.removal import remove
+from torch_dag_pruning.removal.proof import removal_proof
+from torch_dag_pruning.removal.removal import remove
 
 
 class Fn(nn.Module):

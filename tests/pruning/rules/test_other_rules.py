@@ -11,7 +11,7 @@ from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.contraction import EmbeddingFunction
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.ops.vocabulary import specs
-from torch_dag_pruning.relation import rules_by_key
+from torch_dag_pruning.axes.relation import rules_by_key
 from torch_dag_pruning.rules import OPAQUE, core_rules
 
 

@@ -13,8 +13,8 @@ from torch_dag_core.ops.layout import Cat, GetItem, Permute, Reshape, Split
 from torch_dag_core.ops.normalization import Normalize
 from torch_dag_core.ops.reduction import Mean
 from torch_dag_pruning import Plan, analyze
-from torch_dag_pruning.proof import removal_proof
-from torch_dag_pruning.removal import remove
+from torch_dag_pruning.removal.proof import removal_proof
+from torch_dag_pruning.removal.removal import remove
 
 SIZE = 4
 

@@ -9,10 +9,10 @@ import torch
 
 from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
-from torch_dag_pruning.analysis import Orbit, analyze
-from torch_dag_pruning.masked_model import masked_model
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.removal import remove_channels
+from torch_dag_pruning.analysis.analysis import Orbit, analyze
+from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.removal import remove_channels
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule

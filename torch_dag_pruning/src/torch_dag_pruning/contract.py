@@ -14,10 +14,10 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.testing.cases import Case, copied
 from torch_dag_core.testing.checks import ContractCheck, ContractError
-from torch_dag_pruning.analysis import analyze
+from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.removal import remove_channels
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.removal import remove_channels
 
 _SEEDS = range(3)
 _CLASSES = 3

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch_dag_core.plugins.hookspecs import hookspec
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.criteria import ImportanceCriterion
-    from torch_dag_pruning.relation import AxisRule
+    from torch_dag_pruning.axes.relation import AxisRule
+    from torch_dag_pruning.plan.criteria import ImportanceCriterion
 
 
 @hookspec

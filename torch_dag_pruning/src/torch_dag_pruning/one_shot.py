@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_pruning.analysis import Analysis, analyze
+from torch_dag_pruning.analysis.analysis import Analysis, analyze
 from torch_dag_pruning.measuring import Costs
-from torch_dag_pruning.plan import Plan
-from torch_dag_pruning.proof import Proof, prove
-from torch_dag_pruning.removal import remove
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.proof import Proof, prove
+from torch_dag_pruning.removal.removal import remove
 
 
 @dataclass

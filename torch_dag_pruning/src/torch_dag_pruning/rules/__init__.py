@@ -1,6 +1,6 @@
 """The axis rules of the core vocabulary, one small function an op."""
 
-from torch_dag_pruning.relation import AxisRule
+from torch_dag_pruning.axes.relation import AxisRule
 from torch_dag_pruning.rules import (
     attention,
     contraction,

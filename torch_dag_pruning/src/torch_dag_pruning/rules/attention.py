@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch_dag_pruning.axes import Axis, product
-from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
 
 _KEYS = "a fused softmax runs over the keys"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_dag_pruning.axes import Axis, Fixed
-from torch_dag_pruning.relation import Axes, Context
+from torch_dag_pruning.axes.relation import Axes, Context
 
 
 def broadcast(ctx: Context, operands: Sequence[Axes]) -> Axes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch_dag_pruning.axes import Axis, Fixed, product
-from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put
 

@@ -9,7 +9,7 @@ import torch
 
 from torch_dag_core.graph.values import Slot
 from torch_dag_pruning.axes import Axis, Fixed, concat
-from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.touching import all_frozen, frozen
 

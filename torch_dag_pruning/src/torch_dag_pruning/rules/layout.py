@@ -7,7 +7,7 @@ from typing import Any
 
 from torch_dag_core.graph.values import Size
 from torch_dag_pruning.axes import Axis, Fixed, concat, product
-from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.touching import ALONG, all_frozen, frozen, moved, touches
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.masked import normalizations
-from torch_dag_pruning.relation import Axes, AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.touching import frozen
 
 _AFFINE = ("weight", "bias")

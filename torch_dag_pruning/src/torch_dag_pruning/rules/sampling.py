@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.relation import AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put, touches
 

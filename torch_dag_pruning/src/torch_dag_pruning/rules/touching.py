@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch_dag_pruning.axes import Axis, Fixed
-from torch_dag_pruning.relation import Axes, Context, Relation
+from torch_dag_pruning.axes.relation import Axes, Context, Relation
 
 ALONG = "the op runs along this axis"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_dag_pruning.criteria import slot_scores
-from torch_dag_pruning.relation import AxisRule, Relation
+from torch_dag_pruning.axes.relation import AxisRule, Relation
+from torch_dag_pruning.plan.criteria import slot_scores
 
 
 def outlier_clip(ctx: Any) -> Relation:

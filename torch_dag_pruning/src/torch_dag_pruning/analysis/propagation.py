@@ -14,8 +14,8 @@ from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Cause, Fixed
+from torch_dag_pruning.axes.relation import Axes, AxisStore, Context, Relation, Rule
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.relation import Axes, AxisStore, Context, Relation, Rule
 from torch_dag_pruning.rules.touching import all_frozen
 
 

@@ -13,7 +13,7 @@ from torch_dag_core.ops import arithmetic, contraction, creation, layout, reduct
 from torch_dag_core.ops.tensors import FreeParameter
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.emptiness import Emptiness
+    from torch_dag_pruning.removal.emptiness import Emptiness
 
 Handler = Callable[["Emptiness", InnerVertex, set[int]], InnerVertex | None]
 

@@ -16,7 +16,7 @@ from torch_dag_pruning.axes import Axis, atoms, mask
 from torch_dag_pruning.errors import PlanError
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.analysis.analysis import Analysis
 
 
 @runtime_checkable

@@ -15,20 +15,20 @@ from torch_dag_core.plugins.calling import blaming
 from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning import hookspecs
+from torch_dag_pruning.analysis.closing import close
+from torch_dag_pruning.analysis.cost import CostModel
+from torch_dag_pruning.analysis.costing import Costing
+from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
+from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
+from torch_dag_pruning.analysis.orbits import Orbit, Place, find_orbits
+from torch_dag_pruning.analysis.propagation import Propagation
+from torch_dag_pruning.analysis.report import Locks, to_text
+from torch_dag_pruning.analysis.resolution import Resolution
+from torch_dag_pruning.analysis.shapes import ShapeRun
 from torch_dag_pruning.axes import Cause
-from torch_dag_pruning.closing import close
-from torch_dag_pruning.cost import CostModel
-from torch_dag_pruning.costing import Costing
+from torch_dag_pruning.axes.relation import Axes, AxisRule, AxisStore, Context, Relation, Rule, rules_by_key
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
-from torch_dag_pruning.expansion import expanded, is_plain, shared_clone
-from torch_dag_pruning.orbits import Orbit, Place, find_orbits
-from torch_dag_pruning.propagation import Propagation
-from torch_dag_pruning.relation import Axes, AxisRule, AxisStore, Context, Relation, Rule, rules_by_key
-from torch_dag_pruning.report import Locks, to_text
-from torch_dag_pruning.resolution import Resolution
 from torch_dag_pruning.rules import core_rules
-from torch_dag_pruning.shapes import ShapeRun
 
 __all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
 

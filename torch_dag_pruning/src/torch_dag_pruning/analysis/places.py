@@ -9,7 +9,7 @@ from torch_dag_core.ops.tensors import Constant
 from torch_dag_pruning.axes import Axis
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.analysis.analysis import Analysis
 
 
 class Places:

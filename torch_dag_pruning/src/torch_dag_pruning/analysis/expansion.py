@@ -13,8 +13,8 @@ from torch_dag_core.graph.flattening import flatten
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_pruning.relation import Rule
-from torch_dag_pruning.shapes import ShapeRun
+from torch_dag_pruning.analysis.shapes import ShapeRun
+from torch_dag_pruning.axes.relation import Rule
 
 
 def shared_clone(dag: DagModule) -> DagModule:

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis, AxisSolver, mask
-from torch_dag_pruning.mask_op import Mask
-from torch_dag_pruning.relation import Relation, Sink
+from torch_dag_pruning.axes.relation import Relation, Sink
+from torch_dag_pruning.masked.mask_op import Mask
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.plan import Plan
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.plan import Plan
 
 MaskOf = Callable[[Axis], Tensor]
 
@@ -38,7 +38,7 @@ def masked_model(
     Raises:
         PlanError: the plan does not fit the graph.
     """
-    from torch_dag_pruning.analysis import analyze
+    from torch_dag_pruning.analysis.analysis import analyze
 
     analysis = analysis or analyze(dag, example_inputs)
     plan.validate(analysis)

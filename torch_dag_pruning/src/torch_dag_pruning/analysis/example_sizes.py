@@ -14,8 +14,8 @@ from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Record, Slot
 from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.layout import Reshape
+from torch_dag_pruning.analysis.shapes import blank
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.shapes import blank
 
 #: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
 _BATCHES = (2, 3)

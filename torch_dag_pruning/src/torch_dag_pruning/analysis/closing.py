@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed, atoms
 from torch_dag_pruning.axes.expression import factors_of
-from torch_dag_pruning.propagation import Propagation
-from torch_dag_pruning.relation import Relation
+from torch_dag_pruning.axes.relation import Relation
 
 
 def close(solver: AxisSolver, propagations: Sequence[Propagation]) -> None:

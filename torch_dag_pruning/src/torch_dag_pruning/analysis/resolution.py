@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Concat, Fixed, Product, atoms
-from torch_dag_pruning.relation import Axes, Relation, Sink
+from torch_dag_pruning.axes.relation import Axes, Relation, Sink
 
 _AXES = (Fixed, Atom, Product, Concat)
 

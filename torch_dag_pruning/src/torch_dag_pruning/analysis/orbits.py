@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_pruning.analysis.resolution import leaves
 from torch_dag_pruning.axes import Atom, AxisSolver, atoms
-from torch_dag_pruning.relation import Axes, Relation
-from torch_dag_pruning.resolution import leaves
+from torch_dag_pruning.axes.relation import Axes, Relation
 
 
 @dataclass(frozen=True)

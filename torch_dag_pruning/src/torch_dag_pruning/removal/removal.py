@@ -12,19 +12,19 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.layout import GetItem, Split
 from torch_dag_core.ops.tensors import Constant
+from torch_dag_pruning.analysis.places import Places, is_constant
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.emptiness import Emptiness
+from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.places import Places, is_constant
-from torch_dag_pruning.proof import prove
-from torch_dag_pruning.rebuilding import Rebuilder
-from torch_dag_pruning.relation import Relation
-from torch_dag_pruning.slicing import Kept
+from torch_dag_pruning.removal.emptiness import Emptiness
+from torch_dag_pruning.removal.proof import prove
+from torch_dag_pruning.removal.rebuilding import Rebuilder
+from torch_dag_pruning.removal.slicing import Kept
 
 if TYPE_CHECKING:
     from torch_dag_core.plugins.registry import Registry
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.plan import Plan
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.plan import Plan
 
 
 def remove_channels(
@@ -48,7 +48,7 @@ def remove_channels(
         RemovalError: an op cannot be made smaller.
         RemovalMismatchError: the result differs from the masked graph; names the first vertex.
     """
-    from torch_dag_pruning.analysis import analyze
+    from torch_dag_pruning.analysis.analysis import analyze
 
     analysis = analysis or analyze(dag, example_inputs)
     pruned = remove(analysis, plan)

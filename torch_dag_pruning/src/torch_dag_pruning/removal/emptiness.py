@@ -20,13 +20,13 @@ from torch_dag_core.graph.values import Size
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops import creation, layout
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_pruning.analysis.places import Places, is_constant
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.free_sizes import FreeSizes
-from torch_dag_pruning.places import Places, is_constant
-from torch_dag_pruning.rebuilding import rescaled
-from torch_dag_pruning.slicing import Kept
-from torch_dag_pruning.stand_ins import HANDLERS
+from torch_dag_pruning.removal.free_sizes import FreeSizes
+from torch_dag_pruning.removal.rebuilding import rescaled
+from torch_dag_pruning.removal.slicing import Kept
+from torch_dag_pruning.removal.stand_ins import HANDLERS
 
 
 @dataclass

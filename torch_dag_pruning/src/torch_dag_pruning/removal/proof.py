@@ -15,16 +15,16 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import TensorHolder
+from torch_dag_pruning.analysis.places import Places
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
-from torch_dag_pruning.masked_model import hard_masks, lay_masks, mask_lookup
-from torch_dag_pruning.places import Places
-from torch_dag_pruning.slicing import Kept
-from torch_dag_pruning.stepping import Stepper, tensors_of
+from torch_dag_pruning.masked.masked_model import hard_masks, lay_masks, mask_lookup
+from torch_dag_pruning.removal.slicing import Kept
+from torch_dag_pruning.removal.stepping import Stepper, tensors_of
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.plan import Plan
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.plan import Plan
 
 TOLERANCE = 1e-4
 """Largest difference in single precision, relative to the largest element of a value."""
@@ -81,7 +81,7 @@ def prove(analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Te
 
 def _check_costs(analysis: Analysis, plan: Plan, pruned: DagModule) -> None:
     """Compare FLOPs and parameters with the predicted ones, unless whole orbits, and so whole vertices, are gone."""
-    from torch_dag_pruning.analysis import analyze
+    from torch_dag_pruning.analysis.analysis import analyze
 
     counts = plan.atom_counts(analysis)
     if not all(counts.values()):

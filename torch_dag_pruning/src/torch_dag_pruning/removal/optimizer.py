@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.criteria import learned_tensors
-from torch_dag_pruning.slicing import Kept
+from torch_dag_pruning.plan.criteria import learned_tensors
+from torch_dag_pruning.removal.slicing import Kept
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.plan import Plan
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.plan import Plan
 
 
 def carry_optimizer(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_pruning.axes import Axis, kept_indices, size
-from torch_dag_pruning.masked_model import hard_masks
+from torch_dag_pruning.masked.masked_model import hard_masks
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.plan import Plan
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.plan import Plan
 
 
 class Kept:

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_pruning.analysis.example_sizes import hints
+from torch_dag_pruning.analysis.shapes import ShapeRun
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.example_sizes import hints
-from torch_dag_pruning.shapes import ShapeRun
-from torch_dag_pruning.stepping import tensors_of
+from torch_dag_pruning.removal.stepping import tensors_of
 
 Shapes = dict[str, list[tuple[int, ...]]]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.axes import Axis, Cause, Fixed
-from torch_dag_pruning.propagation import Propagation
-from torch_dag_pruning.relation import Relation
+from torch_dag_pruning.axes.relation import Relation
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.analysis.analysis import Analysis
 
 _LINES = 12
 

@@ -13,10 +13,10 @@ from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_pruning.analysis.cost import CostModel, Polynomial, Variables, polynomial, total
+from torch_dag_pruning.analysis.propagation import Propagation, flat
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.cost import CostModel, Polynomial, Variables, polynomial, total
-from torch_dag_pruning.propagation import Propagation, flat
-from torch_dag_pruning.relation import Axes, Relation
+from torch_dag_pruning.axes.relation import Axes, Relation
 
 
 @dataclass

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from torch_dag_pruning.axes import Atom, Axis, Product, atoms
-from torch_dag_pruning.criteria import ImportanceCriterion, criterion_named, learned_tensors
 from torch_dag_pruning.errors import PlanError
+from torch_dag_pruning.plan.criteria import ImportanceCriterion, criterion_named, learned_tensors
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
+    from torch_dag_pruning.analysis.analysis import Analysis
 
 Counts = dict[str, int]
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan_file import read_document, replace_file
+from torch_dag_pruning.plan.plan_file import read_document, replace_file
 
 if TYPE_CHECKING:
-    from torch_dag_pruning.analysis import Analysis
-    from torch_dag_pruning.criteria import ImportanceCriterion
+    from torch_dag_pruning.analysis.analysis import Analysis
+    from torch_dag_pruning.plan.criteria import ImportanceCriterion
 
 _FORMAT = 1
 
@@ -109,7 +109,7 @@ class Plan:
             PlanError: the FLOPs cannot be reached (the message says how far down they go), or an unknown scope or
                 criterion.
         """
-        from torch_dag_pruning.selection import select
+        from torch_dag_pruning.plan.selection import select
 
         return cls.keeping(analysis, select(analysis, criterion, keep_flops, scope=scope, multiple_of=multiple_of))
 

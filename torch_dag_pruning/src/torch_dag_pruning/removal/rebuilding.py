@@ -14,9 +14,9 @@ from torch_dag_core.graph.values import Size
 from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Atom, Axis, Concat, Fixed, Product
+from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.relation import Relation
-from torch_dag_pruning.slicing import Kept
+from torch_dag_pruning.removal.slicing import Kept
 
 _AXES = (Fixed, Atom, Product, Concat)
 

@@ -1,0 +1,1 @@
+"""Which slots stay: plans, the criteria that score slots, and the choice within a budget."""
