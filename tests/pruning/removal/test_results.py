@@ -19,6 +19,7 @@ from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
 from torch_dag_pruning.masked.masked_model import masked_model
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal import proof
 from torch_dag_pruning.removal.optimizer import carry_optimizer
 from torch_dag_pruning.removal.proof import prove, removal_proof
 from torch_dag_pruning.removal.removal import remove_channels
@@ -137,6 +138,27 @@ def test_proof_names_the_first_vertex_that_differs(small):
     assert 1e-3 < caught.value.difference < 0.0102
 
 
+def test_double_precision_is_asked_after_a_near_miss_only(small, monkeypatch):
+    _, dag, _, analysis = small
+    plan = Plan.random(analysis, 0.5)
+    smaller = remove_channels(dag, plan, analysis=analysis)
+    asked = []
+
+    def recorded(*args):
+        asked.append(args[4:])
+        return removal_proof(*args)
+
+    monkeypatch.setattr(proof, "removal_proof", recorded)
+    for factor, precisions in ((1.001, [(), (torch.float64,)]), (1.1, [()])):
+        changed = smaller.clone()
+        with torch.no_grad():
+            dict(changed.named_parameters())["b.weight"].mul_(factor)
+        asked.clear()
+        with pytest.raises(RemovalMismatchError, match="vertex 'b' differs by"):
+            prove(analysis, plan, changed)
+        assert asked == precisions
+
+
 def test_proof_finds_a_wrong_shape(small):
     _, dag, _, analysis = small
     smaller = remove_channels(dag, Plan.random(analysis, 0.5), analysis=analysis)
@@ -160,8 +182,8 @@ def test_proof_accepts_what_only_single_precision_finds_different(small):
     dag = build_from_unstructured_module(Cancelling(), x)
     analysis = analyze(dag, x)
     plan = Plan.random(analysis, 0.5)
-    proof = prove(analysis, plan, remove_channels(dag, plan, verify=False, analysis=analysis))
-    assert proof.worst < 1e-6
+    result = prove(analysis, plan, remove_channels(dag, plan, verify=False, analysis=analysis))
+    assert result.worst < 1e-6
 
 
 def test_warns_where_pruning_has_no_effect(small):
