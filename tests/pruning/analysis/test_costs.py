@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import torch_dag_core as td
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning import analyze
 from torch_dag_pruning.analysis.cost import CostModel, Polynomial, Variables, polynomial
@@ -38,6 +39,23 @@ def test_flops_are_those_of_one_sample(analysis, n):
     cost = analysis.cost({analysis.orbits[0].atom.id: n})
     assert cost == by_hand(n)
     assert isinstance(cost, int)
+
+
+class WithAuxiliaryHead(Net):
+    def __init__(self):
+        super().__init__()
+        self.auxiliary = nn.Conv2d(8, 6, 3)
+
+    def forward(self, x):
+        y = F.relu(self.norm(self.a(x)))
+        z = self.head((y + F.dropout(self.b(y), training=self.training) / 2).mean((2, 3)))
+        return (z, self.auxiliary(y).mean((2, 3))) if self.training else z
+
+
+def test_only_what_evaluation_needs_costs_flops(analysis):
+    dag = build_from_unstructured_module(WithAuxiliaryHead(), torch.randn(2, 3, 9, 9))
+    assert analyze(dag).cost() == td.flops(dag).flops == analysis.cost() + 8 * 49
+    assert analyze(dag).parameters_count() == analysis.parameters_count() + 9 * 8 * 6 + 6
 
 
 def test_orbits_left_out_are_whole(analysis):

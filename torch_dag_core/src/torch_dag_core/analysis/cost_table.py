@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import bind_inputs, walk
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
-from torch_dag_core.tracing.execution import META, run_on_zeros
-from torch_dag_core.tracing.names import spelling
-from torch_dag_core.tracing.shortcuts import known_result
+from torch_dag_core.tracing.execution import META
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.dag import DagModule
     from torch_dag_core.plugins.registry import Registry
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -102,19 +98,15 @@ def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | No
 
     registry = registry or default_registry()
     inputs = _own_inputs(dag) if example_inputs is None else _given_inputs(dag, example_inputs)
-    modes = {module: module.training for module in dag.modules()}
-    try:
-        return CostTable(tuple(_rows(dag.eval(), inputs, registry)))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    rows, _ = _count(dag, inputs, ShapeRun(registry))
+    return CostTable(tuple(rows))
 
 
 def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
     from torch_dag_core.conversion.example_inputs import as_arguments
 
     args, kwargs = as_arguments(example_inputs)
-    return bind_inputs(dag, *args, **kwargs)
+    return tuple(tensor.to(META) for tensor in bind_inputs(dag, *args, **kwargs))
 
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
@@ -133,51 +125,32 @@ def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
     return tuple(torch.empty(s, dtype=spec.dtype, device=META) for s, spec in zip(shapes, specs, strict=True))
 
 
-def _rows(dag: DagModule, inputs: tuple[Tensor, ...], registry: Registry) -> list[VertexCost]:
+def _count(dag: DagModule, inputs: Sequence[Any], run: ShapeRun) -> tuple[list[VertexCost], Any]:
+    """Return the costs of the vertices, and what the graph gives."""
     rows: list[VertexCost] = []
     counted: set[int] = set()
 
     def call(vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
-        value = _run(vertex.module, operands)
+        cost, value = _call(vertex, operands, run)
         parameters = {id(p): p.numel() for p in vertex.module.parameters() if id(p) not in counted}
         counted.update(parameters)
-        cost = _flops(vertex.module, operands, value, registry)
         op, shapes, types = type(vertex.module).__name__, tuple(_shapes(value)), tuple(_dtypes(value))
         rows.append(VertexCost(vertex.name, op, shapes, cost, sum(parameters.values()), types))
         return value
 
-    with torch.no_grad(), _Known():
-        for _ in walk(dag, [tensor.to(META) for tensor in inputs], call):
-            pass
-    return rows
+    *_, (_, result) = walk(dag, inputs, call, training=False)
+    return rows, result
 
 
-class _Known(TorchFunctionMode):
-    """Spares torch the calls whose result is known."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Return the result, by the rule of the function or by the function."""
-        del types
-        known = known_result(spelling(func), args, kwargs or {})
-        return func(*args, **(kwargs or {})) if known is None else known
-
-
-def _run(module: nn.Module, operands: tuple[Any, ...]) -> Any:
-    """Call a module for shapes alone, without touching its own tensors."""
-    if isinstance(module, TensorHolder):
-        return module.value.to(META)
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    try:
-        return functional_call(module, {name: tensor.detach().to(META) for name, tensor in tensors.items()}, operands)
-    except (NotImplementedError, RuntimeError):
-        return run_on_zeros(module, operands, {})
-
-
-def _flops(module: nn.Module, operands: tuple[Any, ...], value: Any, registry: Registry) -> int:
-    if hasattr(module, "inner_vertices"):
-        return CostTable(tuple(_rows(module, operands, registry))).flops  # type: ignore[arg-type]
-    shapes: Mapping[str, Any] = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    return int(call_flops(registry.for_module(module), module, _shapes(operands), _shapes(value), shapes))
+def _call(vertex: InnerVertex, operands: tuple[Any, ...], run: ShapeRun) -> tuple[int, Any]:
+    module = vertex.module
+    if isinstance(module, DagModule):
+        rows, value = _count(module, operands, run)
+        return sum(row.flops for row in rows), value
+    value = run(vertex, operands)
+    parameters: Mapping[str, Any] = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    spec = run.registry.for_module(module)
+    return int(call_flops(spec, module, _shapes(operands), _shapes(value), parameters)), value
 
 
 def _shapes(value: Any) -> list[tuple[int, ...]]:

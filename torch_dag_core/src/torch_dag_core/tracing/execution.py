@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from torch_dag_core.tracing.names import ESCAPES
+from torch_dag_core.tracing.names import ESCAPES, sizing_operands, spelling
 from torch_dag_core.tracing.shortcuts import known_result
 
 META = torch.device("meta")
@@ -24,13 +25,13 @@ _INDEXING = frozenset({"__getitem__", "__setitem__", "index_put", "index_put_"})
 
 def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
     """Call ``function`` for shapes and types if any operand is without data, for real otherwise."""
-    if not any_meta((args, kwargs)):
-        return function(*args, **kwargs)
-    if name in ESCAPES:
-        raise NeedsDataError(name)
     known = known_result(name, args, kwargs)
     if known is not None:
         return known
+    if not any_meta((args, kwargs)):
+        return function(*args, **kwargs)
+    if name in ESCAPES or any(tensor.is_meta for tensor in sizing_operands(name, args, kwargs)):
+        raise NeedsDataError(name)
     target: Any = args[0] if args else None
     if name in CREATION:
         like = _zeros(target) if name.endswith("_like") else target.new_empty(0, device="cpu")
@@ -49,6 +50,15 @@ def run(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
         # No shape rule for this op: run it on zeros and keep the shapes.
         result = function(*_mapped(meta_args, _zeros), **_mapped(meta_kwargs, _zeros))
         return _mapped(result, lambda tensor: tensor.to(META))
+
+
+class WithoutData(TorchFunctionMode):
+    """Calls of functions inside the block go to `run`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return what the function gives."""
+        del types
+        return run(func, spelling(func), args, kwargs or {})
 
 
 class NeedsDataError(RuntimeError):

@@ -5,7 +5,7 @@ Torch takes up to milliseconds for some of these, and imports its compiler for t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,10 @@ _ARITHMETIC = frozenset({
     "sigmoid", "relu", "relu6", "silu", "gelu", "hardswish", "hardsigmoid", "mish", "erf", "reciprocal", "square",
     "elu", "leaky_relu", "selu", "softplus", "logsigmoid", "hardtanh", "maximum", "minimum", "clamp",
 })  # fmt: skip
-"""Elementwise functions: like the first operand where every other one is a number, or a tensor just like it."""
-_FOLLOWING = frozenset(
-    {"batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "softmax", "log_softmax"}
-)
+"""Elementwise functions: like the largest operand where every other one is a number, or broadcasts to it."""
+_FOLLOWING = frozenset({
+    "batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "softmax", "log_softmax", "roll", "flip",
+})  # fmt: skip
 """Functions whose other operands have no say in shape and type."""
 _SETTINGS = frozenset({"approximate", "min", "max", "negative_slope", "alpha", "beta", "threshold"})
 
@@ -28,29 +28,36 @@ _SETTINGS = frozenset({"approximate", "min", "max", "negative_slope", "alpha", "
 def known_result(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what a call gives, None where only torch knows."""
     rule = _RULES.get(name)
-    if rule is None or not args or not isinstance(args[0], Tensor):
+    if rule is None or not args or kwargs.get("out") is not None:
         return None
-    if not args[0].is_meta or not args[0].is_floating_point() or kwargs.get("out") is not None:
-        return None
-    return rule(args, kwargs)
+    operands = args[0] if isinstance(args[0], (tuple, list)) else args[:1]
+    return rule(args, kwargs) if operands and all(map(_is_blank_float, operands)) else None
+
+
+def _is_blank_float(operand: Any) -> bool:
+    return isinstance(operand, Tensor) and operand.is_meta and operand.is_floating_point()
 
 
 Rule = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 def _elementwise(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    first = args[0]
     if any(value is not False and key not in _SETTINGS for key, value in kwargs.items()):
         return None
-    if not all(_is_like(other, first) for other in (*args[1:], *kwargs.values())):
-        return None
-    return first.clone()  # type: ignore[no-any-return]
+    operands = (*args, *kwargs.values())
+    largest = max((operand for operand in operands if isinstance(operand, Tensor)), key=Tensor.numel)
+    return largest.clone() if all(_broadcasts(operand, largest) for operand in operands) else None
 
 
-def _is_like(other: Any, first: Tensor) -> bool:
-    if isinstance(other, Tensor):
-        return other.is_meta and other.shape == first.shape and other.dtype == first.dtype
-    return other is False or other is None or type(other) in (int, float, str)
+def _broadcasts(operand: Any, largest: Tensor) -> bool:
+    if not isinstance(operand, Tensor):
+        return operand is False or operand is None or type(operand) in (int, float, str)
+    return operand.is_meta and operand.dtype == largest.dtype and _fits(operand.shape, largest.shape)
+
+
+def _fits(shape: Sequence[int], larger: Sequence[int]) -> bool:
+    """Tell whether a shape broadcasts to a larger one without changing it."""
+    return len(shape) <= len(larger) and all(n in (1, m) for n, m in zip(shape[::-1], larger[::-1], strict=False))
 
 
 def _following(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -65,12 +72,30 @@ def _linear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
 
 
-def _attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    del kwargs
-    if len(args) < 3 or any(x.shape[:-2] != args[0].shape[:-2] or x.dtype != args[0].dtype for x in args[1:3]):
+def _cat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    shapes = [list(tensor.shape) for tensor in tensors]
+    rank = len(shapes[0])
+    if kwargs.keys() - {"dim"} or any(len(shape) != rank for shape in shapes) or not -rank <= dim < rank:
         return None
-    query, _, value = args[:3]
-    return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
+    sizes = [shape.pop(dim) for shape in shapes]
+    if any(shape != shapes[0] for shape in shapes) or any(tensor.dtype != tensors[0].dtype for tensor in tensors):
+        return None
+    shapes[0].insert(dim % rank, sum(sizes))
+    return torch.empty(shapes[0], dtype=tensors[0].dtype, device="meta")
+
+
+def _attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    if len(args) < 3 or any(x.dtype != args[0].dtype for x in args[1:3]):
+        return None
+    query, key, value = args[:3]
+    mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+    batch, queries, keys, width = query.shape[:-2], query.shape[-2], key.shape[-2], query.shape[-1]
+    if key.shape != (*batch, keys, width) or value.shape[:-1] != (*batch, keys):
+        return None
+    if mask is not None and not _fits(mask.shape, (*batch, queries, keys)):
+        return None
+    return torch.empty((*batch, queries, value.shape[-1]), dtype=query.dtype, device=query.device)
 
 
 def _recurrent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -85,6 +110,7 @@ def _recurrent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_FOLLOWING, _following), "linear": _linear,
+    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
 }  # fmt: skip

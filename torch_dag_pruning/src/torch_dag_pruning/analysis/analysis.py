@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import Constant
@@ -24,7 +25,6 @@ from torch_dag_pruning.analysis.orbits import Orbit, Place, find_orbits
 from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.analysis.report import Locks, to_text
 from torch_dag_pruning.analysis.resolution import Resolution
-from torch_dag_pruning.analysis.shapes import ShapeRun
 from torch_dag_pruning.axes import Cause
 from torch_dag_pruning.axes.relation import Axes, AxisRule, AxisStore, Context, Relation, Rule, rules_by_key
 from torch_dag_pruning.errors import AnalysisError
@@ -50,6 +50,7 @@ def analyze(
 
     Raises:
         AnalysisError: the sizes are unknown, or a rule contradicts its op.
+        InputError: the graph does not run at these sizes.
     """
     registry = registry or default_registry()
     rules = axis_rules()
@@ -59,10 +60,10 @@ def analyze(
     graph = dag if plain else expanded(dag, example, registry, rules)
     store = AxisStore()
     sizes = hints(graph, example)
-    runs = ShapeRun(graph, registry)
+    run = ShapeRun(registry)
     propagations: list[Propagation] = []
     for inputs in sizes:
-        values = dict(runs.run(inputs))
+        values = run.values(graph, inputs)
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
             break
@@ -193,7 +194,7 @@ class Analysis:
         return {orbit.atom.id: counts.get(orbit.atom.id, orbit.n) for orbit in self.orbits}
 
     def cost(self, counts: Mapping[int, Any] | None = None) -> Any:
-        """Return the FLOPs for one sample where the atom of each orbit keeps ``counts[atom.id]`` slots.
+        """Return the FLOPs of evaluation for one sample where the atom of each orbit keeps ``counts[atom.id]`` slots.
 
         Args:
             counts: Ints, or scalar tensors, in which the result is differentiable. Orbits left out stay whole.

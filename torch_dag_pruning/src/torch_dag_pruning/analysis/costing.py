@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.interpret import live_inner_vertices
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.analysis.cost import CostModel, Polynomial, Variables, polynomial, total
@@ -39,8 +40,8 @@ class Costing:
 
     @cached_property
     def flops_by_vertex(self) -> dict[str, Polynomial]:
-        """FLOPs of each vertex for one sample."""
-        return {vertex.name: self._flops(vertex) for vertex in self.dag.inner_vertices}
+        """FLOPs of each vertex that evaluation needs, for one sample."""
+        return {vertex.name: self._flops(vertex) for vertex in live_inner_vertices(self.dag, training=False)}
 
     @cached_property
     def flops(self) -> CostModel:

@@ -14,7 +14,6 @@ from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Record, Slot
 from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.layout import Reshape
-from torch_dag_pruning.analysis.shapes import blank
 from torch_dag_pruning.errors import AnalysisError
 
 #: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
@@ -187,3 +186,8 @@ _OPERATIONS: Mapping[str, Any] = {
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
 }
+
+
+def blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a tensor without data."""
+    return torch.empty(tuple(shape), dtype=dtype, device="meta")

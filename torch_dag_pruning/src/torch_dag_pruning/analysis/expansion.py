@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.flattening import flatten
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_pruning.analysis.shapes import ShapeRun
 from torch_dag_pruning.axes.relation import Rule
 
 
@@ -40,7 +40,7 @@ def expanded(dag: DagModule, inputs: Sequence[Tensor], registry: Registry, rules
     composites = [vertex for vertex in flat.inner_vertices if _is_composite(vertex, registry, rules)]
     if not composites:
         return flat
-    values = ShapeRun(flat, registry).run(inputs)
+    values = ShapeRun(registry).values(flat, inputs)
     traced: dict[Any, DagModule] = {}
     for vertex in composites:
         operands = tuple(values[predecessor] for predecessor in vertex.predecessors)

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.analysis.example_sizes import hints
-from torch_dag_pruning.analysis.shapes import ShapeRun
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.stepping import tensors_of
 
@@ -39,7 +39,8 @@ class FreeSizes:
     @classmethod
     def of(cls, dag: DagModule, inputs: Sequence[Tensor], registry: Registry) -> FreeSizes:
         """Run ``dag`` without data at the sizes that an analysis looks at; the order of its vertices is remembered."""
-        runs = [ShapeRun(dag, registry).run(tensors) for tensors in hints(dag, inputs)]
+        run = ShapeRun(registry)
+        runs = [run.values(dag, tensors) for tensors in hints(dag, inputs)]
         tensors = [{vertex.name: tensors_of(value) for vertex, value in run.items()} for run in runs]
         here, there = (
             {name: [tuple(tensor.shape) for tensor in found] for name, found in run.items()}

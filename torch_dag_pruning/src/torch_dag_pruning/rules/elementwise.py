@@ -29,7 +29,7 @@ def _keys(*names: str) -> list[str]:
     return [f"core.{name}" for name in names]
 
 
-@axis_rule(*_keys(*_DROPS, "identity", "contiguous", "detach"))
+@axis_rule(*_keys(*_DROPS, "identity", "contiguous", "detach", "keep"))
 def passed(ctx: Context) -> Relation:
     """Pass the axes, and with them the zeros of dead slots."""
     return Relation([list(ctx.inputs[0])], cleared=tuple(ctx.cleared[0]) if ctx.cleared else ())
