@@ -34,38 +34,45 @@ class Costs:
     latency: float
 
     @classmethod
-    def of(cls, dag: DagModule, flops: int, path: Path, inputs: Sequence[Tensor]) -> Costs:
-        """Measure a graph that is saved at ``path``."""
+    def of(cls, dag: DagModule, flops: int, path: Path, latency: float) -> Costs:
+        """Describe a graph that is saved at ``path``."""
         parameters = sum(parameter.numel() for parameter in dag.parameters())
-        return cls(flops, parameters, path.stat().st_size, median_latency(dag, inputs))
+        return cls(flops, parameters, path.stat().st_size, latency)
 
 
-def median_latency(model: nn.Module, inputs: Sequence[Any], seconds: float = 2.0) -> float:
-    """Return the median time of one call in evaluation mode, measured for about so many seconds.
+def median_latencies(models: Sequence[nn.Module], inputs: Sequence[Any], seconds: float = 4.0) -> list[float]:
+    """Return the median time of one call of each model in evaluation mode, measured for about so many seconds.
 
-    The model's modes are restored afterwards.
+    The models take turns, so that whatever else the machine does slows all of them. Their modes are restored.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    modes = {module: module.training for model in models for module in model.modules()}
+    for model in models:
+        model.eval()
     try:
         with torch.inference_mode():
-            return _median(lambda: model(*inputs), _synchronizer(inputs), seconds)
+            return [statistics.median(times) for times in zip(*_rounds(models, inputs, seconds), strict=True)]
     finally:
         for module, training in modes.items():
             module.training = training
 
 
-def _median(call: Callable[[], Any], synchronize: Callable[[], None], seconds: float) -> float:
-    times: list[float] = []
+def _rounds(models: Sequence[nn.Module], inputs: Sequence[Any], seconds: float) -> list[list[float]]:
+    """Return the times of one call of every model, for each round after the first ones."""
+    synchronize = _synchronizer(inputs)
     for _ in range(_WARM_UP):
-        call()
-    while len(times) < _FEWEST or (sum(times) < seconds and len(times) < _MOST):
-        synchronize()
-        start = time.perf_counter()
-        call()
-        synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        [_timed(model, inputs, synchronize) for model in models]
+    rounds: list[list[float]] = []
+    while len(rounds) < _FEWEST or (sum(map(sum, rounds)) < seconds and len(rounds) < _MOST):
+        rounds.append([_timed(model, inputs, synchronize) for model in models])
+    return rounds
+
+
+def _timed(model: nn.Module, inputs: Sequence[Any], synchronize: Callable[[], None]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    model(*inputs)
+    synchronize()
+    return time.perf_counter() - start
 
 
 def _synchronizer(inputs: Sequence[Any]) -> Callable[[], None]:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, analyze
-from torch_dag_pruning.measuring import Costs
+from torch_dag_pruning.measuring import Costs, median_latencies
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.removal.proof import Proof, prove
 from torch_dag_pruning.removal.removal import remove
@@ -65,13 +63,11 @@ class OneShot:
         self.pruned.save(path)
         if plan_path is not None:
             self.plan.save(plan_path)
-        flops = round(float(self.analysis.cost(self.plan.atom_counts(self.analysis))))
         inputs = self.analysis.inputs
-        self.after = Costs.of(self.pruned, flops, path, inputs)
-        self.before = self._before(path, inputs)
-
-    def _before(self, beside: Path, inputs: list[Tensor]) -> Costs:
-        with tempfile.TemporaryDirectory(dir=beside.parent) as folder:
-            path = Path(folder) / "before.safetensors"
-            self.dag.save(path)
-            return Costs.of(self.dag, round(float(self.analysis.cost())), path, inputs)
+        old_latency, new_latency = median_latencies((self.dag, self.pruned), inputs)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            old_path = Path(folder) / "before.safetensors"
+            self.dag.save(old_path)
+            self.before = Costs.of(self.dag, round(float(self.analysis.cost())), old_path, old_latency)
+        left = self.analysis.cost(self.plan.atom_counts(self.analysis))
+        self.after = Costs.of(self.pruned, round(float(left)), path, new_latency)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
@@ -50,7 +51,7 @@ def prune(  # noqa: PLR0913
     from torch_dag_pruning.one_shot import OneShot
 
     console = Console()
-    with _steps() as step:
+    with _steps(5) as step:
         step(f"converting {choice.reference}")
         run = OneShot.of(choice.graph(), choice.example())
         step("choosing what stays")
@@ -69,9 +70,9 @@ def prune(  # noqa: PLR0913
 
 
 @contextmanager
-def _steps() -> Iterator[Callable[[str], None]]:
-    """Show what is going on, and for how long, on standard error."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        yield lambda description: progress.update(task, description=description)
+def _steps(total: int) -> Iterator[Callable[[str], None]]:
+    """Show on standard error which of so many steps is going on, and for how long."""
+    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+        task, done = progress.add_task("starting", total=total), itertools.count()
+        yield lambda description: progress.update(task, completed=next(done), description=description)
