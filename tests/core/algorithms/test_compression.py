@@ -34,17 +34,22 @@ class Halving(CompressionPlugin):
         return self.prepared_model
 
 
-def test_the_constructor_is_that_of_every_compression():
-    parameters = inspect.signature(CompressionPlugin.__init__).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+def test_the_signature_spells_out_every_setting():
+    parameters = inspect.signature(Halving).parameters
     empty = inspect.Parameter.empty
-    assert defaults == {
-        "self": empty, "model": empty, "input_shape_without_batch": empty, "pruning_proportion": empty,
-        "num_training_steps": empty, "entropy_loss_weight": 1.0, "flops_loss_weight": 10.0, "anneal_losses": True,
-        "custom_unprunable_module_classes": (), "cost": "flops", "reference_flops": None, "own": empty,
+    assert {name: parameter.default for name, parameter in parameters.items()} == {
+        "model": empty, "input_shape_without_batch": empty, "pruning_proportion": empty, "num_training_steps": empty,
+        "entropy_loss_weight": 1.0, "flops_loss_weight": 10.0, "anneal_losses": True,
+        "custom_unprunable_module_classes": (), "cost": "flops", "reference_flops": None,
     }  # fmt: skip
     positional = [name for name, parameter in parameters.items() if parameter.kind == parameter.POSITIONAL_OR_KEYWORD]
-    assert positional == list(defaults)[:5]
+    assert positional == list(parameters)[:4]
+
+
+def test_the_signature_is_that_of_the_config(dag):
+    for name in ("rate", "model"):
+        with pytest.raises(TypeError, match=name):
+            Halving(dag, (3, 4, 4), 0.5, 3, **{name: 1})
 
 
 def test_costs_are_normalized_by_pixels(dag):

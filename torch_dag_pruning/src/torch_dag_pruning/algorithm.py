@@ -9,6 +9,8 @@ import torch
 
 from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
+from torch_dag_core.algorithms.settings import choose, require_count
+from torch_dag_core.errors import SettingsError
 from torch_dag_pruning.analysis.analysis import Orbit, analyze
 from torch_dag_pruning.masked.masked_model import masked_model
 from torch_dag_pruning.plan.plan import Plan
@@ -35,20 +37,16 @@ class OneShotConfig:
         """Refuse what cannot be meant.
 
         Raises:
-            ValueError: names the setting and what it may be.
+            SettingsError: names the setting and what it may be.
         """
         if not 0 < self.pruning_proportion <= 1:
             message = (
                 f"pruning_proportion is the share of FLOPs that stays, above 0 and at most 1; "
                 f"got {self.pruning_proportion!r}"
             )
-            raise ValueError(message)
-        if self.scope not in _SCOPES:
-            message = f"scope must be one of {', '.join(map(repr, _SCOPES))}, got {self.scope!r}"
-            raise ValueError(message)
-        if self.multiple_of < 1:
-            message = f"multiple_of must be an integer of at least 1, got {self.multiple_of!r}"
-            raise ValueError(message)
+            raise SettingsError(message)
+        choose("scope", self.scope, _SCOPES)
+        require_count("multiple_of", self.multiple_of)
 
 
 class OneShotChannelPruning:

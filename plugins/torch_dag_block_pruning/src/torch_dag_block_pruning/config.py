@@ -22,10 +22,13 @@ class BlockPruningConfig(CompressionConfig):
         default=("residual",), metadata={"help": "what may be cut: residual (operands of sums), gate (of products)"}
     )
     shortcut: str = field(
-        default="any", metadata={"help": "identity: cut only where what stays is the block's own input; any"}
+        default="any",
+        metadata={"help": "identity: the block's own input stays; any: or its projection"},
     )
     select: str = field(default="learned", metadata={"help": "how blocks are chosen: learned, ilp or iterative"})
-    importance: str = field(default="recoverability", metadata={"help": "recoverability, taylor or bi"})
+    importance: str = field(
+        default="recoverability", metadata={"help": "a block's worth: recoverability, taylor or bi"}
+    )
     max_removed: int | None = field(default=None, metadata={"help": "the most blocks that may go, or none for all"})
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ class LowRankConfig(CompressionConfig):
     """How layers are factored, and how their ranks are learned."""
 
     scheme: str = field(
-        default="auto", metadata={"help": "how convolutions are factored: in, out, spatial, tucker2, or the cheapest"}
+        default="auto",
+        metadata={"help": "in: 1x1 first, out: 1x1 last, spatial: column and row, tucker2, auto"},
     )
     gate: str = field(default="ordered", metadata={"help": "one gate a layer (ordered) or one a component"})
     rank_multiple: int = field(default=8, metadata={"help": "ranks are multiples of this"})

@@ -7,16 +7,15 @@ compression, one after the other or any of them alone.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from torch import nn
-
 from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.reports import CompressionReport
-from torch_dag_core.algorithms.settings import CompressionConfig, module_classes
+from torch_dag_core.algorithms.settings import CompressionConfig
 from torch_dag_core.analysis.measuring import sample_shape
 from torch_dag_core.errors import SettingsError
 
@@ -36,23 +35,22 @@ class CompressionPlugin(ABC):
         prepared_model: What `prepare_for_pruning` returned, or None before.
     """
 
+    __signature__: ClassVar[inspect.Signature]
     name: ClassVar[str]
     config_type: ClassVar[type[CompressionConfig]] = CompressionConfig
 
-    def __init__(  # noqa: PLR0913
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Spell out in the constructor's signature the settings that ``config_type`` has."""
+        super().__init_subclass__(**options)
+        cls.__signature__ = _signature(cls.config_type)
+
+    def __init__(
         self,
         model: DagModule,
         input_shape_without_batch: Sequence[int] | None,
         pruning_proportion: float,
         num_training_steps: int,
-        *,
-        entropy_loss_weight: float = 1.0,
-        flops_loss_weight: float = 10.0,
-        anneal_losses: bool = True,
-        custom_unprunable_module_classes: Iterable[type[nn.Module]] = (),
-        cost: str = "flops",
-        reference_flops: float | None = None,
-        **own: Any,
+        **settings: Any,
     ) -> None:
         """Check the settings and whether the graph can give what they ask for.
 
@@ -61,27 +59,15 @@ class CompressionPlugin(ABC):
             input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
             pruning_proportion: Share of the cost that stays.
             num_training_steps: Steps over which the losses reach their full weight.
-            entropy_loss_weight: Weight of the push towards yes or no.
-            flops_loss_weight: Weight of the push towards the target.
-            anneal_losses: Whether these weights grow over the steps.
-            custom_unprunable_module_classes: Exact classes of modules that stay as they are.
-            cost: What the target counts.
-            reference_flops: FLOPs that ``pruning_proportion`` is a share of; those of ``model`` by default.
-            **own: Settings of the algorithm itself, which ``config_type`` adds.
+            **settings: The other fields of ``config_type``, by name: those of `CompressionConfig` and the algorithm's
+                own.
 
         Raises:
             SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
+            TypeError: there is no setting of that name.
         """
         self.config = self.config_type(
-            pruning_proportion=pruning_proportion,
-            num_training_steps=num_training_steps,
-            entropy_loss_weight=entropy_loss_weight,
-            flops_loss_weight=flops_loss_weight,
-            anneal_losses=anneal_losses,
-            custom_unprunable_module_classes=module_classes(custom_unprunable_module_classes),
-            cost=cost,
-            reference_flops=reference_flops,
-            **own,
+            pruning_proportion=pruning_proportion, num_training_steps=num_training_steps, **settings
         )
         self.model = model
         self.input_shape_without_batch = sample_shape(model, input_shape_without_batch)
@@ -141,3 +127,14 @@ class CompressionPlugin(ABC):
             f"get this graph below {report.reachable_flops:,}; ask for at least {least}"
         )
         raise SettingsError(message)
+
+
+def _signature(config_type: type[CompressionConfig]) -> inspect.Signature:
+    """Return the constructor's signature with every setting of a config in place of ``**settings``."""
+    _, *given, _ = inspect.signature(CompressionPlugin.__init__).parameters.values()
+    names = {parameter.name for parameter in given}
+    settings = inspect.signature(config_type).parameters.values()
+    return inspect.Signature([*given, *(setting for setting in settings if setting.name not in names)])
+
+
+CompressionPlugin.__signature__ = _signature(CompressionConfig)

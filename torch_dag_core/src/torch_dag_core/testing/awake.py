@@ -1,0 +1,31 @@
+"""Models whose parameters all matter: what starts at 0 or 1 hides mistakes."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@torch.no_grad()
+def awaken(model: M, seed: int = 0) -> M:
+    """Randomise scales, shifts and running statistics, and move all weights off their start; return the model.
+
+    Other buffers are constants of the model and stay.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        last = name.rpartition(".")[2]
+        noise = torch.randn(tensor.shape, generator=generator)
+        if last == "running_var":
+            tensor.copy_(0.5 + noise.abs())
+        elif last == "running_mean":
+            tensor.copy_(0.3 * noise)
+        elif isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
+            tensor.add_(0.5 * noise / tensor[0].numel() ** 0.5)
+        elif isinstance(tensor, nn.Parameter):
+            tensor.copy_(0.3 * noise + (last == "weight"))
+    return model
