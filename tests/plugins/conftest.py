@@ -23,6 +23,13 @@ OURS = {
     "pruning": ROOT / "torch_dag_pruning",
     **{folder.name: folder for folder in sorted(ROOT.glob("plugins/*")) if (folder / "pyproject.toml").exists()},
 }
+CONTRACT = """
+import pytest
+
+@pytest.mark.torch_dag_plugin("{plugin}")
+def test_contract(torch_dag_contract):
+    torch_dag_contract()
+"""
 STRANGERS = {"acme": HERE / "third_party", "downstream": HERE / "downstream"}
 
 
@@ -106,6 +113,21 @@ def environments(tmp_path_factory, wheels):
         return made[key]
 
     return environment
+
+
+@pytest.fixture
+def run_contract(tmp_path):
+    """Return a function that runs the contract of a plugin in an environment, from tests as its author writes them."""
+
+    def run(environment, plugin):
+        tests = tmp_path / "tests"
+        tests.mkdir()
+        (tests / "conftest.py").write_text('pytest_plugins = ["torch_dag_core.testing"]\n')
+        (tests / "test_contract.py").write_text(CONTRACT.format(plugin=plugin))
+        options = ("-v", "-W", "error", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tests)
+        return environment.run("python", "-m", "pytest", *options, tests).stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

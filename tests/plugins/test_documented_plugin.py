@@ -20,16 +20,9 @@ for x in (torch.ones(3, 4), -torch.ones(3, 4)):
     assert torch.equal(td.load(sys.argv[1])(x), model(x))
 print(type(dag.inner_vertices[1].module).__name__)
 """
-CONTRACT = """
-import pytest
-
-@pytest.mark.torch_dag_plugin("gate")
-def test_contract(torch_dag_contract):
-    torch_dag_contract()
-"""
 
 
-def test_the_documented_plugin_works(environments, tmp_path):
+def test_the_documented_plugin_works(environments, run_contract, tmp_path):
     package = tmp_path / "gate"
     package.mkdir()
     for name, text in re.findall(r"^```\w+ file=(\S+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
@@ -38,12 +31,5 @@ def test_the_documented_plugin_works(environments, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     assert environment.run("python", script, tmp_path / "graph.safetensors").stdout == "Gate\n"
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    (tests / "conftest.py").write_text('pytest_plugins = ["torch_dag_core.testing"]\n')
-    (tests / "test_gate.py").write_text(CONTRACT)
-    result = environment.run(
-        "python", "-m", "pytest", "-v", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tests, tests
-    )
-    assert "gate.gate-1-prunes] PASSED" in result.stdout
-    assert "failed" not in result.stdout
+    results = run_contract(environment, "gate")
+    assert "gate.gate-1-prunes] PASSED" in results

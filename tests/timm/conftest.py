@@ -12,6 +12,7 @@ import torch
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.plugins.discovery import installed
 from torch_dag_core.plugins.loading import reload_plugins
+from torch_dag_core.testing import awaken
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,19 +31,6 @@ def _findable_plugin(tmp_path_factory):
     yield
     sys.path.remove(str(folder))
     reload_plugins()
-
-
-def awaken(model):
-    """Move every parameter off its start: heads and scales that begin at zero would hide what is wrong."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.02)
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0.0, 0.1)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5)
-    return model
 
 
 @pytest.fixture
@@ -93,9 +81,22 @@ def run(model, inputs):
         return model(*inputs)
 
 
-def tensors(output):
-    """Return the tensors that a model returned, one or a list."""
-    return [output] if isinstance(output, torch.Tensor) else list(output)
+def leaves(output):
+    """Return the tensors and constants that a model returned, one or a structure."""
+    if isinstance(output, (tuple, list)):
+        return [leaf for item in output for leaf in leaves(item)]
+    return [output]
+
+
+def assert_same_leaf(found, expected, tolerance):
+    """Assert equal constants, or tensors that differ by at most a part of the largest element and say something."""
+    if not isinstance(expected, torch.Tensor):
+        assert found == expected
+        return
+    assert found.shape == expected.shape
+    assert torch.isfinite(expected).all()
+    assert expected.double().std() > 0
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 @pytest.fixture
@@ -109,11 +110,8 @@ def assert_equal():
         twins = [copy.deepcopy(twin).train() if training else twin.eval() for twin in (model, dag)]
         expected, found = (run(twin, inputs) for twin in twins)
         assert type(found) is type(expected)
-        for ours, theirs in zip(*(tensors(output) for output in (found, expected)), strict=True):
-            assert torch.isfinite(theirs).all()
-            assert theirs.std() > 0
-            assert ours.shape == theirs.shape
-            assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+        for ours, theirs in zip(leaves(found), leaves(expected), strict=True):
+            assert_same_leaf(ours, theirs, tolerance)
         source, own = (twin.state_dict() for twin in twins)
         if training:
             for key, value in source.items():

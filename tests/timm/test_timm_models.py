@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from torch_dag_core.errors import InputError
+from torch_dag_timm.releases import at_least
 
 # Where a model's image size is fixed when it is built, a small one keeps the tests fast.
 CONVOLUTIONAL = {
@@ -21,8 +22,8 @@ FIXED = {
     "levit_128s": {"img_size": 64},
 }  # fmt: skip
 MODELS = {**CONVOLUTIONAL, **FIXED}
-# Its addcmul becomes a product and a sum, which round twice.
-TOLERANCES = {"convnextv2_atto": 1e-5}
+# An addcmul becomes a product and a sum, which round twice; a mean stands for a sum and a count.
+TOLERANCES = {"convnextv2_atto": 1e-5, "dropped blocks": 1e-5}
 SIZE = 64
 # Of fewer samples of a pixel or two, as at the end of a small image, a batch norm makes nearly the same signs always.
 TRAINING_BATCH = 5
@@ -115,20 +116,24 @@ VARIANTS = {
     "dilated": ("resnet18", {"output_stride": 8}),
     "a position embedding for any size": ("vit_tiny_patch16_224", {"img_size": 64, "dynamic_img_size": True}),
     "dropped patches": ("vit_tiny_patch16_224", {"img_size": 64, "patch_drop_rate": 0.3}),
+    "dropped blocks": ("resnet18", {"drop_block_rate": 0.3}),
     "no class token": ("vit_tiny_patch16_224", {"img_size": 64, "class_token": False, "global_pool": "avg"}),
     "other channels": ("resnet18", {"in_chans": 1}),
 }
+SINCE = {"dropped blocks": (1, 0, 23)}  # before, timm divides by zero where the image is smaller than a block
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_of_a_model_convert_as_well(variant, make, convert, assert_equal):
+    if not at_least(*SINCE.get(variant, ())):
+        pytest.skip("this release of timm fails at it")
     name, options = VARIANTS[variant]
     model = make(name, **options)
     channels = options.get("in_chans", 3)
     dag = convert(model, torch.zeros(2, channels, SIZE, SIZE))
-    for batch in (1, 3):
-        assert_equal(model, dag, torch.randn(batch, channels, SIZE, SIZE))
-    assert_equal(model, dag, torch.randn(TRAINING_BATCH, channels, SIZE, SIZE), training=True)
+    for batch, training in ((1, False), (3, False), (TRAINING_BATCH, True)):
+        image = torch.randn(batch, channels, SIZE, SIZE)
+        assert_equal(model, dag, image, training=training, tolerance=TOLERANCES.get(variant, 0.0))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])

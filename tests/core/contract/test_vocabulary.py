@@ -123,6 +123,7 @@ _FUNCTIONS = {
     "free_parameter": (tensors.FreeParameter((2, 3), torch.float32, value=_x(2, 3)),),
     "constant": (tensors.Constant((2, 3), torch.float32, value=_x(2, 3)),),
     "state": (tensors.State((2, 3), torch.float32, value=_x(2, 3)),),
+    "keep": _example(tensors.Keep(), FLAT),
     "torch_call": _example(torch_call.TorchCall("torch.cumprod", (Slot(0),), (("dim", 1),)), FLAT),
     "embedding_function": (contraction.EmbeddingFunction(), _i([0, 1], [2, 2]), _x(4, 3)),
     "matmul": _example(contraction.Matmul(), SEQUENCE, (8, 5)),

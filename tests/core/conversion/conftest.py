@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.serialization import load
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,22 @@ def seed():
 def faithful():
     """Return ``check(model, make)``: convert, compare with the model at several batch sizes and in training."""
     return check
+
+
+@pytest.fixture
+def reloaded(faithful, tmp_path):
+    """Return ``check(model, make)``: as `faithful`, then the same again with the graph saved and loaded."""
+
+    def check_file(model, make, *, relative=0.0, **options):
+        dag = faithful(model, make, relative=relative, **options)
+        dag.load_state_dict(model.state_dict())
+        dag.save(tmp_path / "dag.safetensors")
+        again = load(tmp_path / "dag.safetensors")
+        compare_once(model, again.eval(), make(3), relative)
+        compare_training(model, again, make(3), relative)
+        return dag
+
+    return check_file
 
 
 def check(model, make, *, batches=(1, 2, 5), relative=0.0, training=True, **options):

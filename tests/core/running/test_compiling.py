@@ -91,16 +91,6 @@ def test_one_compilation_serves_all_batch_sizes(dag):
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_export_with_a_free_batch(dag, images, strict):
-    batch = torch.export.Dim("batch", min=2, max=64)
-    # ``forward(*args, **kwargs)``: one entry for all that is passed by position.
-    program = torch.export.export(dag, (images,), dynamic_shapes=(({0: batch},),), strict=strict)
-    x = torch.randn(5, 3, 8, 8)
-    torch.testing.assert_close(program.module()(x), dag(x))
-    assert set(program.state_dict) == {name for name, _ in [*dag.named_parameters(), *dag.named_buffers()]}
-
-
 def test_export_right_after_an_edit(dag, images):
     dag.replace_module(dag.get_vertex_by_name("block.relu"), nn.Tanh())
     program = torch.export.export(dag, (images,))

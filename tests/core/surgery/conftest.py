@@ -38,6 +38,20 @@ def diamond():
 
 
 @pytest.fixture
+def outer_of():
+    """Return a function that puts a graph into another as its one vertex ``nested``."""
+
+    def build(nested, *, inputs=1):
+        dag = DagModule()
+        vertices = [dag.add_input(f"x{i}") for i in range(inputs)]
+        vertex = dag.add_vertex("nested", nested, vertices)
+        dag.set_output(vertex)
+        return dag, vertex
+
+    return build
+
+
+@pytest.fixture
 def batch():
     return torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 

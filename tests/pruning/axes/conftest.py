@@ -57,3 +57,21 @@ def soft() -> Callable[[AxisSolver, Sequence[Axis]], Tensor]:
 def partition() -> Callable[[AxisSolver, Sequence[Axis]], list[Slot]]:
     """Return the meaning of a list of axes, up to the naming of atoms."""
     return _partition
+
+
+@pytest.fixture
+def solver() -> AxisSolver:
+    """An empty solver."""
+    return AxisSolver()
+
+
+@pytest.fixture
+def free(solver: AxisSolver) -> Callable[[], list[int]]:
+    """Return a function that lists the sizes of the free atoms."""
+    return lambda: [atom.n for atom in solver.atoms()]
+
+
+@pytest.fixture
+def shown(solver: AxisSolver) -> Callable[..., list[str]]:
+    """Return a function that spells solved axes."""
+    return lambda *axes: [str(solver.find(axis)) for axis in axes]

@@ -8,6 +8,7 @@ from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.testing import awaken
 from torch_dag_pruning import Plan, analyze
 from torch_dag_pruning.removal.proof import removal_proof
 from torch_dag_pruning.removal.removal import remove
@@ -26,22 +27,9 @@ class Fn(nn.Module):
         return self.function(self, *inputs)
 
 
-def wake(model, seed=0):
-    """Randomise what initialisation leaves at 0 or 1, which would hide errors."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if not tensor.is_floating_point():
-                continue
-            noise = torch.randn(tensor.shape, generator=generator)
-            last = name.rpartition(".")[2]
-            if last == "running_var":
-                tensor.copy_(noise.abs() + 0.5)
-            elif tensor.dim() <= 1:
-                tensor.copy_(0.4 * noise + (1.0 if last == "weight" else 0.0))
-            else:
-                tensor.copy_(noise / (tensor[0].numel() ** 0.5))
-    return model
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
 
 
 def ops_of(dag):
@@ -52,7 +40,7 @@ def ops_of(dag):
 
 def check(model, *inputs, ops=(), **expected):
     """Convert, prune at random and compare; return the analysis."""
-    dag = build_from_unstructured_module(wake(model).eval(), tuple(inputs))
+    dag = build_from_unstructured_module(awaken(model).eval(), tuple(inputs))
     missing = set(ops) - ops_of(dag)
     assert not missing, f"the network does not exercise {missing}: {dag}"
     return check_dag(dag, *inputs, **expected)

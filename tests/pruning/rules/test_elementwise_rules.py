@@ -23,7 +23,7 @@ BINARY = {
     "remainder": lambda x, y: torch.remainder(x, y.abs() + 1), "pow": lambda x, y: (x.abs() + 1) ** y,
     "maximum": torch.maximum, "minimum": torch.minimum, "eq": lambda x, y: (x == y).to(x.dtype) + x,
     "ne": lambda x, y: (x != y) * x, "lt": lambda x, y: (x < y) * x, "le": lambda x, y: (x <= y) * x,
-    "gt": lambda x, y: (x > y) * x, "ge": lambda x, y: (x >= y) * x, "and": lambda x, y: ((x > 0) & (y > 0)) * x,
+    "gt": lambda x, y: (x > y) * x, "ge": lambda x, y: (x >= y) * x, "and": lambda x, y: ((x > -1) & (y < 1)) * x,
     "or": lambda x, y: ((x > 0) | (y > 0)) * x, "xor": lambda x, y: ((x > 0) ^ (y > 0)) * x,
     "atan2": torch.atan2, "where": lambda x, y: torch.where(x > y, x, y),
     "masked_fill": lambda x, y: x.masked_fill(y > 0, 0.25),
@@ -65,10 +65,20 @@ def test_dropout_of_channels(check, fn, module):
     check(net, torch.randn(2, 3, *[4] * rank), orbits=[8], seeds=[1])
 
 
+def test_statistics_that_are_taken_of_a_value_are_cut_with_it(check, fn):
+    def forward(m, x):
+        x = m.a(x)
+        m.norm(x)
+        return m.b(x)
+
+    net = fn(forward, a=nn.Linear(5, 8), norm=nn.BatchNorm1d(8), b=nn.Linear(8, 3))
+    check(net, torch.randn(2, 5), ops=["keep", "batch_norm1d"], orbits=[8])
+
+
 def test_every_elementwise_op_is_tried():
     tried = {*UNARY, *BINARY, *(type(module).__name__.lower() for module in MODULES)}
     others = {"cast_like", "contiguous", "drop_path", "stochastic_depth", "functional_dropout", "training_switch",
-              "dropout2d", "dropout3d", "p_re_lu", "glu"}  # fmt: skip
+              "dropout2d", "dropout3d", "p_re_lu", "glu", "keep"}  # fmt: skip
     keys = {key.removeprefix("core.") for rule in RULES for key in rule.keys}
     untried = {key for key in keys - others if key not in tried and key.replace("_", "") not in tried}
     assert not untried

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_dag_core.ops.sampling import SamePad
-from torch_dag_core.plugins.registry import AtomicSpec
+from torch_dag_core.plugins.registry import AtomicSpec, Examples
+from torch_dag_timm.examples import examples
+from torch_dag_timm.releases import at_least
 
 
 def _padded(module: Any, x: Tensor, dilation: Any = (1, 1), value: float = 0.0) -> Tensor:
@@ -41,8 +43,8 @@ def average_pooling(module: Any, x: Tensor) -> Tensor:
 
 
 def max_pooling(module: Any, x: Tensor) -> Tensor:
-    """Compute what MaxPool2dSame does."""
-    padded = _padded(module, x, module.dilation, -math.inf)
+    """Compute what MaxPool2dSame does; before 1.0.30 it took no account of the dilation in its padding."""
+    padded = _padded(module, x, module.dilation if at_least(1, 0, 30) else 1, -math.inf)
     settings = module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode
     return functional.max_pool2d(padded, *settings)
 
@@ -56,15 +58,27 @@ def standardized_convolution(module: Any, x: Tensor) -> Tensor:
     return _convolve(module, padded, weight.reshape_as(module.weight))
 
 
+_CHANNELS = (4, 6)
 _STAND_INS = {
-    "timm.layers.conv2d_same.Conv2dSame": convolution,
-    "timm.layers.pool2d_same.AvgPool2dSame": average_pooling,
-    "timm.layers.pool2d_same.MaxPool2dSame": max_pooling,
-    "timm.layers.std_conv.StdConv2dSame": standardized_convolution,
-    "timm.layers.std_conv.ScaledStdConv2dSame": standardized_convolution,
+    "timm.layers.conv2d_same.Conv2dSame": (convolution, _CHANNELS),
+    "timm.layers.pool2d_same.AvgPool2dSame": (average_pooling, ()),
+    "timm.layers.pool2d_same.MaxPool2dSame": (max_pooling, ()),
+    "timm.layers.std_conv.StdConv2dSame": (standardized_convolution, _CHANNELS),
+    "timm.layers.std_conv.ScaledStdConv2dSame": (standardized_convolution, _CHANNELS),
 }
+
+
+def _examples(target: str, channels: tuple[int, ...]) -> Examples:
+    return examples(
+        target,
+        ((*channels, 3, 2), {}, (2, 4, 8, 8)),
+        ((*channels, (3, 2), (2, 1)), {}, (2, 4, 7, 11)),
+    )
 
 
 def atomic_modules() -> tuple[AtomicSpec, ...]:
     """Return the records of the convolutions and poolings."""
-    return tuple(AtomicSpec(target=name, trace_as=function) for name, function in _STAND_INS.items())
+    return tuple(
+        AtomicSpec(target=name, trace_as=function, examples=_examples(name, channels))
+        for name, (function, channels) in _STAND_INS.items()
+    )

@@ -9,7 +9,7 @@ from torch import nn
 
 from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.registry import AtomicSpec
-from torch_dag_timm import attention, example_inputs, model_source, normalization, padding, stochastic
+from torch_dag_timm import attention, evo_norm, example_inputs, model_source, normalization, padding, stochastic
 
 TORCH_DAG_HOOK_API = 1
 
@@ -18,8 +18,8 @@ TORCH_DAG_HOOK_API = 1
 def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
     """Name timm's classes that become core ops, or are traced through a function that stands in for them."""
     return (
-        *attention.atomic_modules(), *normalization.atomic_modules(), *padding.atomic_modules(),
-        *stochastic.atomic_modules(),
+        *attention.atomic_modules(), *normalization.atomic_modules(), *evo_norm.atomic_modules(),
+        *padding.atomic_modules(), *stochastic.atomic_modules(),
     )  # fmt: skip
 
 

@@ -1,12 +1,19 @@
-"""timm's stochastic depth as the core's op."""
+"""timm's stochastic depth as the core's op, and its DropBlock for batches of any size."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.ops.stochastic import DropPath
 from torch_dag_core.plugins.registry import AtomicSpec
+from torch_dag_timm.examples import Case, examples
+from torch_dag_timm.releases import at_least
 
 
 def convert(call: Call, module: Any, x: Value) -> Value:
@@ -16,6 +23,49 @@ def convert(call: Call, module: Any, x: Value) -> Value:
     return call.emit(DropPath(float(module.drop_prob), bool(module.scale_by_keep)), x, path=call.path)
 
 
+def drop_block(module: Any, x: Tensor) -> Tensor:
+    """Compute what DropBlock2d does (arXiv:1810.12890), with the same draws; their rate follows from the image size."""
+    if not (module.training and module.drop_prob):
+        return x
+    batch, channels, *space = x.shape
+    window = tuple(min(module.block_size, size) for size in space)
+    seeds = torch.empty(batch, 1 if module.couple_channels else channels, *space, dtype=x.dtype, device=x.device)
+    dropped = _around(seeds.bernoulli_(_seed_rate(module, space, window)), window)
+    kept = 1 - dropped
+    if module.with_noise:
+        return x * kept + torch.empty_like(kept).normal_() * dropped
+    return x * _scaled(kept) if module.scale_by_keep else x * kept
+
+
+def _seed_rate(module: Any, space: list[int], window: tuple[int, ...]) -> float:
+    """Return how likely a place is the middle of a block, so that about ``drop_prob`` of all places fall into one."""
+    middles = math.prod(size - block + 1 for size, block in zip(space, window, strict=True))
+    return float(module.gamma_scale * module.drop_prob * math.prod(space)) / math.prod(window) / middles
+
+
+def _around(seeds: Tensor, window: tuple[int, ...]) -> Tensor:
+    """Return ones in blocks around ones; blocks of an even size have one place less on one side."""
+    height, width = window
+    blocks = functional.max_pool2d(seeds, window, 1, (height // 2, width // 2))
+    return blocks[..., (height + 1) % 2 :, (width + 1) % 2 :]
+
+
+def _scaled(kept: Tensor) -> Tensor:
+    """Return zeros and a number that makes their mean one, zeros alone where nothing is kept."""
+    return kept / kept.float().mean().clamp(min=1e-7).to(kept.dtype)
+
+
+_DROP_PATH, _DROP_BLOCK = "timm.layers.drop.DropPath", "timm.layers.drop.DropBlock2d"
+_PATHS: tuple[Case, ...] = (((0.4,), {}, (8, 3, 4)), ((0.4, False), {}, (8, 3)), ((0.0,), {}, (2, 3)))
+_BLOCKS: tuple[Case, ...] = (
+    ((0.4, 3), {}, (2, 4, 8, 8)),
+    ((0.4, 4), {"couple_channels": False, "scale_by_keep": False}, (2, 4, 8, 9)),
+    ((0.4, 3), {"with_noise": True}, (2, 4, 2, 8)),
+)
+
+
 def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the record of DropPath."""
-    return (AtomicSpec(target="timm.layers.drop.DropPath", convert=convert),)
+    """Return the records of what drops at random; before 1.0.23 timm drew the blocks in another way."""
+    path = AtomicSpec(target=_DROP_PATH, convert=convert, examples=examples(_DROP_PATH, *_PATHS))
+    block = AtomicSpec(target=_DROP_BLOCK, trace_as=drop_block, examples=examples(_DROP_BLOCK, *_BLOCKS))
+    return (path, block) if at_least(1, 0, 23) else (path,)

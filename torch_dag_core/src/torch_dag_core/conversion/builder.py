@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,7 @@ from torch_dag_core.graph.vertex import Vertex
 
 T = TypeVar("T")
 _MOST_DIMS = 4
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(eq=False)
@@ -97,7 +99,7 @@ class Builder:
         owners: Paths that such modules may take; no other vertex is named inside them.
         reserved: Names of the model's own modules and tensors; no other vertex takes them.
         batches: The batch sizes of the two traces; equal where the batch is fixed.
-        rootless: Names of vertices that hold tensors which the model has at its top level.
+        moved: Paths in the model of vertices that have another name; "" is the model itself.
         absorbed: Buffers that a promoted module updates by itself.
     """
 
@@ -109,7 +111,7 @@ class Builder:
     owners: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     batches: tuple[int, int] = (1, 1)
-    rootless: list[str] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
     absorbed: list[str] = field(default_factory=list)
 
     def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: Any) -> None:
@@ -137,11 +139,14 @@ class Builder:
             message = f"{type(module).__name__} has a constant that follows the input sizes"
             raise SizeError(message)
         vertices = [value.vertex for value in chosen]
-        vertex = self.dag.add_vertex(self._free_name(name, own=own), module, vertices)
+        vertex = self.dag.add_vertex(self.free_name(name, own=own), module, vertices)
+        if own and vertex.name != name:
+            self.moved[vertex.name] = name
         return Value(lambda: vertex, _vertex=vertex)
 
-    def _free_name(self, name: str, *, own: bool) -> str:
-        placed = self._placed(name)
+    def free_name(self, name: str, *, own: bool = False) -> str:
+        """Return a name like ``name`` for a vertex; ``own`` as in `emit`."""
+        placed = self._placed(_SPACE.sub("_", name))
         chosen = self.dag.unique_name(placed)
         while chosen in self.reserved and not (own and chosen == name):
             placed += "_op"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx, nn
 
 from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
@@ -17,7 +18,7 @@ from torch_dag_core.conversion.joining import FreeSize, SizeError, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.errors import TraceError
-from torch_dag_core.graph.checkpoint_keys import ROOTLESS, UNUSED
+from torch_dag_core.graph.checkpoint_keys import MOVED, UNUSED
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec, TensorSpec
 from torch_dag_core.graph.op import Op
@@ -39,6 +40,10 @@ def build_from_unstructured_module(
     The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The
     batch size is free in the result; image sizes are where the model itself allows other ones.
 
+    Calls whose results nobody reads are left out, unless they update statistics or other state. The random numbers
+    that such a call drew are then not drawn: what is drawn later has the same distribution, but not the same values
+    as in the model.
+
     Args:
         model: Any module whose control flow does not depend on the values of tensors.
         example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments, or a pair (tuple, dict).
@@ -55,6 +60,7 @@ def build_from_unstructured_module(
 
     if isinstance(model, DagModule):
         return model.clone()
+    _refuse_scripts(model)
     registry = registry or default_registry()
     example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
     conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
@@ -75,6 +81,14 @@ def find_example_inputs(model: nn.Module) -> Any:
 
     offered = first_answer("torch_dag_example_inputs", tuple, model=model)
     return guess(model) if offered is None else offered
+
+
+def _refuse_scripts(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = repr(path) if path else "the model"
+            message = f"{name} is a TorchScript module, which no trace can follow; use the module that it was made of"
+            raise TraceError(message)
 
 
 @dataclass
@@ -146,13 +160,13 @@ class _Conversion:
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
         dag.provenance = {"model": qualified_name(type(self.model))}
-        rootless = [name for name in builder.rootless if name in dag]
-        if rootless:
-            dag.provenance[ROOTLESS] = rootless
+        moved = {name: path for name, path in builder.moved.items() if name in dag}
+        if moved:
+            dag.provenance[MOVED] = moved
         dag.provenance[UNUSED] = sorted(self.model.state_dict().keys() - dag.state_dict().keys())
 
     def _treatment(self, module: nn.Module) -> Treatment:
-        """Tell how a submodule is traced: through its forward, as one call, or through a stand-in."""
+        """Tell how a module is traced: through its forward, as one call, or through a stand-in."""
         atomic = self.registry.atomic_for(module)
         if type(module) in self.atomic or isinstance(module, DagModule):
             return LEAF
@@ -160,7 +174,9 @@ class _Conversion:
             return THROUGH  # as one vertex it would follow the mode of the graph
         if atomic is not None:
             return LEAF if atomic.trace_as is None else Treatment(stand_in=atomic.trace_as)
-        return LEAF if self.registry.for_module(module) is not None else THROUGH
+        op = self.registry.for_module(module)
+        # A composite op that is the whole model is asked for its parts: its expansion may be itself.
+        return THROUGH if op is None or (module is self.model and op.expand is not None) else LEAF
 
     def _input_spec(self, builder: Builder, notes: tuple[str, ...]) -> InputSpec:
         tensors = (

@@ -9,13 +9,13 @@ from torch import fx, nn
 
 from torch_dag_core.conversion.asking import ask
 from torch_dag_core.conversion.builder import Builder, Call, Value
-from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, live_nodes
+from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, needed_by
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
-from torch_dag_core.ops.tensors import Constant, FreeParameter, State
+from torch_dag_core.ops.tensors import Constant, FreeParameter, Keep, State
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.aliasing import apply_op, pick
 
@@ -37,7 +37,10 @@ class Emission:
         for node in (*evaluation.trace.nodes, *training.trace.nodes):
             if node.op == "get_attr":
                 self._readers.setdefault(str(node.target), []).extend(node.users)
-        self._live = live_nodes(evaluation.trace, self._is_folded) | live_nodes(training.trace, self._is_folded)
+        traces = (evaluation.trace, training.trace)
+        read = needed_by([node for t in traces for node in (*t.outputs, *t.writes)], self._is_folded)
+        self._unread = [node for t in traces for node in t.changes if node not in read]
+        self._live = read | needed_by(self._unread, self._is_folded)
 
     def inputs(self, names: list[str]) -> None:
         """Create the input vertices."""
@@ -75,6 +78,7 @@ class Emission:
         """Set what the graph returns; another structure in training becomes an output of its own."""
         dag = self._builder.dag
         self._drop_absorbed()
+        self._keep_unread()
         first, second = self._evaluation.trace, self._training.trace
         values = [self._values[node] for node in first.outputs]
         others = [self._values[node] for node in second.outputs]
@@ -83,6 +87,12 @@ class Emission:
         else:
             dag.set_outputs(second.output_template, [value.vertex for value in others], training_only=True)
         dag.set_outputs(first.output_template, [value.vertex for value in values])
+
+    def _keep_unread(self) -> None:
+        """Keep the calls that are made for what they change alone, in one mode or in both."""
+        unread = {value.vertex: value for node in self._unread for value in _values_in(self._values[node])}
+        for vertex, value in unread.items():
+            self._builder.emit(f"{vertex.name}_kept", Keep(), (value,))
 
     def _drop_absorbed(self) -> None:
         """Remove the counters that a promoted batch norm keeps itself."""
@@ -175,7 +185,7 @@ class Emission:
         if node.target is apply_op:
             op, constants, *operands = args
             return call.emit(op(*constants), *operands)
-        return self._emit_module(call) if node.op == "call_module" else self._emit_function(call)
+        return self._emit_module(call, str(node.target)) if node.op == "call_module" else self._emit_function(call)
 
     def _call(self, event: Event, args: Any, keywords: Any) -> Call:
         node, sizes = event.node, self._sizes(event)
@@ -185,12 +195,18 @@ class Emission:
             shape=sizes.shape(node), dtype=node.meta.get("dtype"), length=node.meta.get("length"),
             item_shapes=tuple(shape or () for shape in items),
             scope=node.meta["module"], source=node.meta["source"],
-            path=str(node.target) if node.op == "call_module" else "",
+            path=self._path(node) if node.op == "call_module" else "",
         )  # fmt: skip
 
-    def _emit_module(self, call: Call) -> Any:
-        module = self._model.get_submodule(call.path)
+    def _path(self, node: fx.Node) -> str:
+        """Return the path of a called module; a model that is one vertex is named after its class."""
+        return str(node.target) or self._builder.free_name(node.meta["function"])
+
+    def _emit_module(self, call: Call, target: str) -> Any:
+        module = self._model.get_submodule(target)
         copy = self._builder.copy_of(module)
+        if not target:
+            self._builder.moved[call.path] = ""
         atomic = self._registry.atomic_for(module)
         if atomic is not None and atomic.convert is not None:
             return ask(atomic.owner, f"the converter of {atomic.name!r}", atomic.convert, call, copy)
@@ -244,6 +260,11 @@ class Emission:
             self._builder.remember(switch, evaluation.shape, evaluation.dtype)
             self._switches[key] = switch
         return self._switches[key]
+
+
+def _values_in(values: Any) -> Iterator[Value]:
+    for value in values if isinstance(values, (tuple, list)) else (values,):
+        yield from (value,) if isinstance(value, Value) else _values_in(value or ())
 
 
 def _slice_parts(joined: slice, raw: slice, other: slice | None) -> Iterator[tuple[Any, Any, Any]]:

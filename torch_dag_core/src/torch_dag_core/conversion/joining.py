@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -209,11 +209,10 @@ def keep_unfolded(trace: Trace, model: nn.Module, state: Collection[str]) -> Non
         raise TraceError(refused)
 
 
-def live_nodes(trace: Trace, is_folded: Any) -> set[fx.Node]:
-    """Return the nodes that outputs or writes of state need; constants need nothing."""
-    stack: Sequence[fx.Node] = [*trace.outputs, *(n for n in trace.nodes if "writes" in n.meta)]
+def needed_by(nodes: Iterable[fx.Node], is_folded: Callable[[fx.Node], bool]) -> set[fx.Node]:
+    """Return these nodes and all that they need; constants need nothing."""
+    stack = list(nodes)
     live = set(stack)
-    stack = list(stack)
     while stack:
         node = stack.pop()
         fresh = [] if is_folded(node) else [n for n in node.all_input_nodes if n not in live]

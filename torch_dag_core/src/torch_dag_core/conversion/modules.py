@@ -48,12 +48,15 @@ def _multi_head_attention(  # noqa: PLR0913, PLR0917
     if need_weights:
         scores = (q * width**-0.5) @ k.transpose(-2, -1)
         weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
-        mixed = functional.dropout(weights, module.dropout, module.training) @ v
+        weights = functional.dropout(weights, module.dropout, module.training)
+        mixed = weights @ v
     else:
         weights = None
         mixed = functional.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal and mask is None)
-    mixed = mixed.transpose(1, 2).reshape(batch, -1, heads * width)
-    result = module.out_proj(mixed if module.batch_first else mixed.transpose(0, 1))
+    # Samples come second in memory whatever the order of the result: later draws of random numbers follow memory.
+    mixed = mixed.permute(2, 0, 1, 3).reshape(-1, batch, heads * width)
+    result = module.out_proj(mixed)
+    result = result.transpose(0, 1) if module.batch_first else result
     return result, weights.mean(1) if weights is not None and average_attn_weights else weights
 
 

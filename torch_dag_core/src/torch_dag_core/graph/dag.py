@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_dag_core.graph import checkpoint_keys
-from torch_dag_core.graph.program import compile_forward
+from torch_dag_core.graph.program import Forward, compile_forward
 from torch_dag_core.graph.surgery import Surgery
 from torch_dag_core.graph.text import summarize, to_text
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class DagModule(Surgery):
     """A model as one directed acyclic graph of modules.
 
-    Called as the model it was made from. ``state_dict()`` has the source model's own keys wherever a module was
-    kept as it was.
+    Called as the model it was made from: ``forward`` has the source model's parameters, so that
+    ``torch.export.export(dag, (x,), dynamic_shapes={"x": {0: batch}})`` names them as it would for the model.
+    ``state_dict()`` has the source model's own keys wherever a module was kept as it was.
     """
 
     def __init__(self) -> None:
@@ -34,10 +35,12 @@ class DagModule(Surgery):
         self.register_state_dict_post_hook(checkpoint_keys.to_source)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(checkpoint_keys.from_source)  # type: ignore[no-untyped-call]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph; arguments and result are those of the source model's ``forward``."""
+    forward = Forward()
+
+    def _program(self) -> Callable[..., Any]:
+        """Return the generated function that the graph runs in its present mode, bound to the graph."""
         self._prepare(self._version)
-        return self._programs[self.training](self, self._calls, *args, **kwargs)
+        return self._programs[self.training]
 
     def _prepare(self, version: int) -> None:
         """Generate the code of `forward` anew after an edit. O(n), else O(1)."""

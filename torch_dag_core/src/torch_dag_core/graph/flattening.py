@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
+from torch_dag_core.graph.checkpoint_keys import MOVED, note_move
 from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import Parameter
 from torch_dag_core.graph.nesting import new_graph
@@ -115,6 +116,9 @@ class _Flattening:
         name = self.flat.unique_name(frame.prefix + vertex.name)
         module = copy.deepcopy(vertex.module, self.memo)
         added = self.flat.add_vertex(name, module, self._vertices(frame.operands(vertex)))
+        moved = frame.graph.provenance.get(MOVED, {})
+        if frame.call is not None and vertex.name in moved:
+            note_move(self.flat, name, ".".join(filter(None, (frame.prefix[:-1], moved[vertex.name]))))
         depth = len(self.stack)
         is_first = next(iter(frame.graph._owners[vertex.module])) is vertex
         if is_first and depth < self.registered.get(module, (depth + 1,))[0]:

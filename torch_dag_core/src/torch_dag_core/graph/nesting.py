@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from torch_dag_core.errors import GraphError
+from torch_dag_core.graph.checkpoint_keys import note_move
 from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Slot
@@ -91,6 +92,7 @@ def _nest(
     for vertex, inner_name in zip(members, names, strict=True):
         operands = [inner[predecessor] for predecessor in vertex.predecessors]
         added = nested.add_vertex(nested.unique_name(inner_name), vertex.module, operands)
+        note_move(nested, added.name, inner_name)
         inner[vertex] = added
         if next(iter(graph._owners[vertex.module])) is vertex:
             nested._register_under(added)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ _VARIABLE = re.compile(r"\b_[vx]\d+\b")
 
 
 def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
-    """Return the text of ``forward(self, _calls, ...)`` for one mode, and the constants that it names."""
+    """Return the text of ``forward(self, ...)`` for one mode, and the constants that it names."""
     binding = Binding(graph.input_spec.for_inputs(len(graph.input_vertices))).render()
     live = live_vertices(graph, training=training)
     output = graph.output_vertex(training=training)
@@ -36,17 +37,32 @@ def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
         body.append(f"_v{position} = _calls[{position}]({operands})")
     result = render(output.structure, [variables[vertex] for vertex in output.predecessors], binding.constants)
     body = _with_deletions(body, result)
-    head = f"def forward({', '.join(['self', '_calls', *binding.signature])}):"
-    return "\n    ".join([head, *binding.lines, *body, f"return {result}"]), binding.constants
+    head = f"def forward({', '.join(['self', *binding.signature])}):"
+    lines = [head, *binding.lines, "_calls = self._calls", *body, f"return {result}"]
+    return "\n    ".join(lines), binding.constants
 
 
 def compile_forward(graph: Graph, *, training: bool) -> Callable[..., Any]:
-    """Return the compiled function of `source_of`."""
+    """Return the compiled function of `source_of`, bound to the graph."""
     source, constants = source_of(graph, training=training)
     namespace: dict[str, Any] = dict(constants)
     exec(compile(source, f"<torch-dag forward, training={training}>", "exec"), namespace)  # noqa: S102
-    function: Callable[..., Any] = namespace["forward"]
-    return function
+    # torch.compile follows a method that it finds, but not one that is made on the way.
+    return types.MethodType(namespace["forward"], graph)
+
+
+class Forward:
+    """The ``forward`` of graphs: each has the one generated for it, with the source model's own parameters.
+
+    That is what `torch.export` reads: its ``dynamic_shapes`` go by these parameters. Like a method, it may be
+    replaced on an instance.
+    """
+
+    def __get__(self, graph: Any, owner: type | None = None) -> Callable[..., Any]:
+        """Return the function for the graph's present state and mode, bound to the graph."""
+        if graph is None:
+            return self  # type: ignore[return-value]
+        return graph._program()  # type: ignore[no-any-return]
 
 
 def live_vertices(graph: Graph, *, training: bool) -> set[Vertex]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.graph.op import Op
+
 
 class TensorHolder(nn.Module):
     """Base of vertices without operands that hold one tensor under the attribute ``value``.
@@ -49,6 +51,16 @@ class FreeParameter(TensorHolder):
 
 class Constant(TensorHolder):
     """A tensor that does not depend on the inputs: a buffer, or something the model computes from none."""
+
+
+class Keep(Op):
+    """Pass on a value that nothing reads, so that the state which its vertex updates is updated."""
+
+    has_side_effect: ClassVar[bool] = True
+
+    def forward(self, x: Any) -> Any:
+        """Return ``x``."""
+        return x
 
 
 class State(TensorHolder):

@@ -35,10 +35,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "isposinf", "isreal", "kron", "kthvalue", "lerp", "lgamma", "log10", "log2", "logaddexp", "logaddexp2",
         "logcumsumexp", "logdet", "logit", "masked_scatter", "masked_select", "max", "median", "meshgrid", "min",
         "mode", "moveaxis", "movedim", "mv", "nan_to_num", "nanmean", "nanmedian", "nanquantile", "nansum",
-        "narrow", "nextafter", "nonzero", "norm", "one_hot", "outer", "pairwise_distance", "pdist", "polar",
+        "narrow", "nextafter", "nonzero", "norm", "one_hot", "outer", "pairwise_distance", "pdist", "polar", "prelu",
         "prod", "quantile", "rad2deg", "ravel", "real", "renorm", "resolve_conj", "resolve_neg", "rot90",
         "scatter", "scatter_add", "scatter_reduce", "searchsorted", "select", "select_scatter", "sgn", "sinc",
-        "sinh", "slice_scatter", "swapaxes", "swapdims", "take", "take_along_dim", "tan", "tensor_split",
+        "sinh", "slice_scatter", "stft", "swapaxes", "swapdims", "take", "take_along_dim", "tan", "tensor_split",
         "tensordot", "trace", "trapezoid", "tril_indices", "triu_indices", "trunc", "unique_consecutive",
         "unsafe_chunk", "unsafe_split", "vander", "vdot", "view_as_complex", "view_as_real", "vstack",
         "xlogy", "zeros_like", "ones_like", "full_like", "empty_like", "det", "inverse", "pinverse", "cholesky",
@@ -58,7 +58,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "special": ("bessel_j0", "bessel_j1", "entr", "expit", "exp2", "gammaln", "i0", "i0e", "i1", "log_softmax", "ndtr",
                 "softmax", "xlog1py", "zeta"),
-    "linalg": ("cross", "det", "inv", "matmul", "matrix_norm", "norm", "pinv", "vecdot", "vector_norm", "multi_dot"),
+    "linalg": ("cross", "det", "inv", "matmul", "matrix_exp", "matrix_norm", "norm", "pinv", "solve", "vecdot",
+               "vector_norm", "multi_dot"),
 }  # fmt: skip
 """Pure functions that a graph may call by name, by namespace."""
 

@@ -31,7 +31,7 @@ _MOVES: tuple[type[Op], ...] = (
     layout.UnfoldDim, layout.Gather, layout.IndexSelect, layout.Triangle, creation.Full, creation.Arange,
     creation.Linspace, stochastic.Random, stochastic.TrainingSwitch, arithmetic.Cast, arithmetic.CastLike,
     arithmetic.Detach, contraction.EmbeddingFunction,
-    sampling.SamePad,
+    sampling.SamePad, tensors.Keep,
 )  # fmt: skip
 
 _HOLDERS = (tensors.FreeParameter, tensors.Constant, tensors.State)

@@ -91,9 +91,14 @@ def _reshape(_: View, shape: tuple[int, ...]) -> tuple[str, Any]:
 
 def _transpose(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
     dims = list(range(len(shape)))
-    first, second = _bind(view, "dim0", "dim1") if view.name == "transpose" else (0, len(shape) - 1)
-    dims[first], dims[second] = dims[second], dims[first]
+    first, second = _bind(view, "dim0", "dim1") if view.name == "transpose" else (-2, -1)
+    if len(dims) > 1:
+        dims[first], dims[second] = dims[second], dims[first]
     return "permute", tuple(dims)
+
+
+def _reverse(_: View, shape: tuple[int, ...]) -> tuple[str, Any]:
+    return "permute", tuple(reversed(range(len(shape))))
 
 
 def _permute(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
@@ -112,7 +117,7 @@ WRITE_BACK: dict[str, Scatter] = {
     "__getitem__": _getitem, "select": _select, "narrow": _narrow, "unbind": _unbind, "chunk": _pieces,
     "split": _pieces, "view": _reshape, "reshape": _reshape, "flatten": _reshape, "squeeze": _reshape,
     "unsqueeze": _reshape, "unflatten": _reshape, "view_as": _reshape, "transpose": _transpose, "t": _transpose,
-    "permute": _permute, "contiguous": _same, "to": _same, "detach": _same,
+    "mT": _transpose, "T": _reverse, "permute": _permute, "contiguous": _same, "to": _same, "detach": _same,
 }  # fmt: skip
 """How a value written into the view is put back into its base, by the function that made the view."""
 

@@ -28,9 +28,8 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
         bound = inherited.__get__(None, cls)
         if recorder._paused:
             return bound(*args, **kwargs)
-        if cls.__name__ == "CheckpointFunction" and cls.__module__ == "torch.utils.checkpoint":
-            function, _, *operands = args
-            return function(*operands)
+        if cls.__module__ == "torch.utils.checkpoint":
+            return _checkpointed(recorder, cls, bound, args)
         with recorder.paused():
             keeps = _differentiates_itself(cls, bound, args)
         if not keeps:
@@ -46,6 +45,15 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
             del Function.apply
         else:
             Function.apply = own
+
+
+def _checkpointed(recorder: Recorder, cls: type[Function], apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Run what one of torch's functions for checkpointing wraps: the block, or else only what its backward needs."""
+    if cls.__name__ == "CheckpointFunction":
+        function, _, *operands = args
+        return function(*operands)
+    with recorder.paused():
+        return apply(*args)
 
 
 class _Context:

@@ -52,7 +52,9 @@ class Ledger:
             self._held.setdefault(id(parameter), (parameter, name, True))
         for name, buffer in model.named_buffers(remove_duplicate=False):
             self._held.setdefault(id(buffer), (buffer, name, False))
+        self._parameters: dict[nn.Module, list[int]] = {}
         for path, module in model.named_modules():
+            self._parameters[module] = [id(tensor) for tensor in module._parameters.values()]
             for name, value in vars(module).items():
                 if isinstance(value, Tensor):
                     self._kept[id(value)] = (value, f"{path}.{name}" if path else name)
@@ -82,6 +84,16 @@ class Ledger:
         detached = self._node("call_method", "detach", (node,), {}, "detach")
         self._describe(detached, tensor, constant=False)
         return detached
+
+    def is_altered(self, module: nn.Module) -> bool:
+        """Tell whether a module has other tensors than before the trace, as `torch.func.functional_call` arranges."""
+        for part in module.modules():
+            if [id(tensor) for tensor in part._parameters.values()] != self._parameters.get(part):
+                return True
+            others = (value for values in (part._buffers, vars(part)) for value in values.values())
+            if any(isinstance(v, Tensor) and id(v) not in self._held and self._is_recorded(v) for v in others):
+                return True
+        return False
 
     def _adopt_foreign(self, tensor: Tensor) -> None:
         """Record a tensor that no recorded call made: a parameter, a buffer, or one built elsewhere."""

@@ -38,6 +38,14 @@ def spelling(function: Callable[..., Any]) -> str:
     return str(name)
 
 
+_OF_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def renamed(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments under torch's names where NumPy's, which torch takes too, were given."""
+    return {_OF_NUMPY.get(name, name): value for name, value in keywords.items()}
+
+
 _SAME = {
     "linalg_vector_norm": "vector_norm", "linalg_matmul": "matmul", "special_softmax": "softmax",
     "special_log_softmax": "log_softmax", "special_expit": "sigmoid", "special_expm1": "expm1", "special_erf": "erf",

@@ -13,7 +13,7 @@ from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.aliasing import apply_op, pick
 from torch_dag_core.tracing.execution import CREATION, run, run_module
 from torch_dag_core.tracing.ledger import caller, tensors_in, with_nodes
-from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, sizing_operands, spelling
+from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.sizes import Guard, TracedInt, plain
 from torch_dag_core.tracing.writes import Writes
 
@@ -24,13 +24,14 @@ _AUTOCAST = ("cpu", "cuda")
 
 
 class _Invocation(NamedTuple):
-    """One call as the graph records it."""
+    """One call as the graph records it; ``state`` are tensors besides the arguments that it may change."""
 
     op: str
     target: Any
     name: str
     args: Any
     kwargs: Any
+    state: tuple[Tensor, ...] = ()
 
 
 class Recorder(Writes, TorchFunctionMode):
@@ -45,7 +46,7 @@ class Recorder(Writes, TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the call, and record it unless the trace is inside a leaf."""
-        kwargs = kwargs or {}
+        kwargs = renamed(kwargs or {})
         name = spelling(func)
         if self._paused:
             return run(func, name, args, kwargs)
@@ -86,7 +87,8 @@ class Recorder(Writes, TorchFunctionMode):
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a leaf module as one recorded call."""
         args, kwargs = plain(args), plain(kwargs)
-        call = _Invocation("call_module", path, path.rpartition(".")[2], args, kwargs)
+        name = path.rpartition(".")[2] or type(module).__name__.lower()
+        call = _Invocation("call_module", path, name, args, kwargs, tuple(module.buffers()))
         with _pop_mode_temporarily():
             return self._record_call(call, lambda: self._watched(run_module, module, args, kwargs), random=True)
 
@@ -191,6 +193,7 @@ class Recorder(Writes, TorchFunctionMode):
         nodes = {id(tensor): self.node_of(tensor) for tensor in tensors}
         chains = {id(tensor): self._base_nodes(tensor) for tensor in tensors}
         before = [(tensor, tensor._version) for tensor in tensors]
+        state = [(tensor, tensor._version) for tensor in call.state]
         self._keep_values("leaf_" if is_leaf else call.name, tensors)
         with self.paused(), torch.no_grad():
             result = execute()
@@ -201,6 +204,8 @@ class Recorder(Writes, TorchFunctionMode):
         node = self._node(call.op, call.target, with_nodes(call.args, nodes), with_nodes(call.kwargs, nodes), name)
         constant = not random and (name in CREATION or all(n.meta["constant"] for n in nodes.values()))
         self._adopt(result, node, (name, call.args, call.kwargs), tensors, constant=constant)
+        if _takes_statistics(call) or any(tensor._version != version for tensor, version in state):
+            node.meta["changes state"] = True
         if written:
             self._write_back(written, node, name, result, chains)
         return result
@@ -245,6 +250,11 @@ _SPECIAL: dict[str, Callable[[Recorder, Any, Any], Any]] = {
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _takes_statistics(call: _Invocation) -> bool:
+    """Tell whether a batch norm updates running statistics, which are its second and third argument."""
+    return call.name == "batch_norm" and call.kwargs.get("training") is True and call.args[1] is not None
 
 
 def _autocast_state() -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,16 @@ class Trace:
         self.nodes = [node for node in self.graph.nodes if node.op != "output"]
 
     @property
+    def writes(self) -> list[fx.Node]:
+        """The nodes whose values the model's buffers take."""
+        return [node for node in self.nodes if "writes" in node.meta]
+
+    @property
+    def changes(self) -> list[fx.Node]:
+        """The calls that change the model's state by themselves."""
+        return [node for node in self.nodes if "changes state" in node.meta]
+
+    @property
     def outputs(self) -> tuple[fx.Node, ...]:
         """The nodes that the model returned, in slot order."""
         return self.graph.output_node().args[0]  # type: ignore[return-value]
@@ -79,6 +90,8 @@ def trace(
     tensors = [tensor.detach().to(META) for tensor in fresh]
     args, kwargs = unpack(template, tensors)
     with restored(model), in_mode(model, training=training), torch.enable_grad(), contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and asking would import the compiler
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         move_parameters_to_meta(model)
         recorder = Recorder(model, device)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
@@ -130,7 +143,9 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatment
             if isinstance(module, Op) and not recorder._paused:
                 return recorder.call_op(module, args)
             return original(module, *args, **kwargs)
-        how = treatment(module) if path and not module._forward_hooks and not module._forward_pre_hooks else THROUGH
+        how = treatment(module)
+        if how is not THROUGH and (module._forward_hooks or module._forward_pre_hooks or recorder.is_altered(module)):
+            how = THROUGH
         inside = how.stand_in is not None and recorder.modules[-1:] == [path]
         if how.leaf or inside:
             return recorder.call_leaf(path, module, args, kwargs)

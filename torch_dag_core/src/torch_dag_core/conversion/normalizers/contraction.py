@@ -112,10 +112,12 @@ def transposed_convolution(
 
 @normalizes("embedding")
 def embedding(
-    call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: Any = None, *_: Any, **kw: Any
-) -> Any:
+    call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: Any = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Any:  # fmt: skip
     """Rows of a computed table."""
-    if max_norm is not None or any(kw.values()):
+    del norm_type
+    if max_norm is not None or scale_grad_by_freq or sparse:
         return NotImplemented
     return call.emit(EmbeddingFunction(padding_idx), input, weight)
 

@@ -7,7 +7,9 @@ from typing import Any
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.joining import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.layout import Expand, Flip, Pad, Permute, Repeat, RepeatInterleave, Reshape, Roll, Split, Unbind
+from torch_dag_core.ops.torch_call import TorchCall
 
 
 def _flat(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -45,7 +47,7 @@ def transpose(call: Call, input: Value, dim0: int, dim1: int) -> Value:
     return _swap(call, input, dim0, dim1)
 
 
-@normalizes("t", "T", "mT", "adjoint")
+@normalizes("t", "T", "mT")
 def matrix_transpose(call: Call, input: Value, *_: Any) -> Any:
     """Swap the last two dimensions; reverse them all for ``T``."""
     if input.shape is None:
@@ -53,6 +55,15 @@ def matrix_transpose(call: Call, input: Value, *_: Any) -> Any:
     if call.name == "T":
         return call.emit(Permute(tuple(reversed(range(len(input.shape))))), input, stem="transpose")
     return input if len(input.shape) < 2 else _swap(call, input, -2, -1)
+
+
+@normalizes("H", "mH", "adjoint")
+def adjoint(call: Call, input: Value, *_: Any) -> Any:
+    """The matrix transpose, conjugated where it is complex."""
+    transposed = matrix_transpose(call, input)
+    if transposed is NotImplemented or not call.dtype.is_complex:
+        return transposed
+    return call.emit(TorchCall("torch.conj", (Slot(0),)), transposed, stem="conj")
 
 
 def _swap(call: Call, input: Value, first: int, second: int) -> Value:

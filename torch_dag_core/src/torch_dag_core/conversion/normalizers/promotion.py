@@ -63,7 +63,7 @@ def promote(
                 _set_tensor(module, name, call.builder.copy_of(value.tensor))
     value = call.emit(module, input, path=prefix) if prefix else call.emit(module, input, stem=call.name)
     if not prefix:
-        call.builder.rootless.append(value.vertex.name)
+        call.builder.moved[value.vertex.name] = ""
     return value
 
 

@@ -16,11 +16,8 @@ def _dims(dim: Any) -> Any:
 
 
 @normalizes("sum", "mean")
-def total(
-    call: Call, input: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None, axis: Any = None
-) -> Value:
+def total(call: Call, input: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
     """Sum and mean, over everything where no dimension is given."""
-    dim = axis if dim is None else dim
     return call.emit({"sum": Sum, "mean": Mean}[call.name](_dims(dim), keepdim, dtype), input)
 
 
