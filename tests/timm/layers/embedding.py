@@ -56,5 +56,3 @@ LAYERS = {
         ({"dim": 16, "depth": 2, "num_heads": 2, "feat_shape": [4, 5]}, ROTATED),
     ],
 }
-# The padding of an image whose size the patches do not divide stays that of the example.
-UNTIL_FIXED = {("follows", "patch_embed.PatchEmbed-3"): AssertionError}

@@ -42,13 +42,13 @@ def holds(assumption: Assumption, shapes: list[tuple[int, ...]]) -> bool:
     return bool(value(assumption.condition))
 
 
-def steps_of(step: int, inputs: list[Value]) -> tuple[Assumption, ...]:
-    """Return the conditions that free sizes beyond the first dimension are whole steps from those traced."""
+def steps_of(step: int, inputs: list[Value], *, beyond_batch: bool) -> tuple[Assumption, ...]:
+    """Return the conditions that free sizes, of the batch or beyond it, are whole steps from those traced."""
     return tuple(
         Assumption(("eq", ("mod", ("input", index, dim), step), int(size) % step))
         for index, value in enumerate(inputs)
         for dim, size in enumerate(value.shape or ())
-        if dim > 0 and type(size) is FreeSize
+        if (dim > 0) == beyond_batch and type(size) is FreeSize
     )
 
 

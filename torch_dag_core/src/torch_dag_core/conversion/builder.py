@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from torch import Tensor, fx, nn
 
-from torch_dag_core.conversion.joining import FreeSize, SizeError
+from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op, field_types
 from torch_dag_core.graph.values import Size
 from torch_dag_core.graph.vertex import Vertex
+from torch_dag_core.ops.stochastic import TrainingSwitch
 
 T = TypeVar("T")
 _MOST_DIMS = 4
@@ -131,6 +132,9 @@ class Builder:
 
     def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...], *, own: bool = False) -> Value:
         """Append one vertex; ``own`` tells that the model has a module or tensor of this name, the vertex's."""
+        if isinstance(module, Op) and any(_has_modes(getattr(module, constant)) for constant in module.fields):
+            sides = (_in_mode(module, training=training) for training in (False, True))
+            return self.emit(name, TrainingSwitch(), tuple(self.emit(name, side, operands) for side in sides))
         chosen = list(operands)
         if isinstance(module, Op):
             for constant in module.fields:
@@ -237,6 +241,26 @@ def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
     for dim, size in free:
         if int(target) - int(size) == target.other - size.other:
             yield Size(((0, dim),), add=int(target) - int(size))
+
+
+def _has_modes(constant: Any) -> bool:
+    """Tell whether a constant, or a part of it, differs between evaluation and training."""
+    if isinstance(constant, slice):
+        return _has_modes((constant.start, constant.stop, constant.step))
+    return isinstance(constant, ByMode) or (isinstance(constant, tuple) and any(map(_has_modes, constant)))
+
+
+def _in_mode(op: Op, *, training: bool) -> Op:
+    """Return the op with the constants of one mode."""
+
+    def pick(constant: Any) -> Any:
+        if isinstance(constant, ByMode):
+            return constant.training if training else constant.evaluation
+        if isinstance(constant, slice):
+            return slice(pick(constant.start), pick(constant.stop), pick(constant.step))
+        return tuple(map(pick, constant)) if type(constant) is tuple else constant
+
+    return type(op)(**{name: pick(constant) for name, constant in op.config().items()})
 
 
 def _free_in(value: Any) -> Iterator[FreeSize]:

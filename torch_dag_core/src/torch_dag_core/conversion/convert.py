@@ -30,6 +30,8 @@ from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
 if TYPE_CHECKING:
     from torch_dag_core.plugins.registry import Registry
 
+_BATCHES = (13, 11)
+
 
 def build_from_unstructured_module(
     model: nn.Module, example_inputs: Any = None, *, atomic_modules: Collection[type[nn.Module]] = (),
@@ -119,8 +121,9 @@ class _Conversion:
     def _variations(self) -> Iterator[Variation]:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
-        # No model has 13 of anything; and fewer samples of larger images are never taken for one another.
-        for batch in ((13, 11), *([(here, here + 1)] if here > 1 else [])):
+        # No model has 13 of anything; fewer samples of larger images are never taken for one another, nor are 7 times
+        # as many; and what divides the example's batch divides that. One more stays below most limits.
+        for batch in (_BATCHES, *([(here, 7 * here), (here, here + 1)] if here > 1 else [])):
             if self.example.has_images:
                 yield Variation(batch, Space.ODD)
                 yield Variation(batch, Space.STEPS)
@@ -142,8 +145,11 @@ class _Conversion:
         dag = builder.dag
         guards = [*assumptions(evaluation.trace.guards, evaluation, builder.inputs)]
         guards += assumptions(training.trace.guards, training, builder.inputs)
-        if variation.space is Space.STEPS and _has_fractions(dag):
-            guards += steps_of(STEP, builder.inputs)
+        # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
+        if variation.space is Space.STEPS:
+            guards += steps_of(STEP, builder.inputs, beyond_batch=True)
+        if variation.batch not in (None, _BATCHES) and _has_fractions(dag):
+            guards += steps_of(self.example.batch, builder.inputs, beyond_batch=False)
         dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
         dag.remove_dead_vertices()
         self._adopt_modes(dag)

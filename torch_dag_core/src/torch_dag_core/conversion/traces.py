@@ -56,7 +56,8 @@ class Traces:
         """
         evaluation = self._sizes(variation, training=False)
         # The second size is needed only where training makes other calls.
-        trace = self._trace(variation, 0, training=True)
+        run = self._trace if variation.batch is None else self._resized
+        trace = run(variation, 0, training=True)
         same = same_calls(evaluation.trace, trace)
         training = evaluation.in_training(trace) if same else self._sizes(variation, training=True)
         state = frozenset(name for trace in self._made.values() for name in trace.state)
