@@ -101,6 +101,23 @@ def test_constants_of_one_mode(functions, tmp_path):
             assert torch.equal(graph.train(training)(x), model.train(training)(x))
 
 
+class ScaledByMode(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        x = x * self.scale * (2 if self.training else self.scale)
+        return (x * 2 if self.training else x) * self.scale
+
+
+def test_a_number_in_one_mode_and_a_tensor_in_the_other():
+    model, x = ScaledByMode(), torch.randn(2, 3)
+    dag = td.build_from_unstructured_module(model, x)
+    for training in (False, True):
+        assert torch.equal(dag.train(training)(x), model.train(training)(x))
+
+
 class EvenInTraining(nn.Module):
     def forward(self, x):
         assert not self.training or x.shape[0] % 2 == 0

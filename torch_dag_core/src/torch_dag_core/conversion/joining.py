@@ -64,7 +64,8 @@ class Event:
 
 def signature(node: fx.Node) -> tuple[Any, ...]:
     """Return what makes two recorded calls the same call, whatever their constants."""
-    return (node.op, node.target, node.meta["module"], len(node.args), tuple(node.kwargs))
+    operands = tuple(isinstance(argument, fx.Node) for argument in (*node.args, *node.kwargs.values()))
+    return (node.op, node.target, node.meta["module"], len(node.args), tuple(node.kwargs), operands)
 
 
 def same_calls(first: Trace, second: Trace) -> bool:
