@@ -34,12 +34,6 @@ def _findable_plugin(tmp_path_factory):
 
 
 @pytest.fixture
-def awake():
-    """Return a function that randomises a model."""
-    return awaken
-
-
-@pytest.fixture
 def make():
     """Return a function that builds a timm model, awake and in evaluation mode."""
 

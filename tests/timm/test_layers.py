@@ -23,6 +23,7 @@ from torch_dag_core.errors import InputError, TraceError
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.serialization import load, save
+from torch_dag_core.testing import awaken
 from torch_dag_timm.releases import at_least
 
 IS_OLDER = not at_least(1, 0, 31)  # than the tables
@@ -128,10 +129,10 @@ def cases(test):
 
 
 @pytest.mark.parametrize("case", cases("converts"))
-def test_a_layer_converts(case, awake, convert, assert_equal, vocabulary, tmp_path):
+def test_a_layer_converts(case, convert, assert_equal, vocabulary, tmp_path):
     name, options, *shapes = CASES[case]
     torch.manual_seed(zlib.crc32(case.encode()))
-    model = awake(build_or_skip(name, options, shapes))
+    model = awaken(build_or_skip(name, options, shapes))
     dag = convert(model, operands(shapes, BATCH))
     assert dag.input_spec.tensors[0].shape[0] is None
     for batch, training in ((1, False), (BATCH, False), (BATCH, True), (2 * BATCH, True)):
@@ -143,9 +144,9 @@ def test_a_layer_converts(case, awake, convert, assert_equal, vocabulary, tmp_pa
 
 
 @pytest.mark.parametrize("case", cases("follows"))
-def test_other_images_are_followed_or_refused(case, awake, convert, assert_equal):
+def test_other_images_are_followed_or_refused(case, convert, assert_equal):
     name, options, *shapes = CASES[case]
-    model = awake(build_or_skip(name, options, shapes))
+    model = awaken(build_or_skip(name, options, shapes))
     dag = convert(model, operands(shapes, BATCH))
     model(*operands(shapes, BATCH))  # some layers keep something of the first size that they see
     for enlarge in (lambda h, w: (h + 1, w + 1), lambda h, w: (2 * h, 2 * w), lambda h, w: (h, w + 64)):

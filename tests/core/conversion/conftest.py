@@ -26,6 +26,7 @@ def reloaded(faithful, tmp_path):
     """Return ``check(model, make)``: as `faithful`, then the same again with the graph saved and loaded."""
 
     def check_file(model, make, *, relative=0.0, **options):
+        model = as_model(model)
         dag = faithful(model, make, relative=relative, **options)
         dag.load_state_dict(model.state_dict())
         dag.save(tmp_path / "dag.safetensors")
@@ -37,9 +38,25 @@ def reloaded(faithful, tmp_path):
     return check_file
 
 
+class Body(torch.nn.Module):
+    """A model made of one function, with a layer in front so that there is something to learn."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.fc, self.function = torch.nn.Linear(6, 6), function
+
+    def forward(self, x):
+        return self.function(self.fc(x))
+
+
+def as_model(given):
+    """Return a model as it is, a function as a `Body`."""
+    return given if isinstance(given, torch.nn.Module) else Body(given)
+
+
 def check(model, make, *, batches=(1, 2, 5), relative=0.0, training=True, **options):
-    """Convert ``model`` with ``make(2)`` and compare; returns the graph."""
-    model.eval()
+    """Convert ``model``, or a `Body` of a function, with ``make(2)`` and compare; returns the graph."""
+    model = as_model(model).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     dag = build_from_unstructured_module(model, make(2), **options)
     dag.verify()

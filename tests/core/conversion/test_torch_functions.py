@@ -7,16 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-
-class Body(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.fc, self.function = nn.Linear(6, 6), function
-
-    def forward(self, x):
-        return self.function(self.fc(x))
-
-
 FUNCTIONS = {
     "where of tensors": lambda x: torch.where(x > 0, x, x * 0.1),
     "where of constants": lambda x: torch.where(x > 0, 1.0, x),
@@ -83,7 +73,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_give_what_the_model_gives(faithful, name):
-    faithful(Body(FUNCTIONS[name]), lambda b: torch.randn(b, 6), batches=(2, 1, 5), relative=1e-6)
+    faithful(FUNCTIONS[name], lambda b: torch.randn(b, 6), batches=(2, 1, 5), relative=1e-6)
 
 
 IMAGES = {

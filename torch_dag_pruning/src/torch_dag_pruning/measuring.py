@@ -59,11 +59,13 @@ def median_latencies(models: Sequence[nn.Module], inputs: Sequence[Any], seconds
 def _rounds(models: Sequence[nn.Module], inputs: Sequence[Any], seconds: float) -> list[list[float]]:
     """Return the times of one call of every model, for each round after the first ones."""
     synchronize = _synchronizer(inputs)
-    for _ in range(_WARM_UP):
-        [_timed(model, inputs, synchronize) for model in models]
     rounds: list[list[float]] = []
-    while len(rounds) < _FEWEST or (sum(map(sum, rounds)) < seconds and len(rounds) < _MOST):
-        rounds.append([_timed(model, inputs, synchronize) for model in models])
+    for number in range(-_WARM_UP, _MOST):
+        times = [_timed(model, inputs, synchronize) for model in models]
+        if number >= 0:
+            rounds.append(times)
+        if len(rounds) >= _FEWEST and sum(map(sum, rounds)) >= seconds:
+            break
     return rounds
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op, field_types
-from torch_dag_core.graph.values import Size
+from torch_dag_core.graph.values import Size, constants_in, replaced
 from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.stochastic import TrainingSwitch
 
@@ -132,14 +132,14 @@ class Builder:
 
     def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...], *, own: bool = False) -> Value:
         """Append one vertex; ``own`` tells that the model has a module or tensor of this name, the vertex's."""
-        if isinstance(module, Op) and any(_has_modes(getattr(module, constant)) for constant in module.fields):
+        if isinstance(module, Op) and _has(ByMode, module.config()):
             sides = (_in_mode(module, training=training) for training in (False, True))
             return self.emit(name, TrainingSwitch(), tuple(self.emit(name, side, operands) for side in sides))
         chosen = list(operands)
         if isinstance(module, Op):
             for constant in module.fields:
                 self._bind_field(module, constant, chosen)
-        elif any(True for _ in _free_in(list(vars(module).values()))):
+        elif _has(FreeSize, vars(module)):
             message = f"{type(module).__name__} has a constant that follows the input sizes"
             raise SizeError(message)
         vertices = [value.vertex for value in chosen]
@@ -168,7 +168,7 @@ class Builder:
 
     def _bind_field(self, op: Op, name: str, operands: list[Value]) -> None:
         constant = getattr(op, name)
-        if any(True for _ in _free_in(constant)):
+        if _has(FreeSize, constant):
             kind: Any = type(op)
             if not _takes_sizes(kind, name):
                 message = f"the {name!r} of {type(op).__name__} follows the input sizes"
@@ -180,14 +180,7 @@ class Builder:
                 raise SizeError(message)
 
     def _bound(self, constant: Any, operands: list[Value]) -> Any:
-        if type(constant) is FreeSize:
-            return self._size(constant, operands)
-        if isinstance(constant, tuple):
-            return tuple(self._bound(item, operands) for item in constant)
-        if isinstance(constant, slice):
-            parts = (constant.start, constant.stop, constant.step)
-            return slice(*(self._bound(part, operands) for part in parts))
-        return constant
+        return replaced(constant, lambda leaf: self._size(leaf, operands) if type(leaf) is FreeSize else leaf)
 
     def _size(self, target: FreeSize, operands: list[Value]) -> Size:
         """State ``target`` over sizes of the operands; where that fails, over another value, made an operand.
@@ -243,31 +236,15 @@ def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
             yield Size(((0, dim),), add=int(target) - int(size))
 
 
-def _has_modes(constant: Any) -> bool:
-    """Tell whether a constant, or a part of it, differs between evaluation and training."""
-    if isinstance(constant, slice):
-        return _has_modes((constant.start, constant.stop, constant.step))
-    return isinstance(constant, ByMode) or (isinstance(constant, tuple) and any(map(_has_modes, constant)))
-
-
 def _in_mode(op: Op, *, training: bool) -> Op:
     """Return the op with the constants of one mode."""
 
-    def pick(constant: Any) -> Any:
-        if isinstance(constant, ByMode):
-            return constant.training if training else constant.evaluation
-        if isinstance(constant, slice):
-            return slice(pick(constant.start), pick(constant.stop), pick(constant.step))
-        return tuple(map(pick, constant)) if type(constant) is tuple else constant
+    def pick(leaf: Any) -> Any:
+        return (leaf.training if training else leaf.evaluation) if isinstance(leaf, ByMode) else leaf
 
-    return type(op)(**{name: pick(constant) for name, constant in op.config().items()})
+    return type(op)(**{name: replaced(constant, pick) for name, constant in op.config().items()})
 
 
-def _free_in(value: Any) -> Iterator[FreeSize]:
-    if type(value) is FreeSize:
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _free_in(item)
-    elif isinstance(value, slice):
-        yield from _free_in((value.start, value.stop, value.step))
+def _has(kind: type, value: Any) -> bool:
+    """Tell whether a constant of exactly this class stands anywhere in ``value``."""
+    return any(type(leaf) is kind for leaf in constants_in(value))

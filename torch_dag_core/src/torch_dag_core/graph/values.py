@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +63,31 @@ class Record:
     fields: tuple[tuple[str, Any], ...]
 
 
+def replaced(value: Any, replace: Callable[[Any], Any]) -> Any:
+    """Return a constant with ``replace`` applied to whatever stands in its nested tuples and slices."""
+    if isinstance(value, tuple):
+        return tuple([replaced(item, replace) for item in value])
+    if isinstance(value, slice):
+        return slice(replaced(value.start, replace), replaced(value.stop, replace), replaced(value.step, replace))
+    return replace(value)
+
+
+def constants_in(value: Any) -> Iterator[Any]:
+    """Iterate over what stands in nested tuples, lists, dicts and slices."""
+    if isinstance(value, slice):
+        value = (value.start, value.stop, value.step)
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from constants_in(item)
+    else:
+        yield value
+
+
 def resolve(value: Any, operands: Sequence[Tensor]) -> Any:
     """Replace every `Size` inside ``value`` by its integer for these operands."""
-    if isinstance(value, tuple):
-        return tuple([resolve(item, operands) for item in value])
-    if isinstance(value, Size):
-        return value.resolve(operands)
-    if isinstance(value, slice):
-        return slice(resolve(value.start, operands), resolve(value.stop, operands), resolve(value.step, operands))
-    return value
+    return replaced(value, lambda leaf: leaf.resolve(operands) if isinstance(leaf, Size) else leaf)
 
 
 def fill(value: Any, operands: Sequence[Any]) -> Any:
@@ -87,15 +103,7 @@ def fill(value: Any, operands: Sequence[Any]) -> Any:
 
 def sizes_in(value: Any) -> list[Size]:
     """List every `Size` inside ``value``."""
-    if isinstance(value, Size):
-        return [value]
-    if isinstance(value, slice):
-        return sizes_in((value.start, value.stop, value.step))
-    if isinstance(value, (tuple, list)):
-        return [size for item in value for size in sizes_in(item)]
-    if isinstance(value, dict):
-        return [size for item in value.values() for size in sizes_in(item)]
-    return []
+    return [leaf for leaf in constants_in(value) if isinstance(leaf, Size)]
 
 
 DTYPES: dict[str, torch.dtype] = {

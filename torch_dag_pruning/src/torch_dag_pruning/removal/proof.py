@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
+from torch_dag_core.graph.values import replaced
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_pruning.analysis.places import Places
@@ -229,11 +230,5 @@ def _in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
         op = getattr(vertex, "module", None)
         if isinstance(op, Op) and not isinstance(op, TensorHolder):
             for name in op.fields:
-                setattr(op, name, _with_dtype(getattr(op, name), dtype))
+                setattr(op, name, replaced(getattr(op, name), lambda leaf: dtype if leaf in _REAL else leaf))
     return copy
-
-
-def _with_dtype(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, torch.dtype):
-        return dtype if value in _REAL else value
-    return tuple(_with_dtype(item, dtype) for item in value) if type(value) is tuple else value
