@@ -10,16 +10,14 @@ from torch_dag_timm import plugin as timm_plugin
 
 # For each plugin: the wheels that it needs, and what its records are called.
 PLUGINS = {
-    "timm": (("timm",), [spec.name for spec in timm_plugin.torch_dag_atomic_modules()]),
+    "timm": (("timm", "pruning"), [spec.name for spec in timm_plugin.torch_dag_atomic_modules()]),
     "pruning": (("pruning",), ["pruning.mask"]),
     "block_pruning": (("torch_dag_block_pruning",), []),
     "llrc": (("torch_dag_llrc",), []),
 }
 # What there is to check of a module that is converted, and of an op.
-CHECKS = {
-    "timm": {"traces"},
-    "pruning": {"traces", "runs", "clones", "deepcopies", "saves", "compiles", "costs", "prunes"},
-}
+_CONVERTED = {"traces", "clones", "deepcopies", "saves", "compiles", "costs", "prunes"}
+CHECKS = {"timm": _CONVERTED, "pruning": {"runs", *_CONVERTED}}
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)

@@ -8,6 +8,8 @@ from torch import nn
 
 from torch_dag_core.conversion import normalizers
 from torch_dag_core.errors import PluginLoadError
+from torch_dag_core.ops.arithmetic import Mul
+from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.codecs import ModuleCodec
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
@@ -52,16 +54,24 @@ class Differs(Fine):
         return super().forward(x) + type(self).calls
 
 
-def case(module, **fields):
+INPUTS = (torch.linspace(-1, 1, 8).view(2, 4),)
+
+
+def vocabulary():
     registry = Registry()
     for spec in specs():
         registry.add(spec, owner="torch-dag-core")
     for normalizer in normalizers():
         registry.add_normalizer(normalizer, owner="torch-dag-core")
+    return registry
+
+
+def case(module, **fields):
+    registry = vocabulary()
     cls = type(module)
     registry.add(OpSpec(key=f"sample.{cls.__name__.lower()}", target=cls, codec=ModuleCodec(cls), **fields), owner="me")
     spec = registry.for_class(cls)
-    return Case(spec, 0, module, (torch.linspace(-1, 1, 8).view(2, 4),), registry)
+    return Case(spec, 0, module, INPUTS, registry)
 
 
 def failures(given):
@@ -102,6 +112,69 @@ def test_a_module_that_remembers_its_calls_is_found():
 def test_an_expansion_that_computes_another_thing_is_found():
     found = failures(case(Fine(), expand=lambda module: nn.ReLU()))
     assert found["expands"].startswith("sample.fine-0: expanded: Tensor-likes are not")
+
+
+def atomic_case(target=Fine, **fields):
+    registry = vocabulary()
+    registry.add_atomic(AtomicSpec(target=target, **fields), owner="me")
+    (spec,) = registry.atomic_specs()
+    return Case(spec, 0, Fine(), INPUTS, registry)
+
+
+def as_scaled(call, module, x):
+    scale = FreeParameter((4,), torch.float32, value=module.scale)
+    return call.emit(Mul(), x, call.emit(scale))
+
+
+def as_shared(call, module, x):
+    return call.emit(Shares(), x)
+
+
+def as_forgotten(call, module, x):
+    forgets = Forgets()
+    forgets.shift = 1.0
+    return call.emit(forgets, x)
+
+
+@pytest.mark.parametrize("fields", [{"convert": as_scaled}, {"trace_as": lambda module, x: x * module.scale}, {}])
+def test_a_good_atomic_record_passes_every_check_of_its_graph(fields):
+    given = atomic_case(**fields)
+    assert failures(given) == {}
+    applied = {check.name for check in CHECKS if check.applies(given)}
+    assert applied == {"traces", "clones", "deepcopies", "saves", "compiles", "costs"}
+
+
+@pytest.mark.parametrize("fields", [{"target": "sample.Missing"}, {"accepts": lambda module: False}])
+def test_an_atomic_record_that_does_not_hold_for_its_example_is_found(fields):
+    found = failures(atomic_case(trace_as=lambda module, x: x * module.scale, **fields))
+    assert found.keys() == {"traces"}
+    assert "does not use the record; it became DagModule(" in found["traces"]
+
+
+def test_an_atomic_record_that_computes_another_thing_is_found():
+    found = failures(atomic_case(trace_as=lambda module, x: x + module.scale))
+    assert ": converted, in evaluation: Tensor-likes are not" in found["traces"]
+
+
+def test_what_is_wrong_with_the_graph_of_an_atomic_record_is_found():
+    found = failures(atomic_case(convert=as_shared))
+    assert found.keys() == {"clones", "deepcopies"}
+
+
+def test_a_graph_that_a_file_does_not_bring_back_is_found():
+    given = atomic_case(convert=as_forgotten)
+    given.registry.add(OpSpec(key="sample.forgets", target=Forgets, codec=ModuleCodec(Forgets)), owner="me")
+    assert failures(given).keys() == {"traces", "saves"}
+
+
+@pytest.mark.parametrize("function", ["mul", "add"])
+def test_a_normalizer_that_never_answers_is_found(function):
+    registry = vocabulary()
+    record = Normalizer(functions=(function,), normalize=lambda *_: NotImplemented)
+    registry.add_normalizer(record, owner="me")
+    found = failures(Case(record, 0, Fine(), INPUTS, registry))
+    assert found.keys() == {"traces"}
+    assert "does not use the record" in found["traces"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""What pruning adds to the contract of plugins: an op is pruned exactly, or what touches it stays."""
+"""What pruning adds to the contract of plugins: what they register is pruned exactly, or what touches it stays."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch_dag_core.errors import PluginError, TorchDagError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_core.testing.cases import Case, copied
+from torch_dag_core.testing.cases import Case, copied, run
 from torch_dag_core.testing.checks import ContractCheck, ContractError
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning
@@ -24,7 +26,7 @@ _CLASSES = 3
 
 
 def prunes(case: Case) -> None:
-    """Between learned layers, the op computes with random slots removed what it computes with them masked.
+    """Between learned layers, a module computes with random slots removed what it computes with them masked.
 
     Raises:
         ContractError: it does not, or the analysis of the graph fails.
@@ -43,7 +45,7 @@ def prunes(case: Case) -> None:
 
 
 def _draws(case: Case) -> bool:
-    """Tell whether the op draws random numbers in evaluation, so that no two runs are equal."""
+    """Tell whether the module draws random numbers in evaluation, so that no two runs are equal."""
     module = copy.deepcopy(case.module).eval()
     with torch.random.fork_rng(devices=[]):
         before = torch.random.get_rng_state()
@@ -54,31 +56,37 @@ def _draws(case: Case) -> bool:
 def _prune(dag: DagModule, inputs: tuple[Tensor, ...], registry: Registry) -> None:
     analysis = analyze(dag, inputs, registry=registry)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PruningWarning)  # an op may well not depend on what was removed
+        warnings.simplefilter("ignore", PruningWarning)  # a module may well not depend on what was removed
         for seed in _SEEDS if analysis.orbits else ():
             remove_channels(dag, Plan.random(analysis, 0.5, seed), verify=True, analysis=analysis)
 
 
+class Sandwich(nn.Module):
+    """A module between learned layers, over the last dimension of operands and results or the second."""
+
+    def __init__(self, case: Case, dim: int) -> None:
+        super().__init__()
+        self.before = nn.ModuleList(
+            _layer(operand, dim) if _is_learnable(operand, dim) else nn.Identity() for operand in case.inputs
+        )
+        self.module = _awake_module(case.module)
+        result = run(case.module, case.inputs)
+        is_followed = isinstance(result, Tensor) and _is_learnable(result, dim)
+        self.after = _layer(result, dim, _CLASSES) if is_followed else nn.Identity()
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return what the last layer makes of the module's result."""
+        operands = [layer(operand) for layer, operand in zip(self.before, inputs, strict=True)]
+        return self.after(self.module(*operands))
+
+
 def _sandwiches(case: Case) -> Iterator[tuple[DagModule, tuple[Tensor, ...]]]:
-    """Iterate over graphs in which learned layers make the operands: over the last dimension, and the second."""
+    """Iterate over graphs in which learned layers make the operands, and inputs for them."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         for dim in (-1, 1):
-            yield _sandwich(case, dim), tuple(_awake(operand) for operand in case.inputs)
-
-
-def _sandwich(case: Case, dim: int) -> DagModule:
-    dag = DagModule()
-    inputs = [dag.add_input(f"x{number}") for number in range(len(case.inputs))]
-    operands = [
-        dag.add_vertex(f"before{number}", _layer(operand, dim), [vertex]) if _is_learnable(operand, dim) else vertex
-        for number, (operand, vertex) in enumerate(zip(case.inputs, inputs, strict=True))
-    ]
-    op = dag.add_vertex("op", _awake_module(case.module), operands)
-    result = copy.deepcopy(case.module).eval()(*case.inputs)
-    is_followed = isinstance(result, Tensor) and _is_learnable(result, dim)
-    dag.set_output(dag.add_vertex("after", _layer(result, dim, _CLASSES), [op]) if is_followed else op)
-    return dag.eval()
+            dag = replace(case, module=Sandwich(case, dim)).converted()
+            yield dag.eval(), tuple(map(_awake, case.inputs))
 
 
 def _is_learnable(tensor: Tensor, dim: int) -> bool:
@@ -111,9 +119,10 @@ def _awake_module(module: nn.Module) -> nn.Module:
 
 
 def _can_be_placed(case: Case) -> bool:
-    if case.op is None or not all(isinstance(operand, Tensor) for operand in case.inputs):
-        return False
-    return any(_is_learnable(operand, dim) for operand in case.inputs for dim in (-1, 1))
+    learnable = [
+        isinstance(operand, Tensor) and _is_learnable(operand, dim) for operand in case.inputs for dim in (-1, 1)
+    ]
+    return any(learnable) and all(isinstance(operand, Tensor) for operand in case.inputs)
 
 
 CHECKS = (ContractCheck("prunes", prunes, _can_be_placed),)

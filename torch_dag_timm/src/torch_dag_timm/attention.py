@@ -15,8 +15,7 @@ from torch_dag_core.ops.layout import Triangle
 from torch_dag_core.plugins.registry import AtomicSpec, qualified_name
 from torch_dag_timm.examples import examples
 
-# Where the class is defined depends on timm's release; the second name finds it in every one.
-_CLASSES = ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention")
+_CLASS = "timm.layers.attention.Attention"
 _NORMS = {
     "torch.nn.modules.linear.Identity": "none",
     "torch.nn.modules.normalization.LayerNorm": "layer_norm",
@@ -27,7 +26,7 @@ _NORMS = {
 _UNUSED_EPS = 1e-6
 _TOKENS = (2, 5, 12)
 _EXAMPLES = examples(
-    _CLASSES[-1],
+    _CLASS,
     ((12, 3), {}, _TOKENS),
     ((12, 3), {"qkv_bias": True, "attn_drop": 0.3, "proj_drop": 0.3}, _TOKENS),
     ((12, 3), {"qk_norm": True, "norm_layer": nn.LayerNorm, "proj_bias": False}, _TOKENS),
@@ -104,5 +103,5 @@ def _causal_mask(call: Call, x: Value) -> Value:
 
 
 def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of timm's attention class under the names that it goes by."""
-    return tuple(AtomicSpec(target=name, convert=convert, accepts=is_plain, examples=_EXAMPLES) for name in _CLASSES)
+    """Return the record of timm's attention class."""
+    return (AtomicSpec(target=_CLASS, convert=convert, accepts=is_plain, examples=_EXAMPLES),)

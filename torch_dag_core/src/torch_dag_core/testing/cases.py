@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import PluginError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.calling import blaming, named
@@ -17,6 +18,18 @@ from torch_dag_core.plugins.loading import default_registry, list_plugins
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
 Record = OpSpec | AtomicSpec | Normalizer
+
+
+class Holder(nn.Module):
+    """A model around one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call the module."""
+        return self.inner(*inputs)
 
 
 @dataclass(frozen=True)
@@ -48,11 +61,18 @@ class Case:
         return self.record if isinstance(self.record, OpSpec) else None
 
     def graph(self) -> DagModule:
-        """Return a graph with a copy of the module as its one vertex ``op``."""
+        """Return a graph of a copy of the module: its one vertex ``op`` where it is an op, converted elsewhere."""
+        if self.op is None:
+            return self.converted()
         dag = DagModule()
         inputs = [dag.add_input(f"x{i}") for i in range(len(self.inputs))]
         dag.set_output(dag.add_vertex("op", copy.deepcopy(self.module), inputs))
         return dag
+
+    def converted(self) -> DagModule:
+        """Return what a model that holds a copy of the module as ``inner`` is converted to."""
+        model = Holder(copy.deepcopy(self.module))
+        return build_from_unstructured_module(model, (copied(self.inputs), {}), registry=self.registry)
 
     def wanted(self, *, training: bool = False) -> Any:
         """Return what the module itself computes."""

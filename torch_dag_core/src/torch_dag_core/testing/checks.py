@@ -6,19 +6,21 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.plugins.registry import OpSpec
+from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
-from torch_dag_core.testing.cases import Case, copied, run
+from torch_dag_core.testing.cases import Case, Record, copied, record_name, run
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 _SHARE_OF_COST = 0.1
@@ -40,19 +42,7 @@ class ContractCheck:
 
     name: str
     run: Callable[[Case], None]
-    applies: Callable[[Case], bool] = lambda case: case.op is not None
-
-
-class Holder(nn.Module):
-    """A model around one module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.inner = module
-
-    def forward(self, *inputs: Any) -> Any:
-        """Call the module."""
-        return self.inner(*inputs)
+    applies: Callable[[Case], bool] = lambda _: True
 
 
 def same(case: Case, what: str, wanted: Any, found: Any, *, close: bool = False) -> None:
@@ -71,12 +61,10 @@ def same(case: Case, what: str, wanted: Any, found: Any, *, close: bool = False)
 
 
 def traces(case: Case) -> None:
-    """A model that holds the module converts and computes the same in both modes."""
-    model = Holder(copy.deepcopy(case.module))
-    dag = build_from_unstructured_module(model, (copied(case.inputs), {}), registry=case.registry)
-    kept = [vertex.name for vertex in dag.inner_vertices if type(vertex.module) is type(case.module)]
-    if case.op is not None and not _is_converted(case) and kept != ["inner"]:
-        message = f"{case.name}: a model that holds one became {dag}, which has no vertex 'inner' of that class"
+    """A model that holds the module converts by way of the record and computes the same in both modes."""
+    dag, is_used = _CONVERSIONS[type(case.record)](case)
+    if not is_used:
+        message = f"{case.name}: a model that holds its example does not use the record; it became {dag}"
         raise ContractError(message)
     for training in (False, True):
         found = run(dag, case.inputs, training=training)
@@ -84,9 +72,35 @@ def traces(case: Case) -> None:
         same(case, f"converted, in {mode}", case.wanted(training=training), found, close=True)
 
 
-def _is_converted(case: Case) -> bool:
+def _by_op(case: Case) -> tuple[DagModule, bool]:
+    dag = case.converted()
+    kept = [vertex.name for vertex in dag.inner_vertices if type(vertex.module) is type(case.module)]
     atomic = case.registry.atomic_for(case.module)
-    return atomic is not None and (atomic.convert or atomic.trace_as) is not None
+    return dag, kept == ["inner"] or (atomic is not None and (atomic.convert or atomic.trace_as) is not None)
+
+
+def _by_atomic_module(case: Case) -> tuple[DagModule, bool]:
+    found = map(case.registry.atomic_for, case.module.modules())
+    return case.converted(), any(atomic is not None and atomic.name == record_name(case.record) for atomic in found)
+
+
+def _by_normalizer(case: Case) -> tuple[DagModule, bool]:
+    record = cast("Normalizer", case.record)
+    results: list[Any] = []
+
+    def normalize(*args: Any, **kwargs: Any) -> Any:
+        results.append(record.normalize(*args, **kwargs))
+        return results[-1]
+
+    registry = case.registry.copy()
+    registry.add_normalizer(replace(record, normalize=normalize), owner=record.owner)
+    dag = replace(case, registry=registry).converted()
+    return dag, any(result is not NotImplemented for result in results)
+
+
+_CONVERSIONS: dict[type[Record], Callable[[Case], tuple[DagModule, bool]]] = {
+    OpSpec: _by_op, AtomicSpec: _by_atomic_module, Normalizer: _by_normalizer,
+}  # fmt: skip
 
 
 def runs(case: Case) -> None:
@@ -100,7 +114,7 @@ def runs(case: Case) -> None:
 
 
 def clones(case: Case) -> None:
-    """A clone computes the same and shares no tensor."""
+    """A clone of the graph computes the same and shares no tensor."""
     dag = case.graph()
     _unchanged_and_apart(case, "cloned", dag, dag.clone())
 
@@ -113,7 +127,7 @@ def deepcopies(case: Case) -> None:
 
 
 def _unchanged_and_apart(case: Case, what: str, dag: DagModule, twin: DagModule) -> None:
-    same(case, what, case.wanted(), run(twin, case.inputs))
+    same(case, what, run(dag, case.inputs), run(twin, case.inputs))
     own = {tensor.data_ptr() for tensor in _tensors(dag) if tensor.numel()}
     if own & {tensor.data_ptr() for tensor in _tensors(twin) if tensor.numel()}:
         message = f"{case.name}: {what}, it shares tensors with the original"
@@ -125,18 +139,38 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def saves(case: Case) -> None:
-    """A file brings the vertex back, and a second file has the same bytes."""
+    """A file brings the graph back, and a second file has the same bytes; what has no codec is refused by name."""
+    dag = case.graph()
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "first.safetensors"), Path(folder, "second.safetensors")
-        save(case.graph(), first, registry=case.registry)
+        without_codec = [vertex for vertex in dag.inner_vertices if not _has_codec(vertex.module, case.registry)]
+        if without_codec:
+            _is_refused(case, dag, without_codec[0].name, first)
+            return
+        save(dag, first, registry=case.registry)
         loaded = load(first, registry=case.registry)
         save(loaded, second, registry=case.registry)
         if first.read_bytes() != second.read_bytes():
             message = f"{case.name}: loaded and saved again, the file differs"
             raise ContractError(message)
     for training in (False, True):
-        found = run(loaded, case.inputs, training=training)
-        same(case, "saved and loaded", case.wanted(training=training), found)
+        wanted, found = (run(graph, case.inputs, training=training) for graph in (dag, loaded))
+        same(case, "saved and loaded", wanted, found)
+
+
+def _has_codec(module: nn.Module, registry: Registry) -> bool:
+    spec = registry.for_module(module)
+    return spec is not None and spec.codec is not None
+
+
+def _is_refused(case: Case, dag: DagModule, vertex: str, path: Path) -> None:
+    try:
+        save(dag, path, registry=case.registry)
+    except SerializationError as error:
+        if vertex in str(error):
+            return
+    message = f"{case.name}: vertex {vertex!r} has no codec, and saving the graph was not refused by that name"
+    raise ContractError(message)
 
 
 def compiles(case: Case) -> None:
@@ -148,21 +182,27 @@ def compiles(case: Case) -> None:
         warnings.simplefilter("ignore")  # the compiler warns of its own doings
         torch.manual_seed(0)
         found = compiled(*copied(case.inputs))
-    same(case, "compiled", case.wanted(), found)
+    same(case, "compiled", run(dag, case.inputs), found)
 
 
 def costs(case: Case) -> None:
     """The FLOPs rule gives a count, the same one again, and leaves the module as it was."""
-    module = copy.deepcopy(case.module).eval()
-    before = copied(tuple(_tensors(module)))
-    counts = {flops_of(case.op, module, case.inputs, run(module, case.inputs)) for _ in range(2)}
+    whole = copy.deepcopy(case.module).eval() if case.op else case.graph()
+    before, shown = copied(tuple(_tensors(whole))), repr(whole)
+    counts = {_cost(case, whole) for _ in range(2)}
     if len(counts) > 1:
         message = f"{case.name}: two calls of its FLOPs rule gave {' and '.join(map(str, sorted(counts)))}"
         raise ContractError(message)
-    same(case, "its FLOPs rule changed the module", before, tuple(_tensors(module)))
-    if repr(module) != repr(case.module):
-        message = f"{case.name}: its FLOPs rule made the module {module}, from {case.module}"
+    same(case, "its FLOPs rule changed the module", before, tuple(_tensors(whole)))
+    if repr(whole) != shown:
+        message = f"{case.name}: its FLOPs rule made the module {whole}, from {shown}"
         raise ContractError(message)
+
+
+def _cost(case: Case, module: nn.Module) -> Any:
+    if isinstance(module, DagModule):
+        return flops(module, (case.inputs, {}), registry=case.registry).flops
+    return flops_of(case.op, module, case.inputs, run(module, case.inputs))
 
 
 def expands(case: Case) -> None:
@@ -209,8 +249,8 @@ def _with_inputs(case: Case) -> bool:
     return bool(case.inputs)
 
 
-def _with_codec(case: Case) -> bool:
-    return case.op is not None and case.op.codec is not None
+def _of_an_op(case: Case) -> bool:
+    return case.op is not None
 
 
 def _with_expansion(case: Case) -> bool:
@@ -219,10 +259,10 @@ def _with_expansion(case: Case) -> bool:
 
 CHECKS: tuple[ContractCheck, ...] = (
     ContractCheck("traces", traces, _with_inputs),
-    ContractCheck("runs", runs),
+    ContractCheck("runs", runs, _of_an_op),
     ContractCheck("clones", clones),
     ContractCheck("deepcopies", deepcopies),
-    ContractCheck("saves", saves, _with_codec),
+    ContractCheck("saves", saves),
     ContractCheck("compiles", compiles),
     ContractCheck("costs", costs),
     ContractCheck("expands", expands, _with_expansion),
