@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import torch_dag_core as td
+from torch_dag_core.conversion.example_inputs import STEPS
 
 
 class Applied(nn.Module):
@@ -129,3 +130,48 @@ def test_a_batch_that_only_training_refuses():
     dag = td.build_from_unstructured_module(model, x)
     for training in (False, True):
         assert torch.equal(dag.train(training)(x), model.train(training)(x))
+
+
+class Pyramid(nn.Module):
+    """Halves an image so many times and back, which fits where its sizes are whole multiples of the stride."""
+
+    def __init__(self, halvings):
+        super().__init__()
+        self.halvings = halvings
+
+    def forward(self, x):
+        small = x
+        for _ in range(self.halvings):
+            small = F.max_pool2d(small, 2)
+        return x + F.interpolate(small, scale_factor=2**self.halvings)
+
+
+@pytest.mark.parametrize("halvings", range(1, 8))
+def test_images_that_must_be_multiples_of_a_stride(halvings):
+    stride = 2**halvings
+    others = [torch.randn(1, 3, stride * a, stride * b) for a in (1, 2, 3) for b in (1, 2, 4)]
+    least = 9 if stride in STEPS else 1
+    assert right_or_refused(Pyramid(halvings), torch.randn(2, 3, stride, stride), others) >= least
+
+
+class Limited(nn.Module):
+    """Takes few samples at once, and works on half of them."""
+
+    def forward(self, x):
+        assert x.shape[0] < 10
+        return x[: x.shape[0] // 2] * 2
+
+
+def test_a_part_of_a_batch_with_a_limit():
+    batches = [torch.randn(n, 3) for n in range(1, 10)]
+    assert right_or_refused(Limited(), torch.randn(4, 3), batches) == 2
+
+
+def longer_side(model, x):
+    return x.sum((2, 3), keepdim=True) + x.new_zeros(max(x.shape[2:]))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12), (12, 8)])
+def test_the_longer_side(size):
+    others = [torch.randn(2, 3, height, width) for height in (8, 10, 12, 16) for width in (8, 10, 12, 16)]
+    assert right_or_refused(Applied(longer_side), torch.randn(2, 3, *size), others) >= 1

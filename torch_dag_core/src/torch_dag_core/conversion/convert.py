@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
-from torch_dag_core.conversion.example_inputs import STEP, ExampleInputs, Space, guess
+from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
 from torch_dag_core.conversion.joining import FreeSize, SizeError, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
@@ -109,8 +109,8 @@ class _Conversion:
             try:
                 dag = self._convert(traces, variation, tuple(notes))
             except (SizeError, ResizedTraceError) as error:
-                if variation.space is not Space.ODD:
-                    what = "image size" if variation.space is Space.STEPS else "batch size"
+                if variation.step in (0, STEPS[-1]):
+                    what = "image size" if variation.step else "batch size"
                     notes[f"the {what} is fixed: {error}"] = None
                 continue
             if all(holds(assumption, self._shapes()) for assumption in dag.input_spec.assumptions):
@@ -122,12 +122,10 @@ class _Conversion:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
         # No model has 13 of anything; fewer samples of larger images are never taken for one another, nor are 7 times
-        # as many; and what divides the example's batch divides that. One more stays below most limits.
-        for batch in (_BATCHES, *([(here, 7 * here), (here, here + 1)] if here > 1 else [])):
-            if self.example.has_images:
-                yield Variation(batch, Space.ODD)
-                yield Variation(batch, Space.STEPS)
-            yield Variation(batch)
+        # as many; and what divides the example's batch divides that. Twice as many stay below most limits.
+        for batch in (_BATCHES, *([(here, 7 * here), (here, 2 * here)] if here > 1 else [])):
+            for step in (*(STEPS if self.example.has_images else ()), 0):
+                yield Variation(batch, step)
         yield Variation(None)
 
     def _shapes(self) -> list[tuple[int, ...]]:
@@ -146,11 +144,16 @@ class _Conversion:
         guards = [*assumptions(evaluation.trace.guards, evaluation, builder.inputs)]
         guards += assumptions(training.trace.guards, training, builder.inputs)
         # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
-        if variation.space is Space.STEPS:
-            guards += steps_of(STEP, builder.inputs, beyond_batch=True)
+        if variation.step > 1:
+            guards += steps_of(variation.step, builder.inputs, beyond_batch=True)
         if variation.batch not in (None, _BATCHES) and _has_fractions(dag):
             guards += steps_of(self.example.batch, builder.inputs, beyond_batch=False)
         dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
+        # A size seen after another decision is no evidence of what the graph's sizes follow.
+        resized = [tuple(tensor.shape) for tensor in variation.of(self.example, 1)]
+        if not all(holds(assumption, resized) for assumption in dag.input_spec.assumptions):
+            message = "the model takes another path at other input sizes"
+            raise SizeError(message)
         dag.remove_dead_vertices()
         self._adopt_modes(dag)
         self._note_origin(dag, builder)

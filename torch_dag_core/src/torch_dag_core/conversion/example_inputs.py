@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
@@ -15,16 +14,20 @@ from torch_dag_core.graph.inputs import Parameter
 from torch_dag_core.graph.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
-STEP = 64
-"""What image sizes of the second run differ by, times one and two."""
+STEPS = (1, 16, 32, 64, 128)
+"""Of what image sizes of a second run differ by an odd multiple at least, as many models take whole steps alone."""
+_LARGEST_STRIDE = STEPS[-1]
 
 
-class Space(Enum):
-    """How the image sizes of a second run differ: by odd numbers, by whole steps, or not at all."""
+def growth(step: int, place: int = 0, times: int = 1) -> int:
+    """Return by how much an image size grows in a second run: so far that no rounding by a stride hides it.
 
-    ODD = STEP + 1
-    STEPS = STEP
-    FIXED = 0
+    Args:
+        step: One of `STEPS`; 0 leaves sizes as they are.
+        place: Which image size it is, from 0 up; each grows more than the one before, so that none are confused.
+        times: Which run it is, from 0, the example itself, up.
+    """
+    return _LARGEST_STRIDE * (place + 1) * times + step if step and times else 0
 
 
 @dataclass
@@ -57,20 +60,20 @@ class ExampleInputs:
         """Return args and kwargs with these tensors."""
         return unpack(self.template, tensors)  # type: ignore[no-any-return]
 
-    def resized(self, *, batch: int | None, space: Space, times: int = 1) -> list[Tensor]:
-        """Return tensors without data, of another batch size and image sizes ``times`` apart."""
-        sizes = [self._size(tensor, batch, space.value * times) for tensor in self.tensors]
+    def resized(self, *, batch: int | None, step: int, times: int = 1) -> list[Tensor]:
+        """Return tensors without data, of another batch size and image sizes grown by `growth`."""
+        sizes = [self._size(tensor, batch, step, times) for tensor in self.tensors]
         return [torch.empty(s, dtype=t.dtype, device="meta") for s, t in zip(sizes, self.tensors, strict=True)]
 
-    def _size(self, tensor: Tensor, batch: int | None, step: int) -> list[int]:
+    def _size(self, tensor: Tensor, batch: int | None, step: int, times: int) -> list[int]:
         shape = list(tensor.shape)
         if batch is not None and self._has_batch(tensor):
             shape[0] = batch
-        if step and tensor.is_floating_point():
+        if tensor.is_floating_point():
             dims = _IMAGE_RANKS.get(len(shape), ())
-            # The larger side grows more, so that it stays the larger one; both differ, so that none are confused.
+            # The larger side grows more, so that it stays the larger one.
             for place, dim in enumerate(sorted(dims, key=lambda dim: shape[dim])):
-                shape[dim] += step * (place + 1) - place * (step % 2)
+                shape[dim] += growth(step, place, times)
         return shape
 
     def _has_batch(self, tensor: Tensor) -> bool:

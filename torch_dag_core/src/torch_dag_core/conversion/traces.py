@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from torch_dag_core.conversion.example_inputs import ExampleInputs, Space
+from torch_dag_core.conversion.example_inputs import ExampleInputs
 from torch_dag_core.conversion.joining import SizeError, Sizes, keep_unfolded, same_calls
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.trace import Trace, Treatment, trace
@@ -23,18 +23,18 @@ class Variation:
 
     Attributes:
         batch: The batch sizes of both; None keeps the example's.
-        space: How image sizes differ.
+        step: What image sizes differ by whole steps of; 0 where they do not differ.
     """
 
     batch: tuple[int, int] | None
-    space: Space = Space.FIXED
+    step: int = 0
 
     def of(self, example: ExampleInputs, run: int) -> list[Tensor]:
         """Return the inputs of run 0 or 1, or of the check at a third size, 2."""
         if self.batch is None:
-            return example.resized(batch=None, space=Space.FIXED)
+            return example.resized(batch=None, step=0)
         batch = self.batch[run] if run < 2 else 4 * self.batch[1] + 5
-        return example.resized(batch=batch, space=self.space, times=run)
+        return example.resized(batch=batch, step=self.step, times=run)
 
 
 @dataclass

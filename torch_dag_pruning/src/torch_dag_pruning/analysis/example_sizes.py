@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.conversion.example_inputs import Space
+from torch_dag_core.conversion.example_inputs import STEPS, growth
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Record, Slot
@@ -19,9 +19,9 @@ from torch_dag_pruning.errors import AnalysisError
 #: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
 _BATCHES = (2, 3)
 
-#: What free sizes beyond the batch grow by, times one, two, ...: the first that the graph accepts. Whole
-#: steps come first, because strides divide them.
-_GROWTHS = (Space.STEPS.value, Space.ODD.value, Space.FIXED.value)
+#: What free sizes beyond the batch grow by whole steps of: the first that the graph accepts. The largest comes first,
+#: because strides divide it.
+_STEPS = (*reversed(STEPS), 0)
 
 
 def blank_inputs(dag: DagModule, example_inputs: Any) -> list[Tensor]:
@@ -115,7 +115,7 @@ def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
     if not spec.tensors:
         return [list(example)]
     first = [_resized(spec, example, _BATCHES[0], 0), _resized(spec, example, None, 0)]
-    second = [_resized(spec, example, batch, growth) for batch in (_BATCHES[1], None) for growth in _GROWTHS]
+    second = [_resized(spec, example, batch, step) for batch in (_BATCHES[1], None) for step in _STEPS]
     sizes = [
         next((tensors for tensors in choices if _accepts(spec, tensors)), list(example)) for choices in (first, second)
     ]
@@ -145,7 +145,7 @@ def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:
     return next(free, 1)
 
 
-def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, growth: int) -> list[Tensor]:
+def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, step: int) -> list[Tensor]:
     first = next((t.shape[0] for t in example if t.dim()), None)
     result = []
     for tensor, form in zip(example, spec.tensors, strict=True):
@@ -155,7 +155,7 @@ def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, grow
             shape[0] = batch
         for place, dim in enumerate(dim for dim in free if dim > 0):
             # The same distances at which the model was traced, so that it takes the same paths.
-            shape[dim] += growth * (place + 1)
+            shape[dim] += growth(step, place)
         result.append(blank(shape, tensor.dtype))
     return result
 
