@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.axes import AxisSolver, Fixed, concat, product
 from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random, criterion_named, pulled_back
@@ -25,9 +26,9 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def small(wake):
+def small():
     torch.manual_seed(0)
-    model = wake(Small())
+    model = awaken(Small()).eval()
     x = torch.randn(2, 3, 8, 8)
     return model, analyze(build_from_unstructured_module(model, x), x)
 
@@ -101,7 +102,7 @@ def test_built_in_criteria_are_found_by_name(name):
     assert isinstance(criterion, ImportanceCriterion)
 
 
-def test_widths_are_rounded_for_devices_but_heads_are_not(wake):
+def test_widths_are_rounded_for_devices_but_heads_are_not():
     class Heads(nn.Module):
         def __init__(self):
             super().__init__()
@@ -113,7 +114,7 @@ def test_widths_are_rounded_for_devices_but_heads_are_not(wake):
             return self.fc2(F.gelu(self.fc1(x + self.proj(y))))
 
     x = torch.randn(2, 7, 40)
-    analysis = analyze(build_from_unstructured_module(wake(Heads()), x), x)
+    analysis = analyze(build_from_unstructured_module(awaken(Heads()).eval(), x), x)
     plan = Plan.by_importance(analysis, "random", 0.5, multiple_of=8)
     assert analysis.cost(plan.atom_counts(analysis)) <= 0.5 * analysis.cost()
     counts = {plan.sizes[key]: count for key, count in plan.counts().items()}

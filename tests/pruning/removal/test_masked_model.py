@@ -12,6 +12,7 @@ from torch_dag_core.plugins.codecs import OpCodec
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load
+from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.masked.mask_op import Mask
@@ -35,10 +36,10 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def small(wake):
+def small():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 6, 6)
-    dag = build_from_unstructured_module(wake(Small()), x)
+    dag = build_from_unstructured_module(awaken(Small()).eval(), x)
     return dag, x, analyze(dag, x)
 
 

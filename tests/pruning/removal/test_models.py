@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.errors import RemovalError
+from torch_dag_pruning.masked.masked_model import masked_model
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.proof import removal_proof
+from torch_dag_pruning.removal.proof import prove, removal_proof
 from torch_dag_pruning.removal.removal import remove
 
 timm = pytest.importorskip("timm")
@@ -20,7 +23,7 @@ QUICK = {
     "vit_tiny_patch16_224": 224,
 }
 MANY = {
-    "bat_resnext26ts": 128, "cait_xxs24_224": 224, "coat_tiny": 224, "convmixer_768_32": 96, "convnextv2_atto": 96,
+    "bat_resnext26ts": 256, "cait_xxs24_224": 224, "coat_tiny": 224, "convmixer_768_32": 96, "convnextv2_atto": 96,
     "convit_tiny": 224, "crossvit_tiny_240": 240, "cs3darknet_focus_s": 96, "davit_tiny": 224,
     "deit3_small_patch16_224": 224,
     "densenet121": 96, "dla46x_c": 96, "dpn48b": 96, "edgenext_xx_small": 96, "efficientformer_l1": 224,
@@ -36,18 +39,18 @@ MANY = {
 }  # fmt: skip
 
 
-def prepared(name, size, wake):
+def prepared(name, size):
     torch.manual_seed(0)
-    model = wake(timm.create_model(name))
+    model = awaken(timm.create_model(name)).eval()
     dag = build_from_unstructured_module(model, torch.randn(2, 3, size, size))
     return dag, analyze(dag)
 
 
-def check(name, size, wake):
-    _, analysis = prepared(name, size, wake)
+def check(name, size):
+    _, analysis = prepared(name, size)
     plan = Plan.random(analysis, 0.6, seed=1)
     smaller = remove(analysis, plan)
-    assert removal_proof(analysis, plan, smaller).worst < 1e-4
+    prove(analysis, plan, smaller)  # in single precision, where a near miss is decided in double
     proof = removal_proof(analysis, plan, smaller, dtype=torch.float64)
     assert proof.worst < 1e-12
     assert proof.effect > 0.003
@@ -57,43 +60,48 @@ def check(name, size, wake):
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_removed_equals_masked(name, wake):
-    check(name, QUICK[name], wake)
+def test_removed_equals_masked(name):
+    check(name, QUICK[name])
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", MANY)
-def test_removed_equals_masked_on_many(name, wake):
-    check(name, MANY[name], wake)
+def test_removed_equals_masked_on_many(name):
+    check(name, MANY[name])
 
 
-def check_empty(name, size, wake, share):
-    """Every so-manieth orbit at zero, the others at random."""
-    _, analysis = prepared(name, size, wake)
+def check_empty(name, size, share):
+    """Every so-manieth orbit at zero, the others at random; refused only where nothing of the input gets through."""
+    dag, analysis = prepared(name, size)
     plan = Plan.random(analysis, 0.7, seed=2)
     for orbit in analysis.orbits[1::share]:
         if orbit.minimum == 0:
             plan = plan.with_orbit(orbit.key, [])
-    smaller = remove(analysis, plan)
+    try:
+        smaller = remove(analysis, plan)
+    except RemovalError:
+        masked = masked_model(dag, plan, analysis=analysis).eval()
+        assert torch.equal(masked(torch.randn(2, 3, size, size)), masked(torch.randn(2, 3, size, size)))
+        return
     assert removal_proof(analysis, plan, smaller, dtype=torch.float64).worst < 1e-12
     assert all(0 not in tensor.shape for tensor in smaller.state_dict().values())
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_third_of_the_orbits_at_zero(name, wake):
-    check_empty(name, QUICK[name], wake, 3)
+def test_a_third_of_the_orbits_at_zero(name):
+    check_empty(name, QUICK[name], 3)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", MANY)
-def test_a_third_of_the_orbits_at_zero_on_many(name, wake):
-    check_empty(name, MANY[name], wake, 3)
+def test_a_third_of_the_orbits_at_zero_on_many(name):
+    check_empty(name, MANY[name], 3)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", QUICK)
-def test_every_orbit_of_a_model_alone_at_zero(name, wake):
-    _, analysis = prepared(name, QUICK[name], wake)
+def test_every_orbit_of_a_model_alone_at_zero(name):
+    _, analysis = prepared(name, QUICK[name])
     for orbit in analysis.orbits:
         plan = Plan.keeping(analysis, {orbit.key: range(orbit.minimum)})
         assert removal_proof(analysis, plan, remove(analysis, plan), dtype=torch.float64).worst < 1e-12

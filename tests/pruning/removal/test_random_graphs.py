@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.removal.proof import removal_proof
@@ -173,9 +174,9 @@ instructions = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.
 @example([("softmax", 0, 0)], 1, 1)  # weights over nothing at all
 @given(instructions, st.integers(0, 1000), st.integers(1, 4))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_masked_equals_removed(wake, program, seed, emptied):
+def test_masked_equals_removed(program, seed, emptied):
     torch.manual_seed(seed)
-    model = wake(Program(program), seed)
+    model = awaken(Program(program), seed).eval()
     x = torch.randn(2, 3, SIDE, SIDE)
     dag = build_from_unstructured_module(model, x)
     analysis = analyze(dag)

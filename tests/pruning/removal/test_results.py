@@ -15,6 +15,7 @@ import torch_dag_core
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.tensors import Constant
+from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
 from torch_dag_pruning.masked.masked_model import masked_model
@@ -45,9 +46,9 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def small(wake):
+def small():
     torch.manual_seed(0)
-    model, x = wake(Small()), torch.randn(4, 3, 6, 6)
+    model, x = awaken(Small()).eval(), torch.randn(4, 3, 6, 6)
     dag = build_from_unstructured_module(model, x)
     return model, dag, x, analyze(dag, x)
 

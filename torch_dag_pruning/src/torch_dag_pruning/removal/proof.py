@@ -46,7 +46,7 @@ class Proof:
         worst: Largest difference of an element, relative to the largest element of its value.
         vertex: Where that is.
         vertices: How many vertices were compared.
-        effect: How far the outputs are from those of the graph before pruning, measured the same way.
+        effect: How far what stays of the outputs is from the graph before pruning, measured the same way.
         dtype: The precision of the comparison.
     """
 
@@ -78,10 +78,16 @@ def prove(analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Te
             raise
         proof = removal_proof(analysis, plan, pruned, inputs, torch.float64)
     _check_costs(analysis, plan, pruned)
-    if plan != type(plan).whole(analysis) and proof.effect == 0.0:
+    if plan != type(plan).whole(analysis) and proof.effect == 0.0 and not _cuts_outputs(analysis, plan):
         message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
         warnings.warn(message, PruningWarning, stacklevel=3)
     return proof
+
+
+def _cuts_outputs(analysis: Analysis, plan: Plan) -> bool:
+    kept, places = Kept(analysis, plan), Places(analysis)
+    names = [vertex.name for vertex in analysis.dag.output_vertex(training=False).predecessors]
+    return not all(kept.is_whole(axes) for name in names for axes in places.outputs(name))
 
 
 def _check_costs(analysis: Analysis, plan: Plan, pruned: DagModule) -> None:
