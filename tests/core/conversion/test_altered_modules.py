@@ -76,3 +76,24 @@ def test_torchscript_is_refused(make, place):
     for atomic in ((), (type(script),)):
         with pytest.raises(TraceError, match=f"{place} is a TorchScript module, .* use the module that it was made of"):
             build_from_unstructured_module(model, rows(2), atomic_modules=atomic)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.parametrize("make", [nn.LazyLinear, lambda width: nn.Sequential(nn.ReLU(), nn.LazyLinear(width))])
+def test_lazy_modules_are_refused_until_they_have_sizes(make):
+    model = make(3)
+    with pytest.raises(TraceError, match=r"(the model|'1') is a LazyLinear without sizes yet; call the model once"):
+        build_from_unstructured_module(model, rows(2))
+    x = rows(5)
+    wanted = model(x)
+    assert torch.equal(build_from_unstructured_module(model, rows(2))(x), wanted)
+
+
+class Packs(nn.Module):
+    def forward(self, x):
+        return nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3]), batch_first=True).data
+
+
+def test_what_needs_data_is_told_a_way_out():
+    with pytest.raises(TraceError, match=r"at .*: RuntimeError: .*; register the enclosing module as atomic .* if it"):
+        build_from_unstructured_module(Packs(), torch.randn(2, 5, 4))

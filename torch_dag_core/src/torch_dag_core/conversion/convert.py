@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import is_lazy
 
 from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
 from torch_dag_core.conversion.builder import Builder
@@ -62,7 +63,7 @@ def build_from_unstructured_module(
 
     if isinstance(model, DagModule):
         return model.clone()
-    _refuse_scripts(model)
+    _refuse_unusable(model)
     registry = registry or default_registry()
     example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
     conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
@@ -85,11 +86,14 @@ def find_example_inputs(model: nn.Module) -> Any:
     return guess(model) if offered is None else offered
 
 
-def _refuse_scripts(model: nn.Module) -> None:
+def _refuse_unusable(model: nn.Module) -> None:
     for path, module in model.named_modules():
+        name = repr(path) if path else "the model"
         if isinstance(module, torch.jit.ScriptModule):
-            name = repr(path) if path else "the model"
             message = f"{name} is a TorchScript module, which no trace can follow; use the module that it was made of"
+            raise TraceError(message)
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            message = f"{name} is a {type(module).__name__} without sizes yet; call the model once, then convert it"
             raise TraceError(message)
 
 

@@ -19,6 +19,8 @@ from torch_dag_core.tracing.sizes import Guard
 _LIBRARY_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
 _KEY = "_torch_dag_record"
 
+USE_ATOMIC = "register the enclosing module as atomic (atomic_modules=)"
+
 
 class Ledger:
     """Nodes and tensor records of one trace; tensors carry their record as an attribute for its length.
@@ -149,7 +151,7 @@ class Ledger:
         raise TraceError(self._complaint(what))
 
     def _complaint(self, what: str) -> str:
-        return f"{what}, in {self.where}, at {caller()}; register the enclosing module as atomic (atomic_modules=)"
+        return f"{what}, in {self.where}, at {caller()}; {USE_ATOMIC}"
 
     @property
     def where(self) -> str:

@@ -16,7 +16,7 @@ from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
-from torch_dag_core.tracing.ledger import origin
+from torch_dag_core.tracing.ledger import USE_ATOMIC, origin
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
 from torch_dag_core.tracing.sizes import Guard
@@ -104,7 +104,9 @@ def trace(
             raise
         except Exception as error:
             place = f"{recorder.where}, at {origin(error.__traceback__)}"
-            message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}"
+            # A trace runs on the meta device, and kernels that look at data say that they cannot.
+            hint = f"; {USE_ATOMIC} if it needs data" if META.type in str(error).lower() else ""
+            message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}{hint}"
             raise TraceError(message) from error
         finally:
             recorder.close()
