@@ -86,7 +86,7 @@ class Program(nn.Module):
             if result is not None and result.shape == x.shape:
                 values.append(result)
             if name in KEPT:
-                kept.append(result)
+                kept.append(result.clone())  # read before anything may overwrite it
         return values[-3:] + kept
 
 

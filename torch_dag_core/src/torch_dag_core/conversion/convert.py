@@ -15,13 +15,13 @@ from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.conversion.joining import FreeSize, SizeError, merge_modes
+from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.checkpoint_keys import MOVED, UNUSED
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.inputs import InputSpec, TensorSpec
+from torch_dag_core.graph.inputs import Assumption, InputSpec, TensorSpec
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import sizes_in
 from torch_dag_core.plugins.registry import qualified_name
@@ -145,23 +145,28 @@ class _Conversion:
             emission.add(event)
         emission.outputs()
         dag = builder.dag
-        guards = [*assumptions(evaluation.trace.guards, evaluation, builder.inputs)]
-        guards += assumptions(training.trace.guards, training, builder.inputs)
-        # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
-        if variation.step > 1:
-            guards += steps_of(variation.step, builder.inputs, beyond_batch=True)
-        if variation.batch not in (None, _BATCHES) and _has_fractions(dag):
-            guards += steps_of(self.example.batch, builder.inputs, beyond_batch=False)
-        dag.input_spec = replace(spec, assumptions=tuple(dict.fromkeys(guards)))
-        # A size seen after another decision is no evidence of what the graph's sizes follow.
-        resized = [tuple(tensor.shape) for tensor in variation.of(self.example, 1)]
-        if not all(holds(assumption, resized) for assumption in dag.input_spec.assumptions):
-            message = "the model takes another path at other input sizes"
-            raise SizeError(message)
+        dag.input_spec = replace(spec, assumptions=self._assumptions(variation, builder, evaluation, training))
         dag.remove_dead_vertices()
         self._adopt_modes(dag)
         self._note_origin(dag, builder)
         return dag
+
+    def _assumptions(
+        self, variation: Variation, builder: Builder, evaluation: Sizes, training: Sizes
+    ) -> tuple[Assumption, ...]:
+        inputs = builder.inputs
+        guards = [guard for sizes in (evaluation, training) for guard in assumptions(sizes.trace.guards, sizes, inputs)]
+        # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
+        if variation.step > 1:
+            guards += steps_of(variation.step, inputs, beyond_batch=True)
+        if variation.batch not in (None, _BATCHES) and _has_fractions(builder.dag):
+            guards += steps_of(self.example.batch, inputs, beyond_batch=False)
+        # A size seen after another decision is no evidence of what the graph's sizes follow.
+        resized = [tuple(tensor.shape) for tensor in variation.of(self.example, 1)]
+        if not all(holds(guard, resized) for guard in guards):
+            message = "the model takes another path at other input sizes"
+            raise SizeError(message)
+        return tuple(dict.fromkeys(guards))
 
     def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
         walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)

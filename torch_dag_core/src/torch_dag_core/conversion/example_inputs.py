@@ -15,7 +15,7 @@ from torch_dag_core.graph.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
 STEPS = (1, 16, 32, 64, 128)
-"""Of what image sizes of a second run differ by an odd multiple at least, as many models take whole steps alone."""
+"""What image sizes of a second run differ by multiples of, tried in this order: many models take whole steps alone."""
 _LARGEST_STRIDE = STEPS[-1]
 
 
