@@ -126,7 +126,7 @@ def pruning(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS, *REAL_WEIGHTS))
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
 
