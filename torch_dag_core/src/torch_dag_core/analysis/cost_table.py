@@ -110,7 +110,7 @@ def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
-    from torch_dag_core.conversion.assumptions import holds
+    from torch_dag_core.conversion.assumptions import hold
 
     specs = dag.input_spec.tensors
     if not specs or any(spec.example_shape is None for spec in specs):
@@ -120,7 +120,7 @@ def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
     single = [
         (1, *shape[1:]) if spec.shape[:1] == (None,) else shape for spec, shape in zip(specs, shapes, strict=True)
     ]
-    if all(holds(assumption, single) for assumption in dag.input_spec.assumptions):
+    if hold(dag.input_spec.assumptions, single):
         shapes = single
     return tuple(torch.empty(s, dtype=spec.dtype, device=META) for s, spec in zip(shapes, specs, strict=True))
 

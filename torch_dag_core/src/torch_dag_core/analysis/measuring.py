@@ -91,9 +91,9 @@ def _batches(specs: Sequence[TensorSpec]) -> tuple[int | None, ...]:
 
 def _fits(dag: DagModule, inputs: Sequence[Tensor]) -> bool:
     """Tell whether the graph holds at these sizes."""
-    from torch_dag_core.conversion.assumptions import holds
+    from torch_dag_core.conversion.assumptions import hold
 
-    return all(holds(each, [tuple(tensor.shape) for tensor in inputs]) for each in dag.input_spec.assumptions)
+    return hold(dag.input_spec.assumptions, [tensor.shape for tensor in inputs])
 
 
 def _run(dag: DagModule, inputs: tuple[Tensor, ...]) -> _Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch_dag_core.conversion.builder import Value
@@ -29,8 +30,8 @@ def assumptions(guards: list[Guard], sizes: Sizes, inputs: list[Value]) -> tuple
     return tuple(Assumption(condition) for condition in found if not _always(condition))
 
 
-def holds(assumption: Assumption, shapes: list[tuple[int, ...]]) -> bool:
-    """Tell whether inputs of these shapes respect an assumption."""
+def hold(assumptions: Iterable[Assumption], shapes: Sequence[Sequence[int]]) -> bool:
+    """Tell whether inputs of these shapes respect every assumption."""
 
     def value(expression: Any) -> Any:
         if not isinstance(expression, tuple):
@@ -39,7 +40,7 @@ def holds(assumption: Assumption, shapes: list[tuple[int, ...]]) -> bool:
             return shapes[expression[1]][expression[2]]
         return _CALL[expression[0]](value(expression[1]), value(expression[2]))
 
-    return bool(value(assumption.condition))
+    return all(value(assumption.condition) for assumption in assumptions)
 
 
 def steps_of(step: int, inputs: list[Value], *, beyond_batch: bool) -> tuple[Assumption, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from torch_dag_core.conversion.assumptions import assumptions, holds, steps_of
+from torch_dag_core.conversion.assumptions import assumptions, hold, steps_of
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
@@ -117,7 +117,7 @@ class _Conversion:
                     what = "image size" if variation.step else "batch size"
                     notes[f"the {what} is fixed: {error}"] = None
                 continue
-            if all(holds(assumption, self._shapes()) for assumption in dag.input_spec.assumptions):
+            if hold(dag.input_spec.assumptions, _shapes(self.example.tensors)):
                 return dag
             notes["the model takes another path at other batch sizes"] = None
         raise TraceError(next(reversed(notes)))
@@ -131,9 +131,6 @@ class _Conversion:
             for step in (*(STEPS if self.example.has_images else ()), 0):
                 yield Variation(batch, step)
         yield Variation(None)
-
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [tuple(tensor.shape) for tensor in self.example.tensors]
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation)
@@ -162,8 +159,7 @@ class _Conversion:
         if variation.batch not in (None, _BATCHES) and _has_fractions(builder.dag):
             guards += steps_of(self.example.batch, inputs, beyond_batch=False)
         # A size seen after another decision is no evidence of what the graph's sizes follow.
-        resized = [tuple(tensor.shape) for tensor in variation.of(self.example, 1)]
-        if not all(holds(guard, resized) for guard in guards):
+        if not hold(guards, _shapes(variation.of(self.example, 1))):
             message = "the model takes another path at other input sizes"
             raise SizeError(message)
         return tuple(dict.fromkeys(guards))
@@ -208,6 +204,10 @@ class _Conversion:
         modes = {path: module.training for path, module in self.model.named_modules()}
         for vertex in dag.inner_vertices:
             vertex.module.train(modes.get(vertex.name, self.model.training))
+
+
+def _shapes(tensors: list[Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors]
 
 
 def _has_modes(module: nn.Module) -> bool:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.analysis.costs import call_flops
-from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
@@ -209,8 +208,7 @@ def expands(case: Case) -> None:
     """The expansion computes the same out of registered ops, at about the cost that the op's own rule states."""
     assert case.op is not None
     assert case.op.expand is not None
-    module = case.op.expand(copy.deepcopy(case.module))
-    dag = build_from_unstructured_module(module, (copied(case.inputs), {}), registry=case.registry)
+    dag = replace(case, module=case.op.expand(copy.deepcopy(case.module))).converted()
     same(case, "expanded", case.wanted(), run(dag, case.inputs), close=True)
     unknown = [vertex.name for vertex in dag.inner_vertices if case.registry.for_module(vertex.module) is None]
     if unknown:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.assumptions import hold
 from torch_dag_core.conversion.example_inputs import STEPS, growth
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec
@@ -117,7 +118,8 @@ def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
     first = [_resized(spec, example, _BATCHES[0], 0), _resized(spec, example, None, 0)]
     second = [_resized(spec, example, batch, step) for batch in (_BATCHES[1], None) for step in _STEPS]
     sizes = [
-        next((tensors for tensors in choices if _accepts(spec, tensors)), list(example)) for choices in (first, second)
+        next((tensors for tensors in choices if hold(spec.assumptions, [t.shape for t in tensors])), list(example))
+        for choices in (first, second)
     ]
     is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
     return sizes if is_free else sizes[:1]
@@ -158,34 +160,6 @@ def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, step
             shape[dim] += growth(step, place)
         result.append(blank(shape, tensor.dtype))
     return result
-
-
-def _accepts(spec: InputSpec, tensors: Sequence[Tensor]) -> bool:
-    return all(_evaluated(assumption.condition, tensors) for assumption in spec.assumptions)
-
-
-def _evaluated(condition: Any, tensors: Sequence[Tensor]) -> Any:
-    if not isinstance(condition, tuple):
-        return condition
-    operator, left, right = condition
-    if operator == "input":
-        return tensors[left].shape[right]
-    return _OPERATIONS[operator](_evaluated(left, tensors), _evaluated(right, tensors))
-
-
-_OPERATIONS: Mapping[str, Any] = {
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "floordiv": lambda a, b: a // b,
-    "mod": lambda a, b: a % b,
-}
 
 
 def blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
