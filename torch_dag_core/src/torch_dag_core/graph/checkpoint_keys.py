@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 
 UNUSED = "unused_keys"
 """Entry of a graph's provenance: keys of the source model that nothing in the graph reads."""

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import GetItem, TrainingSwitch
 from torch_dag_core.graph.checkpoint_keys import MOVED, note_move
 from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import Parameter
 from torch_dag_core.graph.nesting import new_graph
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule

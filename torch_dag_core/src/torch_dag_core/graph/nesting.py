@@ -8,12 +8,12 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from torch_dag_core.errors import GraphError
+from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.checkpoint_keys import note_move
 from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule

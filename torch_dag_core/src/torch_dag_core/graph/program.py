@@ -7,10 +7,10 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.inputs import Binding
 from torch_dag_core.graph.structure import render
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.graph import Graph

@@ -9,10 +9,10 @@ from typing import TypeGuard
 from torch import Tensor, nn
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.registration import Scope
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_core.serialization.limits import MAX_DEPTH
 
 
