@@ -15,6 +15,7 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.registration import register
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.plugins.discovery import VARIABLE
+from torch_dag_core.plugins.loading import list_plugins
 from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
 from torch_dag_core.serialization.describe import FORMAT
@@ -253,8 +254,6 @@ def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str
 
 def _plugin_state(distribution: str) -> str:
     """Say what is the matter with a distribution that is installed and yet does not bring an op."""
-    from torch_dag_core.plugins.loading import list_plugins
-
     found = next((info for info in list_plugins() if info.distribution == distribution), None)
     if found is None:
         return ""
