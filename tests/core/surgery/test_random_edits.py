@@ -12,7 +12,7 @@ from torch import nn
 from torch_dag_core.errors import CycleError, GraphError
 from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.graph import Scope
+from torch_dag_core.graph.registration import Scope
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add, Maximum, Neg, Sub
 

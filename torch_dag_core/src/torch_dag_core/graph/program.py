@@ -13,12 +13,12 @@ from torch_dag_core.graph.structure import render
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.graph import Graph
+    from torch_dag_core.graph.dag import DagModule
 
 _VARIABLE = re.compile(r"\b_[vx]\d+\b")
 
 
-def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
+def source_of(graph: DagModule, *, training: bool) -> tuple[str, dict[str, Any]]:
     """Return the text of ``forward(self, ...)`` for one mode, and the constants that it names."""
     binding = Binding(graph.input_spec.for_inputs(len(graph.input_vertices))).render()
     live = live_vertices(graph, training=training)
@@ -42,7 +42,7 @@ def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
     return "\n    ".join(lines), binding.constants
 
 
-def compile_forward(graph: Graph, *, training: bool) -> Callable[..., Any]:
+def compile_forward(graph: DagModule, *, training: bool) -> Callable[..., Any]:
     """Return the compiled function of `source_of`, bound to the graph."""
     source, constants = source_of(graph, training=training)
     namespace: dict[str, Any] = dict(constants)
@@ -65,7 +65,7 @@ class Forward:
         return graph._program()  # type: ignore[no-any-return]
 
 
-def live_vertices(graph: Graph, *, training: bool) -> set[Vertex]:
+def live_vertices(graph: DagModule, *, training: bool) -> set[Vertex]:
     """Return the vertices whose value, or whose effect on state, the given mode needs."""
     stack: list[Vertex] = list(graph.output_vertex(training=training).predecessors)
     stack += [vertex for vertex in graph.inner_vertices if vertex.has_side_effect]

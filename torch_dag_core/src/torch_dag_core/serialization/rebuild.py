@@ -12,7 +12,6 @@ from torch.overrides import TorchFunctionMode
 
 from torch_dag_core.errors import GraphError, SerializationError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.registration import register
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.plugins.discovery import VARIABLE
 from torch_dag_core.plugins.loading import list_plugins
@@ -196,14 +195,12 @@ def _operands(name: str, node: Node, vertices: list[Vertex]) -> list[Vertex]:
 
 def _register(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
     """Register the modules in the order of the saved graph, for optimizers number parameters by it."""
+    registrations = graph._records.registrations
     chosen = [vertices[item.integer(below=len(vertices))] for item in node.items()]
     naming = {vertex.module: vertex for vertex in chosen if isinstance(vertex, InnerVertex)}
-    if len(naming) < len(chosen) or naming.keys() != graph._owners.keys():
+    if len(naming) < len(chosen) or naming.keys() != registrations.modules:
         node.fail("must name one vertex of every module")
-    graph._modules.clear()
-    for module, vertex in naming.items():
-        graph._owners[module] = {vertex: None, **graph._owners[module]}
-        register(graph, vertex.name, module)
+    registrations.register_anew(naming.values())
 
 
 def _set_outputs(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:

@@ -95,7 +95,7 @@ def leaves(root: DagModule) -> list[Leaf]:
 
 def registering_vertex(vertex: InnerVertex) -> InnerVertex:
     """Return the vertex under whose name the module is registered: another one where several share it."""
-    return next(iter(vertex.dag._owners[vertex.module]))
+    return vertex.dag._records.registrations.first_owner(vertex.module)
 
 
 def registration_order(graph: DagModule) -> list[InnerVertex]:
