@@ -1,7 +1,8 @@
-"""The ops that the graph itself has to recognize: choices between modes, picks, and lone tensors.
+"""The ops that the graph itself recognizes by class: the choice between modes, picking from a tuple, stored tensors.
 
-The generated ``forward`` leaves `TrainingSwitch` out, nesting makes and removes `GetItem` vertices, and state dicts
-name a `TensorHolder` as the source model does. Every other op is declared in `torch_dag_core.ops`.
+The generated ``forward`` replaces a `TrainingSwitch` by one of its operands, nesting adds and removes `GetItem`
+vertices, and a state dict holds the tensor of a `TensorHolder` under the name of its vertex. All other ops lie in
+`torch_dag_core.ops`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch_dag_core.graph.op import Op
 
 
 class TrainingSwitch(Op):
-    """Pass on the first operand in evaluation, the second in training; forward code skips the other branch."""
+    """Return the first operand in evaluation, the second in training; the other branch is not computed."""
 
     has_modes: ClassVar[bool] = True
 
@@ -58,7 +59,7 @@ class TensorHolder(nn.Module):
         return {"shape": tuple(self.value.shape), "dtype": self.value.dtype, "persistent": self.persistent}
 
     def extra_repr(self) -> str:
-        """Show shape and type."""
+        """Return shape and type, as `print` shows them."""
         return f"{tuple(self.value.shape)}, {self.value.dtype}"
 
     def forward(self) -> Tensor:
@@ -67,14 +68,14 @@ class TensorHolder(nn.Module):
 
 
 class FreeParameter(TensorHolder):
-    """A learned tensor that no module of the vocabulary owns: a class token, a position embedding, a scale."""
+    """A learned tensor that belongs to no other op: a class token, a position embedding, a scale."""
 
     def _hold(self, value: Tensor) -> None:
         self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
 
 
 class Constant(TensorHolder):
-    """A tensor that does not depend on the inputs: a buffer, or something the model computes from none."""
+    """A tensor that does not depend on the inputs: a buffer, or what the model computes from buffers."""
 
 
 class State(TensorHolder):

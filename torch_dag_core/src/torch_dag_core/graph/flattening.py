@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Packed:
-    """A container that a nested graph returned: taken apart where possible, built by a vertex where one reads it."""
+    """A container that a nested graph returned; a vertex builds it only if some vertex reads it as a whole."""
 
     structure: Any
     values: list[Value]
@@ -29,7 +29,7 @@ class _Packed:
     vertex: InnerVertex | None = None
 
     def item(self, index: int) -> Value | None:
-        """Return one element if it is known by itself."""
+        """Return the value of one element, or None if the element is a container itself."""
         structure = self.structure
         if isinstance(structure, (tuple, list)) and -len(structure) <= index < len(structure):
             element = structure[index]
@@ -53,7 +53,7 @@ def flatten(graph: DagModule, graph_type: type[DagModule], shared: dict[int, Any
 
 @dataclass
 class _Frame:
-    """One graph being copied: the new vertices of its vertices so far, and who asked for it."""
+    """One graph that is being copied: the copies of its vertices so far, and the vertex that calls it."""
 
     graph: DagModule
     prefix: str
@@ -68,7 +68,7 @@ class _Frame:
 
 @dataclass
 class _Flattening:
-    """A copy in progress: an explicit stack of frames instead of recursion."""
+    """A copy in progress, with a stack of frames instead of recursion."""
 
     source: DagModule
     graph_type: type[DagModule]
@@ -115,7 +115,7 @@ class _Flattening:
         frame.values[vertex] = self._copy(frame, vertex) if item is None else item
 
     def _inlinable(self, vertex: InnerVertex, graph: DagModule) -> DagModule | None:
-        """Return the nested graph of a vertex if vertices of the outer graph can stand for it."""
+        """Return the nested graph of a vertex if its vertices can be copied into the outer graph, else None."""
         nested = vertex.module
         if not isinstance(nested, self.graph_type):
             return None
@@ -145,7 +145,7 @@ class _Flattening:
         return added
 
     def _result(self, frame: _Frame) -> Value:
-        """Return what the nested graph returns, by mode where training returns something else."""
+        """Return what the nested graph returns, with a `TrainingSwitch` where training returns something else."""
         evaluation, training = frame.graph.output_vertex(training=False), frame.graph.output_vertex(training=True)
         pairs = zip(frame.operands(evaluation), frame.operands(training), strict=True)
         values = [first if first is second else self._switch(frame, first, second) for first, second in pairs]
@@ -164,7 +164,7 @@ class _Flattening:
         return [self._built(value) if isinstance(value, _Packed) else value for value in values]
 
     def _built(self, packed: _Packed) -> InnerVertex:
-        """Return the vertex of a container, whose module is a graph that does nothing but build it."""
+        """Return the vertex that builds a container: its module is a graph without inner vertices."""
         if packed.vertex is None:
             operands = self._vertices(packed.values)
             building = self._new_graph(training=self.flat.training)
@@ -176,7 +176,7 @@ class _Flattening:
 
 
 def _item(vertex: InnerVertex, frame: _Frame) -> Value | None:
-    """Return the value that a `GetItem` vertex picks, if no vertex is needed for it."""
+    """Return the value that a `GetItem` vertex picks from a known container, or None."""
     if not isinstance(vertex.module, GetItem):
         return None
     (operand,) = frame.operands(vertex)
@@ -194,7 +194,7 @@ def _takes_values(vertex: InnerVertex, nested: DagModule) -> bool:
 
 
 def _same_mode(nested: DagModule, graph: DagModule) -> bool:
-    """Tell whether one training flag can serve both: a frozen part keeps its own where that decides anything."""
+    """Tell whether both can have one training flag: they are in the same mode, or the mode changes nothing."""
     modes = len(nested.output_vertices) > 1 or any(
         getattr(vertex.module, "has_modes", False) for vertex in nested.inner_vertices
     )

@@ -1,4 +1,4 @@
-"""A graph run vertex by vertex, for whoever wants to see the values in between."""
+"""A graph run vertex by vertex, which gives access to intermediate values."""
 
 from __future__ import annotations
 

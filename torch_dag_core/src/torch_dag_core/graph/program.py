@@ -1,4 +1,4 @@
-"""Straight-line Python for a graph's forward: one statement a vertex, each tensor freed after its last use."""
+"""The ``forward`` of a graph as generated Python: one statement for each vertex, tensors freed after their last use."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def compile_forward(graph: DagModule, *, training: bool) -> Callable[..., Any]:
     source, constants = source_of(graph, training=training)
     namespace: dict[str, Any] = dict(constants)
     exec(compile(source, f"<torch-dag forward, training={training}>", "exec"), namespace)  # noqa: S102
-    # torch.compile follows a method that it finds, but not one that is made on the way.
+    # torch.compile traces a bound method that exists already, but not one that is created while it traces.
     return types.MethodType(namespace["forward"], graph)
 
 
 class Forward:
-    """The ``forward`` of graphs: each has the one generated for it, with the source model's own parameters.
+    """The descriptor behind `DagModule.forward`: a generated function with the parameters of the source model.
 
-    That is what `torch.export` reads: its ``dynamic_shapes`` go by these parameters. Like a method, it may be
-    replaced on an instance.
+    `torch.export` reads these parameters, since its ``dynamic_shapes`` are given by name. Like a method,
+    ``forward`` can be replaced on an instance.
     """
 
     def __get__(self, graph: Any, owner: type | None = None) -> Callable[..., Any]:
@@ -81,7 +81,7 @@ def live_vertices(graph: DagModule, *, training: bool) -> set[Vertex]:
 
 
 def chosen_operand(vertex: Vertex, *, training: bool) -> Vertex | None:
-    """Return the operand that a choice between the modes passes on; None for every other vertex."""
+    """Return the operand that a `TrainingSwitch` passes on in this mode; None for any other vertex."""
     if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TrainingSwitch):
         return vertex.predecessors[1 if training else 0]
     return None

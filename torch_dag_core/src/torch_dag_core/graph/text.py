@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_text(graph: DagModule) -> str:
-    """Return one line a vertex: ``name = Op(constants)(operands)``. O(n)."""
+    """Return one line for each vertex: ``name = Op(constants)(operands)``. O(n)."""
     lines = [f"{type(graph).__name__}("]
     for index, vertex in enumerate(graph.input_vertices):
         spec = graph.input_spec.tensors[index] if index < len(graph.input_spec.tensors) else None

@@ -26,7 +26,7 @@ class Vertex:
 
     @property
     def name(self) -> str:
-        """Unique and stable; change it with ``dag.rename``."""
+        """The unique name; ``dag.rename`` changes it."""
         return self._name
 
     @property
@@ -36,7 +36,7 @@ class Vertex:
 
     @property
     def uses(self) -> tuple[tuple[UserVertex, int], ...]:
-        """Snapshot of (user, operand index), in the order in which the uses were made; outputs included."""
+        """A snapshot of (user, operand index) in the order in which the uses were added, outputs included."""
         return tuple(self._uses)
 
     @property
@@ -89,7 +89,11 @@ class InnerVertex(UserVertex):
 
 
 class OutputVertex(UserVertex):
-    """What the model returns: a template whose slots are this vertex's predecessors."""
+    """What the model returns.
+
+    Attributes:
+        structure: The template of the returned value; its slot i is predecessor i.
+    """
 
     def __init__(self, graph: DagModule, name: str) -> None:
         super().__init__(graph, name)
