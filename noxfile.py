@@ -89,9 +89,12 @@ def environment(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
     """Check style, dead code, complexity and the direction of imports."""
-    session.install("--quiet", "ruff", *CONSTRAINTS)
+    session.install("--quiet", "ruff", "import-linter", *CONSTRAINTS)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    # The sources are read and not imported, so that neither torch nor our packages have to be installed.
+    sources = os.pathsep.join(f"{folder}/src" for folder in distributions())
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": sources})
 
 
 @nox.session(venv_backend="none", requires=["environment"])

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.graph.flattening import flatten
 
 
 class Tied(nn.Module):
@@ -104,7 +103,7 @@ def test_names_that_no_vertex_may_have_are_kept_as_keys(reloaded, nested):
 def test_keys_in_a_hierarchy(faithful):
     model = nn.Sequential(InTheWay(), nn.Sequential(InTheWay(), nn.Linear(6, 6)))
     dag = faithful(model, rows, relative=1e-6, keep_hierarchy=True)
-    for graph in (dag, flatten(dag)):
+    for graph in (dag, dag.flatten()):
         assert graph.state_dict().keys() == model.state_dict().keys()
         graph.load_state_dict(model.state_dict())
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.ops.creation import Arange, Full
-from torch_dag_core.ops.tensors import Constant
 
 
 def rows(batch):

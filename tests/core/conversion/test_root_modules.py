@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.ops.attention import Attention
-from torch_dag_core.ops.tensors import FreeParameter
 
 
 def rows(*sizes):

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec, Parameter
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add, Neg
-from torch_dag_core.ops.layout import GetItem
 
 
 class Counting(Op):

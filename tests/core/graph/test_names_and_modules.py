@@ -10,7 +10,7 @@ from torch import nn
 
 from torch_dag_core.errors import CycleError, GraphError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.graph import Scope
+from torch_dag_core.graph.registration import Scope
 from torch_dag_core.ops.arithmetic import Add
 
 
@@ -136,7 +136,7 @@ def test_a_vertex_may_not_read_itself(diamond):
 
 def test_a_cycle_made_behind_the_graphs_back_is_found(diamond):
     stem, tail = (diamond.get_vertex_by_name(name) for name in ("stem.a", "tail"))
-    diamond._link(stem, 0, tail)
+    diamond._records.link(stem, 0, tail)
     with pytest.raises(CycleError) as caught:
         diamond.verify()
     cycle = [diamond.get_vertex_by_name(name) for name in caught.value.cycle]
@@ -158,10 +158,10 @@ def test_replace_uses_of_chosen_edges_only(diamond):
     [
         (lambda dag, v: v._uses.clear(), "do not agree"),
         (lambda dag, v: setattr(v, "_name", "other"), "do not agree"),
-        (lambda dag, v: dag._vertices.pop(v.name), "which is not in the graph"),
+        (lambda dag, v: dag._records.vertices.pop(v.name), "which is not in the graph"),
         (lambda dag, v: setattr(v, "_module", nn.Tanh()), "is not registered"),
         (lambda dag, v: dag._modules.pop("stem"), "is not registered"),
-        (lambda dag, v: dag._owners.update({nn.Tanh(): {v: None}}), "not in the graph"),
+        (lambda dag, v: dag._records.registrations._owners.update({nn.Tanh(): {v: None}}), "not in the graph"),
     ],
 )
 def test_verify_finds_damage(diamond, damage, message):

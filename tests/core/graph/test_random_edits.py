@@ -10,11 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch import nn
 
 from torch_dag_core.errors import CycleError, GraphError
+from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.graph import Scope
+from torch_dag_core.graph.registration import Scope
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add, Maximum, Neg, Sub
-from torch_dag_core.ops.layout import GetItem
 
 UNARY = (Neg, nn.Tanh, nn.Identity, lambda: nn.Linear(3, 3))
 BINARY = (Add, Sub, Maximum)

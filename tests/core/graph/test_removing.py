@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from torch_dag_core.errors import GraphError
+from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
 from torch_dag_core.ops.arithmetic import Add
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 
 class Counting(Op):

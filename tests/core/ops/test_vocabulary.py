@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion import atomic_modules, normalizers
+from torch_dag_core.graph import builtin_ops
 from torch_dag_core.graph.values import Size, Slot
 from torch_dag_core.ops import (
     arithmetic,
@@ -81,7 +82,7 @@ _REDUCED = {
     )
 }  # fmt: skip
 _LAYOUT = {
-    "get_item": (layout.GetItem(1), (_x(2, 3), _x(2, 4))),
+    "get_item": (builtin_ops.GetItem(1), (_x(2, 3), _x(2, 4))),
     "pack": _example(layout.Pack(), FLAT, FLAT),
     "reshape": _example(layout.Reshape((-1, 4, 4, 2)), SEQUENCE),
     "permute": _example(layout.Permute((0, 2, 1)), SEQUENCE),
@@ -116,13 +117,13 @@ _FUNCTIONS = {
     "arange": _example(creation.Arange(0, 5), FLAT),
     "linspace": _example(creation.Linspace(0.0, 1.0, 5), FLAT),
     "random": _example(stochastic.Random((_BATCH, 2), "normal"), FLAT),
-    "training_switch": _example(stochastic.TrainingSwitch(), FLAT, FLAT),
+    "training_switch": _example(builtin_ops.TrainingSwitch(), FLAT, FLAT),
     "drop_path": _example(stochastic.DropPath(0.5), FLAT),
     "stochastic_depth": _example(stochastic.StochasticDepth(0.5, "batch"), FLAT),
     "functional_dropout": _example(stochastic.FunctionalDropout(0.5), FLAT),
-    "free_parameter": (tensors.FreeParameter((2, 3), torch.float32, value=_x(2, 3)),),
-    "constant": (tensors.Constant((2, 3), torch.float32, value=_x(2, 3)),),
-    "state": (tensors.State((2, 3), torch.float32, value=_x(2, 3)),),
+    "free_parameter": (builtin_ops.FreeParameter((2, 3), torch.float32, value=_x(2, 3)),),
+    "constant": (builtin_ops.Constant((2, 3), torch.float32, value=_x(2, 3)),),
+    "state": (builtin_ops.State((2, 3), torch.float32, value=_x(2, 3)),),
     "keep": _example(tensors.Keep(), FLAT),
     "torch_call": _example(torch_call.TorchCall("torch.cumprod", (Slot(0),), (("dim", 1),)), FLAT),
     "embedding_function": (contraction.EmbeddingFunction(), _i([0, 1], [2, 2]), _x(4, 3)),
@@ -230,7 +231,7 @@ EXAMPLES = {
     f"core.{key}": (example[0], example[1] if len(example) == 2 and isinstance(example[1], tuple) else example[1:])
     for key, example in {**_TWO, **_LOGIC, **_ONE, **_REDUCED, **_LAYOUT, **_FUNCTIONS, **_MODULES}.items()
 }
-EXAMPLES["core.get_item"] = (layout.GetItem(1), ((_x(2, 3), _x(2, 4)),))
+EXAMPLES["core.get_item"] = (builtin_ops.GetItem(1), ((_x(2, 3), _x(2, 4)),))
 
 
 # What a check cannot see by its nature: values of a tuple are picked while a model is traced, not by a module of it.

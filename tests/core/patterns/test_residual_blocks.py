@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul
-from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.patterns.dominance import dominators
 from torch_dag_core.patterns.regions import residual_blocks
 

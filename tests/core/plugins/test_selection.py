@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from torch_dag_core.errors import PluginLoadError
+from torch_dag_core.plugins import loading
 from torch_dag_core.plugins.loading import default_registry, list_plugins, plugin_manager, require
 from torch_dag_core.testing import contract
 
@@ -109,3 +110,17 @@ def test_a_plugin_that_is_not_installed_is_one_failing_test(site):
     (test,) = contract("nobody")
     with pytest.raises(PluginLoadError, match="no plugin or distribution named 'nobody' is installed"):
         test()
+
+
+def test_an_installation_without_the_plugin_of_the_core_says_so(three, monkeypatch):
+    monkeypatch.setattr(loading._Current, "core", None)
+    with pytest.raises(
+        PluginLoadError, match=r"core's own plugin is not there yet.*reinstall torch-dag-core"
+    ) as caught:
+        default_registry()
+    assert caught.value.plugin == "core"
+
+
+def test_the_core_needs_no_metadata_of_its_own_distribution(site):
+    assert [info.name for info in list_plugins()] == ["core"]
+    assert {spec.owner for spec in default_registry().ops()} == {"torch-dag-core"}

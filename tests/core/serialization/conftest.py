@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.graph.builtin_ops import Constant, FreeParameter, State
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Record, Size, Slot
-from torch_dag_core.ops.tensors import Constant, FreeParameter, State
 from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
 from torch_dag_core.plugins.registry import OpSpec, Registry
 

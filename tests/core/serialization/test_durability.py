@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.serialization import load, save, writer
 
 KILLS = 50
@@ -24,7 +24,7 @@ import json, os, random, resource, signal, sys, time, tracemalloc
 import torch
 from torch_dag_core.plugins.codecs import ClassCodec
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.ops.tensors import Constant
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization import load, save
 

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.plugins.codecs import ModuleCodec, OpCodec
 from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load, save

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import Constant, State
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.ops.tensors import Constant, State
 from torch_dag_core.serialization import load, save
 
 SEEDS = st.integers(0, 2**32 - 1)

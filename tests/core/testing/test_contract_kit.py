@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion import normalizers
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.ops.arithmetic import Mul
-from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.codecs import ModuleCodec
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry

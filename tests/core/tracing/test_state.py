@@ -10,7 +10,7 @@ from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TraceError
-from torch_dag_core.ops.tensors import State
+from torch_dag_core.graph.builtin_ops import State
 
 
 def rows(batch):

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import torch_dag_core
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops import arithmetic
 from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.contraction import EmbeddingFunction
-from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_pruning.axes.relation import rules_by_key
 from torch_dag_pruning.rules import OPAQUE, core_rules

@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.arithmetic import Add, Mul
-from torch_dag_core.ops.layout import Cat, GetItem, Permute, Reshape, Split
+from torch_dag_core.ops.layout import Cat, Permute, Reshape, Split
 from torch_dag_core.ops.normalization import Normalize
 from torch_dag_core.ops.reduction import Mean
 from torch_dag_pruning import Plan, analyze

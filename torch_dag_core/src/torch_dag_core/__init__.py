@@ -12,6 +12,7 @@ DagModule(
 )
 """
 
+from torch_dag_core import core_plugin
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, Losses, find_algorithm
 from torch_dag_core.algorithms.compression import CompressionPlugin
 from torch_dag_core.algorithms.reports import CompressionReport
@@ -47,9 +48,11 @@ from torch_dag_core.graph.vertex import InnerVertex, InputVertex, Vertex
 from torch_dag_core.patterns.regions import residual_blocks
 from torch_dag_core.patterns.rewriting import Match, Pattern, RewriteResult, Rule, anything, chain, find, rewrite
 from torch_dag_core.plugins.hookspecs import hookimpl
-from torch_dag_core.plugins.loading import default_registry, list_plugins
+from torch_dag_core.plugins.loading import default_registry, list_plugins, set_core_plugin
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
+
+set_core_plugin(core_plugin)
 
 __all__ = [
     "Algorithm",

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from torch_dag_core.analysis.measuring import Measured
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.schemes import LayerSizes

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.analysis.shape_run import ShapeRun
+from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import bind_inputs, walk
 from torch_dag_core.graph.vertex import InnerVertex
+from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.execution import META
-
-if TYPE_CHECKING:
-    from torch_dag_core.plugins.registry import Registry
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -94,8 +94,6 @@ def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | No
     Raises:
         InputError: the inputs are outside what the model was traced for, or none are given and none are known.
     """
-    from torch_dag_core.plugins.loading import default_registry
-
     registry = registry or default_registry()
     inputs = _own_inputs(dag) if example_inputs is None else _given_inputs(dag, example_inputs)
     rows, _ = _count(dag, inputs, ShapeRun(registry))
@@ -103,8 +101,6 @@ def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | No
 
 
 def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
-    from torch_dag_core.conversion.example_inputs import as_arguments
-
     args, kwargs = as_arguments(example_inputs)
     return tuple(tensor.to(META) for tensor in bind_inputs(dag, *args, **kwargs))
 

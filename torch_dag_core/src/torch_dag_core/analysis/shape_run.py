@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import walk
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.plugins.calling import blaming
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.execution import META, WithoutData, run_on_zeros

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,9 @@ from torch_dag_core.errors import TorchDagError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.ops.torch_call import TorchCall
-from torch_dag_core.plugins.registry import qualified_name
+from torch_dag_core.plugins.loading import default_registry
+from torch_dag_core.plugins.registry import Registry, qualified_name
 from torch_dag_core.tracing.restoring import restored
-
-if TYPE_CHECKING:
-    from torch_dag_core.plugins.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,6 @@ def find_unconvertible(
         example_inputs: As `build_from_unstructured_module` takes them.
         registry: The vocabulary; that of the installed plugins by default.
     """
-    from torch_dag_core.plugins.loading import default_registry
-
     registry = registry or default_registry()
     inputs = find_example_inputs(model) if example_inputs is None else example_inputs
     try:

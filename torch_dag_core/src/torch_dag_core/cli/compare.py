@@ -9,6 +9,7 @@ import click
 import torch
 from torch import Tensor
 
+from torch_dag_core.analysis.comparing import compare_module_outputs
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.errors import ModelReferenceError, TorchDagError
@@ -28,8 +29,6 @@ def compare(
     *, choice: ModelChoice, against: str | None, photos: bool, images: Sequence[Path], tolerance: float
 ) -> None:
     """Compare MODEL with its graph, or with another model, on photographs or random inputs."""
-    from torch_dag_core.analysis.comparing import compare_module_outputs
-
     with console().status(f"converting {choice.reference}"):
         model = choice.model()
         graph = choice.graph(model)

@@ -8,6 +8,7 @@ import click
 
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.conversion.report import conversion_report
 
 
 @click.command()
@@ -15,8 +16,6 @@ from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to save (.safetensors).")
 def convert(choice: ModelChoice, out: Path) -> None:
     """Convert MODEL into a graph and save it in one file that loads without its source."""
-    from torch_dag_core.conversion.report import conversion_report
-
     with console().status(f"converting {choice.reference}"):
         dag = choice.graph()
     click.echo(conversion_report(dag))

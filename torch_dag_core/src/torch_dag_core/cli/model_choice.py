@@ -6,17 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import torch
 from torch import Tensor, nn
 
 from torch_dag_core.cli.references import load_model
+from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import ModelReferenceError
-
-if TYPE_CHECKING:
-    from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.dag import DagModule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,9 +39,6 @@ class ModelChoice:
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
         """Convert the model, or return it if it is a graph already."""
-        from torch_dag_core.conversion.convert import build_from_unstructured_module
-        from torch_dag_core.graph.dag import DagModule
-
         model = self.model() if model is None else model
         return model if isinstance(model, DagModule) else build_from_unstructured_module(model, self.example())
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.plugins.loading import first_answer, list_plugins, require
+from torch_dag_core.serialization import load
 
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 5
@@ -82,8 +83,6 @@ def _saved_graph(reference: str, arguments: Arguments) -> nn.Module | None:
     if not path.is_file():
         message = f"there is no file {reference!r}"
         raise ModelReferenceError(message)
-    from torch_dag_core.serialization import load
-
     return load(path)
 
 

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from torch import Tensor, fx, nn
 
 from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
+from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op, field_types
 from torch_dag_core.graph.values import Size, constants_in, replaced
 from torch_dag_core.graph.vertex import Vertex
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 T = TypeVar("T")
 _MOST_DIMS = 4

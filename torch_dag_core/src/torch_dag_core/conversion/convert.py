@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,12 +24,10 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, TensorSpec
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import sizes_in
-from torch_dag_core.plugins.registry import qualified_name
+from torch_dag_core.plugins.loading import default_registry, first_answer
+from torch_dag_core.plugins.registry import Registry, qualified_name
 from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
-
-if TYPE_CHECKING:
-    from torch_dag_core.plugins.registry import Registry
 
 _BATCHES = (13, 11)
 
@@ -59,8 +57,6 @@ def build_from_unstructured_module(
         ExampleInputsError: no example inputs were given or found.
         TraceError: the model cannot be traced; names module, file and line.
     """
-    from torch_dag_core.plugins.loading import default_registry
-
     if isinstance(model, DagModule):
         return model.clone()
     _refuse_unusable(model)
@@ -80,8 +76,6 @@ def find_example_inputs(model: nn.Module) -> Any:
     Raises:
         ExampleInputsError: nobody knows.
     """
-    from torch_dag_core.plugins.loading import first_answer
-
     offered = first_answer("torch_dag_example_inputs", tuple, model=model)
     return guess(model) if offered is None else offered
 

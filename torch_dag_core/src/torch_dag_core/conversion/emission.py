@@ -12,10 +12,9 @@ from torch_dag_core.conversion.builder import Builder, Call, Value
 from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, needed_by
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
+from torch_dag_core.graph.builtin_ops import Constant, FreeParameter, GetItem, State, TrainingSwitch
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
-from torch_dag_core.ops.stochastic import TrainingSwitch
-from torch_dag_core.ops.tensors import Constant, FreeParameter, Keep, State
+from torch_dag_core.ops.tensors import Keep
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.aliasing import apply_op, pick
 

@@ -1,1 +1,1 @@
-"""The graph: vertices and edges, the module that runs them, and the edits that keep it valid."""
+"""Graphs of modules: vertices and edges, the module that runs them, and edits that keep a graph valid."""

@@ -1,4 +1,4 @@
-"""State dict keys of a graph are the source model's: a lone tensor ``cls_token`` is not ``cls_token.value``."""
+"""The state dict of a graph has the keys of the source model: ``cls_token``, not ``cls_token.value``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 
 UNUSED = "unused_keys"
 """Entry of a graph's provenance: keys of the source model that nothing in the graph reads."""
 MOVED = "moved"
-"""Entry of a graph's provenance: the source model's path of vertices that have another name; "" is the model."""
+"""Entry of a graph's provenance: the path in the source model of each vertex with another name; "" is the root."""
 
 
 def note_move(graph: Any, name: str, path: str) -> None:
-    """Remember that the keys of the vertex ``name`` are to be those of the path ``path``."""
+    """Record that the vertex ``name`` has the state dict keys of the source model's ``path``."""
     if name != path:
         graph.provenance.setdefault(MOVED, {})[name] = path
 
 
 def _renamed(graph: Any) -> Iterator[tuple[str, str]]:
-    """Iterate over (own key, source key) where they differ: lone tensors, and what could not keep its name."""
+    """Iterate over (own key, source key) where they differ: for stored tensors, and for vertices that were renamed."""
     moved = graph.provenance.get(MOVED, {})
     for vertex in graph.inner_vertices:
         if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TensorHolder):
@@ -43,7 +43,7 @@ def _module_at(graph: nn.Module, name: str) -> nn.Module | None:
 
 
 def to_source(graph: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Rename the keys of a state dict that was just collected; a tensor that the source has once stands once."""
+    """Rename the keys of a state dict that was just collected; a tensor shared by several vertices is listed once."""
     for own, source in _renamed(graph):
         value = state.get(prefix + own)
         if value is not None and _is_same(state.setdefault(prefix + source, value), value):
@@ -58,7 +58,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def from_source(graph: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename the keys of a state dict that is about to be loaded, and drop those that nothing reads."""
+    """Rename the keys of a state dict that is about to be loaded, and drop those that no vertex has."""
     renamed = list(_renamed(graph))
     for own, source in renamed:
         if prefix + source in state:

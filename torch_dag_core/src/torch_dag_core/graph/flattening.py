@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import GetItem, TrainingSwitch
 from torch_dag_core.graph.checkpoint_keys import MOVED, note_move
-from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import Parameter
-from torch_dag_core.graph.nesting import new_graph
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Packed:
-    """A container that a nested graph returned: taken apart where possible, built by a vertex where one reads it."""
+    """A container that a nested graph returned; a vertex builds it only if some vertex reads it as a whole."""
 
     structure: Any
     values: list[Value]
@@ -32,7 +29,7 @@ class _Packed:
     vertex: InnerVertex | None = None
 
     def item(self, index: int) -> Value | None:
-        """Return one element if it is known by itself."""
+        """Return the value of one element, or None if the element is a container itself."""
         structure = self.structure
         if isinstance(structure, (tuple, list)) and -len(structure) <= index < len(structure):
             element = structure[index]
@@ -43,16 +40,22 @@ class _Packed:
 Value: TypeAlias = Vertex | _Packed
 
 
-def flatten(graph: Graph, shared: dict[int, Any] | None = None) -> DagModule:
-    """Do what `Surgery.flatten` says; objects in ``shared``, by id as in a `copy.deepcopy` memo, are not copied."""
-    return _Flattening(graph, dict(shared or {})).run()
+def flatten(graph: DagModule, graph_type: type[DagModule], shared: dict[int, Any] | None = None) -> DagModule:
+    """Return a copy without nested graphs; see `DagModule.flatten`.
+
+    Args:
+        graph: What is copied.
+        graph_type: `DagModule`; this module lies below it.
+        shared: Objects that are used as they are instead of copied, by id, as in a `copy.deepcopy` memo.
+    """
+    return _Flattening(graph, graph_type, dict(shared or {})).run()
 
 
 @dataclass
 class _Frame:
-    """One graph being copied: the new vertices of its vertices so far, and who asked for it."""
+    """One graph that is being copied: the copies of its vertices so far, and the vertex that calls it."""
 
-    graph: Graph
+    graph: DagModule
     prefix: str
     values: dict[Vertex, Value]
     rest: Iterator[InnerVertex]
@@ -65,9 +68,10 @@ class _Frame:
 
 @dataclass
 class _Flattening:
-    """A copy in progress: an explicit stack of frames instead of recursion."""
+    """A copy in progress, with a stack of frames instead of recursion."""
 
-    source: Graph
+    source: DagModule
+    graph_type: type[DagModule]
     memo: dict[int, Any] = field(default_factory=dict)
     flat: DagModule = field(init=False)
     registered: dict[nn.Module, tuple[int, InnerVertex]] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class _Flattening:
     def run(self) -> DagModule:
         """Copy everything and return the new graph."""
         source = self.source
-        self.flat = new_graph(training=source.training)
+        self.flat = self._new_graph(training=source.training)
         self.flat.input_spec = source.input_spec
         self.flat.provenance = copy.deepcopy(source.provenance)
         values: dict[Vertex, Value] = {vertex: self.flat.add_input(vertex.name) for vertex in source.input_vertices}
@@ -88,8 +92,13 @@ class _Flattening:
             operands = self._vertices(outermost.operands(output))
             self.flat.set_outputs(copy.deepcopy(output.structure), operands, training_only=bool(training_only))
         for _, vertex in self.registered.values():
-            self.flat._register_under(vertex)
+            self.flat._records.registrations.put_first(vertex)
         return self.flat
+
+    def _new_graph(self, *, training: bool) -> DagModule:
+        graph = self.graph_type()
+        graph.training = training
+        return graph
 
     def _step(self, frame: _Frame) -> None:
         vertex = next(frame.rest, None)
@@ -98,12 +107,22 @@ class _Flattening:
             if frame.call is not None:
                 self.stack[-1].values[frame.call] = self._result(frame)
             return
-        nested = _inlinable(vertex, frame.graph)
+        nested = self._inlinable(vertex, frame.graph)
         if nested is not None:
             self._enter(frame, vertex, nested)
             return
         item = _item(vertex, frame)
         frame.values[vertex] = self._copy(frame, vertex) if item is None else item
+
+    def _inlinable(self, vertex: InnerVertex, graph: DagModule) -> DagModule | None:
+        """Return the nested graph of a vertex if its vertices can be copied into the outer graph, else None."""
+        nested = vertex.module
+        if not isinstance(nested, self.graph_type):
+            return None
+        if not _takes_values(vertex, nested) or not _same_mode(nested, graph):
+            return None
+        evaluation, training = (nested.output_vertex(training=mode).structure for mode in (False, True))
+        return nested if evaluation == training else None
 
     def _enter(self, frame: _Frame, vertex: InnerVertex, nested: DagModule) -> None:
         places = [parameter.structure.index for parameter in _parameters(nested)]
@@ -120,13 +139,13 @@ class _Flattening:
         if frame.call is not None and vertex.name in moved:
             note_move(self.flat, name, ".".join(filter(None, (frame.prefix[:-1], moved[vertex.name]))))
         depth = len(self.stack)
-        is_first = next(iter(frame.graph._owners[vertex.module])) is vertex
+        is_first = frame.graph._records.registrations.first_owner(vertex.module) is vertex
         if is_first and depth < self.registered.get(module, (depth + 1,))[0]:
             self.registered[module] = (depth, added)
         return added
 
     def _result(self, frame: _Frame) -> Value:
-        """Return what the nested graph returns, by mode where training returns something else."""
+        """Return what the nested graph returns, with a `TrainingSwitch` where training returns something else."""
         evaluation, training = frame.graph.output_vertex(training=False), frame.graph.output_vertex(training=True)
         pairs = zip(frame.operands(evaluation), frame.operands(training), strict=True)
         values = [first if first is second else self._switch(frame, first, second) for first, second in pairs]
@@ -145,10 +164,10 @@ class _Flattening:
         return [self._built(value) if isinstance(value, _Packed) else value for value in values]
 
     def _built(self, packed: _Packed) -> InnerVertex:
-        """Return the vertex of a container, whose module is a graph that does nothing but build it."""
+        """Return the vertex that builds a container: its module is a graph without inner vertices."""
         if packed.vertex is None:
             operands = self._vertices(packed.values)
-            building = new_graph(training=self.flat.training)
+            building = self._new_graph(training=self.flat.training)
             inputs = [building.add_input(f"input_{index}") for index in range(len(operands))]
             building.set_outputs(copy.deepcopy(packed.structure), inputs)
             building.input_spec = building.input_spec.for_inputs(len(operands))
@@ -157,7 +176,7 @@ class _Flattening:
 
 
 def _item(vertex: InnerVertex, frame: _Frame) -> Value | None:
-    """Return the value that a `GetItem` vertex picks, if no vertex is needed for it."""
+    """Return the value that a `GetItem` vertex picks from a known container, or None."""
     if not isinstance(vertex.module, GetItem):
         return None
     (operand,) = frame.operands(vertex)
@@ -168,25 +187,14 @@ def _parameters(nested: DagModule) -> tuple[Parameter, ...]:
     return nested.input_spec.for_inputs(len(nested.input_vertices)).parameters
 
 
-def _inlinable(vertex: InnerVertex, graph: Graph) -> DagModule | None:
-    """Return the nested graph of a vertex if vertices of the outer graph can stand for it."""
-    from torch_dag_core.graph.dag import DagModule
-
-    nested = vertex.module
-    if not isinstance(nested, DagModule) or not _takes_values(vertex, nested) or not _same_mode(nested, graph):
-        return None
-    evaluation, training = (nested.output_vertex(training=mode).structure for mode in (False, True))
-    return nested if evaluation == training else None
-
-
 def _takes_values(vertex: InnerVertex, nested: DagModule) -> bool:
     parameters = _parameters(nested)
     simple = all(isinstance(parameter.structure, Slot) for parameter in parameters)
     return simple and len(vertex.predecessors) == len(parameters) == len(nested.input_vertices)
 
 
-def _same_mode(nested: DagModule, graph: Graph) -> bool:
-    """Tell whether one training flag can serve both: a frozen part keeps its own where that decides anything."""
+def _same_mode(nested: DagModule, graph: DagModule) -> bool:
+    """Tell whether both can have one training flag: they are in the same mode, or the mode changes nothing."""
     modes = len(nested.output_vertices) > 1 or any(
         getattr(vertex.module, "has_modes", False) for vertex in nested.inner_vertices
     )

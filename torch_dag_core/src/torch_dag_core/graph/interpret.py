@@ -1,4 +1,4 @@
-"""A graph run vertex by vertex, for whoever wants to see the values in between."""
+"""A graph run vertex by vertex, which gives access to intermediate values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch_dag_core.graph.vertex import InnerVertex, Vertex
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
-    from torch_dag_core.graph.graph import Graph
 
 Call = Callable[[InnerVertex, tuple[Any, ...]], Any]
 
@@ -61,7 +60,7 @@ def walk(
     yield output, unpack(output.structure, [values[vertex] for vertex in output.predecessors])
 
 
-def live_inner_vertices(graph: Graph, *, training: bool) -> list[InnerVertex]:
+def live_inner_vertices(graph: DagModule, *, training: bool) -> list[InnerVertex]:
     """Return the inner vertices that a mode needs, in the order in which they run."""
     live = live_vertices(graph, training=training)
     return [vertex for vertex in graph.inner_vertices if vertex in live]
@@ -80,7 +79,7 @@ def _forget(values: dict[Vertex, Any], remaining: Counter[Vertex], read: tuple[V
             del values[vertex]
 
 
-def bind_inputs(graph: Graph, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+def bind_inputs(graph: DagModule, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
     """Return the input tensors of a call, in the order of the input vertices.
 
     Raises:

@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from torch_dag_core.errors import GraphError
+from torch_dag_core.graph.builtin_ops import GetItem
 from torch_dag_core.graph.checkpoint_keys import note_move
-from torch_dag_core.graph.graph import Graph
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
 
 
-def new_graph(*, training: bool) -> DagModule:
-    """Return an empty graph in the given mode."""
-    from torch_dag_core.graph.dag import DagModule
+def wrap(graph: DagModule, chosen: Sequence[InnerVertex], name: str, nested: DagModule) -> InnerVertex:
+    """Move distinct inner vertices into the empty graph ``nested``, and return the vertex that calls it.
 
-    graph = DagModule()
-    graph.training = training
-    return graph
-
-
-def wrap(graph: Graph, chosen: Sequence[InnerVertex], name: str) -> InnerVertex:
-    """Do what `Surgery.wrap_subgraph` says, for distinct inner vertices and a free name."""
+    ``name``, which is free, becomes the name of that vertex; see `DagModule.wrap_subgraph`.
+    """
     inside = set(chosen)
     order = graph.inner_vertices
     members = [vertex for vertex in order if vertex in inside]
     _check_not_empty(members, name)
     _check_convex(order, inside)
     _check_effects(graph, members, inside)
-    sources = tuple(dict.fromkeys(p for vertex in members for p in vertex.predecessors if p not in inside))
+    sources = _sources(members)
     results = tuple(vertex for vertex in members if any(user not in inside for user, _ in vertex.uses))
-    nested = _nest(graph, members, sources, results, name)
+    _nest(graph, nested, members, results, name)
     wrapped = InnerVertex(graph, name, nested)
     picks = _replace_uses(graph, results, inside, wrapped)
     for vertex in reversed(members):
         graph.remove_unused(vertex)
-    graph._attach(wrapped, sources)
-    _reorder(graph, order, members, [wrapped, *picks])
+    graph._records.attach(wrapped, sources)
+    graph._records.reorder([*graph.input_vertices, *_reordered(order, members, [wrapped, *picks])])
     return wrapped
 
 
@@ -70,10 +63,10 @@ def _check_convex(order: Sequence[InnerVertex], inside: AbstractSet[Vertex]) -> 
             raise GraphError(message)
 
 
-def _check_effects(graph: Graph, members: Sequence[InnerVertex], inside: AbstractSet[Vertex]) -> None:
+def _check_effects(graph: DagModule, members: Sequence[InnerVertex], inside: AbstractSet[Vertex]) -> None:
     """Refuse to separate vertices that read and write one state, because their order would be lost."""
     for vertex in members:
-        outside = (owner for owner in graph._owners[vertex.module] if owner not in inside)
+        outside = (owner for owner in graph._records.registrations.owners(vertex.module) if owner not in inside)
         other = next(outside, None) if vertex.has_side_effect else None
         if other is not None:
             message = f"{vertex!r} writes or reads the state of {other!r}; wrap both or neither"
@@ -81,25 +74,29 @@ def _check_effects(graph: Graph, members: Sequence[InnerVertex], inside: Abstrac
 
 
 def _nest(
-    graph: Graph, members: Sequence[InnerVertex], sources: Sequence[Vertex], results: Sequence[Vertex], name: str
-) -> DagModule:
-    """Build the nested graph; the modules are shared with ``graph``, which is not touched."""
-    nested = new_graph(training=graph.training)
+    graph: DagModule, nested: DagModule, members: Sequence[InnerVertex], results: Sequence[InnerVertex], name: str
+) -> None:
+    """Fill the nested graph; the modules are shared with ``graph``, which is not touched."""
     names = _inner_names([vertex.name for vertex in members], name)
     inner: dict[Vertex, Vertex] = {}
-    for source in sources:
+    for source in _sources(members):
         inner[source] = nested.add_input(_input_name(len(inner), names))
+    nested.input_spec = InputSpec().for_inputs(len(inner))
     for vertex, inner_name in zip(members, names, strict=True):
         operands = [inner[predecessor] for predecessor in vertex.predecessors]
         added = nested.add_vertex(nested.unique_name(inner_name), vertex.module, operands)
         note_move(nested, added.name, inner_name)
         inner[vertex] = added
-        if next(iter(graph._owners[vertex.module])) is vertex:
-            nested._register_under(added)
+        if graph._records.registrations.first_owner(vertex.module) is vertex:
+            nested._records.registrations.put_first(added)
     template = tuple(Slot(index) for index in range(len(results)))
     nested.set_outputs(template[0] if len(results) == 1 else template, [inner[vertex] for vertex in results])
-    nested.input_spec = InputSpec().for_inputs(len(sources))
-    return nested
+
+
+def _sources(members: Sequence[InnerVertex]) -> tuple[Vertex, ...]:
+    """Return what the members read from outside, in order of first use."""
+    inside = set(members)
+    return tuple(dict.fromkeys(p for vertex in members for p in vertex.predecessors if p not in inside))
 
 
 def _inner_names(names: Sequence[str], outer: str) -> list[str]:
@@ -122,7 +119,7 @@ def _input_name(index: int, taken: Sequence[str]) -> str:
 
 
 def _replace_uses(
-    graph: Graph, results: Sequence[InnerVertex], inside: AbstractSet[Vertex], wrapped: InnerVertex
+    graph: DagModule, results: Sequence[InnerVertex], inside: AbstractSet[Vertex], wrapped: InnerVertex
 ) -> list[InnerVertex]:
     """Make the uses outside read ``wrapped``, or `GetItem` vertices of it, which are returned."""
     picks: list[InnerVertex] = []
@@ -131,21 +128,21 @@ def _replace_uses(
         if len(results) > 1:
             pick = GetItem(index).train(graph.training)
             value = InnerVertex(graph, graph.unique_name(f"{wrapped.name}_{index}"), pick)
-            graph._attach(value, [wrapped])
+            graph._records.attach(value, [wrapped])
             picks.append(value)
         for user, operand in vertex.uses:
             if user not in inside:
-                graph._link(user, operand, value)
+                graph._records.link(user, operand, value)
     return picks
 
 
-def _reorder(
-    graph: Graph, order: Sequence[InnerVertex], members: Sequence[InnerVertex], replacement: Sequence[InnerVertex]
-) -> None:
-    """Record the new vertices where the last of the wrapped ones was: ties, and so random draws, keep their order."""
+def _reordered(
+    order: Sequence[InnerVertex], members: Sequence[InnerVertex], replacement: Sequence[InnerVertex]
+) -> Iterator[InnerVertex]:
+    """Put the new vertices where the last of the wrapped ones was: ties, and so random draws, keep their order."""
     gone, last = set(members), members[-1]
-    recorded: list[Vertex] = list(graph.input_vertices)
     for vertex in order:
-        recorded += replacement if vertex is last else [] if vertex in gone else [vertex]
-    graph._vertices = {vertex.name: vertex for vertex in recorded}
-    graph._changed()
+        if vertex is last:
+            yield from replacement
+        elif vertex not in gone:
+            yield vertex

@@ -1,4 +1,4 @@
-"""Topological order, and the check that an edit makes no cycle."""
+"""Topological order, and the check that an edit creates no cycle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
 
 
 def topological(vertices: Iterable[Vertex]) -> list[InnerVertex]:
-    """Return inner vertices in the given order, each moved behind its predecessors; iterative depth first. O(n)."""
+    """Return the inner vertices in the given order, each moved behind its predecessors. O(n), without recursion."""
     done: set[Vertex] = set()
     order: list[InnerVertex] = []
     for root in vertices:

@@ -1,4 +1,4 @@
-"""Straight-line Python for a graph's forward: one statement a vertex, each tensor freed after its last use."""
+"""The ``forward`` of a graph as generated Python: one statement for each vertex, tensors freed after their last use."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.inputs import Binding
 from torch_dag_core.graph.structure import render
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.ops.stochastic import TrainingSwitch
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.graph import Graph
+    from torch_dag_core.graph.dag import DagModule
 
 _VARIABLE = re.compile(r"\b_[vx]\d+\b")
 
 
-def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
+def source_of(graph: DagModule, *, training: bool) -> tuple[str, dict[str, Any]]:
     """Return the text of ``forward(self, ...)`` for one mode, and the constants that it names."""
     binding = Binding(graph.input_spec.for_inputs(len(graph.input_vertices))).render()
     live = live_vertices(graph, training=training)
@@ -42,20 +42,20 @@ def source_of(graph: Graph, *, training: bool) -> tuple[str, dict[str, Any]]:
     return "\n    ".join(lines), binding.constants
 
 
-def compile_forward(graph: Graph, *, training: bool) -> Callable[..., Any]:
+def compile_forward(graph: DagModule, *, training: bool) -> Callable[..., Any]:
     """Return the compiled function of `source_of`, bound to the graph."""
     source, constants = source_of(graph, training=training)
     namespace: dict[str, Any] = dict(constants)
     exec(compile(source, f"<torch-dag forward, training={training}>", "exec"), namespace)  # noqa: S102
-    # torch.compile follows a method that it finds, but not one that is made on the way.
+    # torch.compile traces a bound method that exists already, but not one that is created while it traces.
     return types.MethodType(namespace["forward"], graph)
 
 
 class Forward:
-    """The ``forward`` of graphs: each has the one generated for it, with the source model's own parameters.
+    """The descriptor behind `DagModule.forward`: a generated function with the parameters of the source model.
 
-    That is what `torch.export` reads: its ``dynamic_shapes`` go by these parameters. Like a method, it may be
-    replaced on an instance.
+    `torch.export` reads these parameters, since its ``dynamic_shapes`` are given by name. Like a method,
+    ``forward`` can be replaced on an instance.
     """
 
     def __get__(self, graph: Any, owner: type | None = None) -> Callable[..., Any]:
@@ -65,7 +65,7 @@ class Forward:
         return graph._program()  # type: ignore[no-any-return]
 
 
-def live_vertices(graph: Graph, *, training: bool) -> set[Vertex]:
+def live_vertices(graph: DagModule, *, training: bool) -> set[Vertex]:
     """Return the vertices whose value, or whose effect on state, the given mode needs."""
     stack: list[Vertex] = list(graph.output_vertex(training=training).predecessors)
     stack += [vertex for vertex in graph.inner_vertices if vertex.has_side_effect]
@@ -81,7 +81,7 @@ def live_vertices(graph: Graph, *, training: bool) -> set[Vertex]:
 
 
 def chosen_operand(vertex: Vertex, *, training: bool) -> Vertex | None:
-    """Return the operand that a choice between the modes passes on; None for every other vertex."""
+    """Return the operand that a `TrainingSwitch` passes on in this mode; None for any other vertex."""
     if isinstance(vertex, InnerVertex) and isinstance(vertex.module, TrainingSwitch):
         return vertex.predecessors[1 if training else 0]
     return None

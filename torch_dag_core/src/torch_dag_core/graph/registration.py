@@ -1,10 +1,12 @@
-"""Modules registered in a root module under dotted names, with one folder module a level."""
+"""Modules registered in a root module under dotted names: one folder module for each level of a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView
 
 from torch import nn
+
+from torch_dag_core.graph.vertex import InnerVertex
 
 
 class Scope(nn.Module):
@@ -24,7 +26,7 @@ def register(root: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def unregister(root: nn.Module, name: str) -> None:
-    """Drop the submodule ``name`` of ``root`` and the folders that this leaves empty."""
+    """Remove the submodule ``name`` of ``root`` and the folders that this leaves empty."""
     *path, last = name.split(".")
     chain = [root]
     for part in path:
@@ -92,3 +94,76 @@ def first_free(name: str, is_free: Callable[[str], bool]) -> str:
         middle = (taken + free) // 2
         taken, free = (taken, middle) if is_free(f"{name}_{middle}") else (middle, free)
     return f"{name}_{free}"
+
+
+class Registrations:
+    """The vertices that call each module; the module is registered in ``root`` under the name of the first."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self._root = root
+        self._owners: dict[nn.Module, dict[InnerVertex, None]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of vertices."""
+        return sum(map(len, self._owners.values()))
+
+    @property
+    def modules(self) -> KeysView[nn.Module]:
+        """The modules, each once."""
+        return self._owners.keys()
+
+    def owners(self, module: nn.Module) -> Collection[InnerVertex]:
+        """Return the vertices that call a module, the one under whose name it is registered first."""
+        return self._owners.get(module, {}).keys()
+
+    def first_owner(self, module: nn.Module) -> InnerVertex:
+        """Return the vertex under whose name a module is registered. O(1)."""
+        return next(iter(self._owners[module]))
+
+    def add(self, vertex: InnerVertex) -> None:
+        """Record that a vertex calls its module, and register the module if no other vertex calls it."""
+        self.adopt(vertex)
+        if len(self._owners[vertex.module]) == 1:
+            register(self._root, vertex.name, vertex.module)
+
+    def remove(self, vertex: InnerVertex) -> None:
+        """Forget a vertex; a module that others call is registered under the name of the next one."""
+        owners = self._owners[vertex.module]
+        first = next(iter(owners))
+        del owners[vertex]
+        if first is vertex:
+            unregister(self._root, vertex.name)
+            heir = next(iter(owners), None)
+            if heir is not None:
+                register(self._root, heir.name, heir.module)
+        if not owners:
+            del self._owners[vertex.module]
+
+    def put_first(self, vertex: InnerVertex) -> None:
+        """Register the module of a vertex under the name of this vertex."""
+        first = self.first_owner(vertex.module)
+        if first is not vertex:
+            unregister(self._root, first.name)
+            self._move_to_front(vertex)
+            register(self._root, vertex.name, vertex.module)
+
+    def register_anew(self, first_owners: Iterable[InnerVertex]) -> None:
+        """Register all modules again, in the order of these vertices and under their names: one for each module."""
+        self._root._modules.clear()
+        for vertex in first_owners:
+            self._move_to_front(vertex)
+            register(self._root, vertex.name, vertex.module)
+
+    def adopt(self, vertex: InnerVertex) -> None:
+        """Record a vertex without registering its module."""
+        self._owners.setdefault(vertex.module, {})[vertex] = None
+
+    def adopt_names(self, vertices: Iterable[InnerVertex]) -> None:
+        """Put first, among the adopted vertices that share a module, the one under whose name it is registered."""
+        names = registrations(self._root)
+        for vertex in vertices:
+            if names.get(vertex.name) is vertex.module and len(self._owners[vertex.module]) > 1:
+                self._move_to_front(vertex)
+
+    def _move_to_front(self, vertex: InnerVertex) -> None:
+        self._owners[vertex.module] = {vertex: None, **self._owners[vertex.module]}

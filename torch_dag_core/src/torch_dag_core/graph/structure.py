@@ -1,4 +1,4 @@
-"""Nested containers around tensors: taken apart into a template with slots, and put together again."""
+"""Nested containers of tensors as a template with numbered slots and a list of tensors, and back."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from torch_dag_core.graph.values import Record, Slot
 from torch_dag_core.graph.vertex import InnerVertex
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.graph import Graph
+    from torch_dag_core.graph.dag import DagModule
 
 
-def to_text(graph: Graph) -> str:
-    """Return one line a vertex: ``name = Op(constants)(operands)``. O(n)."""
+def to_text(graph: DagModule) -> str:
+    """Return one line for each vertex: ``name = Op(constants)(operands)``. O(n)."""
     lines = [f"{type(graph).__name__}("]
     for index, vertex in enumerate(graph.input_vertices):
         spec = graph.input_spec.tensors[index] if index < len(graph.input_spec.tensors) else None
@@ -52,7 +52,7 @@ def _structure(structure: Any, names: list[str]) -> str:
     return repr(structure)
 
 
-def summarize(graph: Graph) -> str:
+def summarize(graph: DagModule) -> str:
     """Return counts of ops and parameters, the inputs, and what the graph assumes of them."""
     ops = Counter(type(vertex.module).__name__ for vertex in graph.inner_vertices)
     parameters = sum(parameter.numel() for parameter in graph.parameters())

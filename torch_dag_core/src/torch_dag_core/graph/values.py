@@ -64,7 +64,7 @@ class Record:
 
 
 def replaced(value: Any, replace: Callable[[Any], Any]) -> Any:
-    """Return a constant with ``replace`` applied to whatever stands in its nested tuples and slices."""
+    """Return a constant with ``replace`` applied to each leaf of its nested tuples and slices."""
     if isinstance(value, tuple):
         return tuple([replaced(item, replace) for item in value])
     if isinstance(value, slice):
@@ -73,7 +73,7 @@ def replaced(value: Any, replace: Callable[[Any], Any]) -> Any:
 
 
 def constants_in(value: Any) -> Iterator[Any]:
-    """Iterate over what stands in nested tuples, lists, dicts and slices."""
+    """Iterate over the leaves of nested tuples, lists, dicts and slices."""
     if isinstance(value, slice):
         value = (value.start, value.stop, value.step)
     if isinstance(value, dict):
@@ -184,7 +184,7 @@ def _decode_record(data: Any) -> Record:
 
 
 def _refuse_non_identifier(word: Any) -> None:
-    """Refuse what must not become part of generated code."""
+    """Raise `ValueError` for a word that is not a plain identifier, since it becomes part of generated code."""
     if type(word) is not str or not word.isidentifier() or keyword.iskeyword(word) or word.startswith("__"):
         message = f"{word!r} is not the name of a record or of a field"
         raise ValueError(message)

@@ -10,39 +10,39 @@ from torch_dag_core.graph.registration import registrations
 from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.graph import Graph
+    from torch_dag_core.graph.dag import DagModule
 
 
-def verify(graph: Graph) -> None:
+def verify(graph: DagModule) -> None:
     """Raise `GraphError` for the first invariant that does not hold. O(n)."""
     _check_edges(graph)
     _check_modules(graph)
-    topological(graph._vertices.values())
+    topological(graph._records.vertices.values())
 
 
-def _check_edges(graph: Graph) -> None:
-    uses: dict[Vertex, set[tuple[UserVertex, int]]] = {vertex: set() for vertex in graph._vertices.values()}
-    users = [vertex for vertex in graph._vertices.values() if isinstance(vertex, UserVertex)]
+def _check_edges(graph: DagModule) -> None:
+    uses: dict[Vertex, set[tuple[UserVertex, int]]] = {vertex: set() for vertex in graph._records.vertices.values()}
+    users = [vertex for vertex in graph._records.vertices.values() if isinstance(vertex, UserVertex)]
     for user in (*users, *graph.output_vertices):
         for index, predecessor in enumerate(user.predecessors):
             if predecessor not in uses:
                 message = f"{user!r} reads {predecessor!r}, which is not in the graph"
                 raise GraphError(message)
             uses[predecessor].add((user, index))
-    for name, vertex in graph._vertices.items():
+    for name, vertex in graph._records.vertices.items():
         if vertex.name != name or vertex.dag is not graph or set(vertex.uses) != uses[vertex]:
             message = f"the records of {vertex!r} do not agree with the graph's edges"
             raise GraphError(message)
 
 
-def _check_modules(graph: Graph) -> None:
-    names = registrations(graph)
-    inner = [vertex for vertex in graph._vertices.values() if isinstance(vertex, InnerVertex)]
+def _check_modules(graph: DagModule) -> None:
+    names, known = registrations(graph), graph._records.registrations
+    inner = [vertex for vertex in graph._records.vertices.values() if isinstance(vertex, InnerVertex)]
     for vertex in inner:
-        owners = graph._owners.get(vertex.module, {})
+        owners = known.owners(vertex.module)
         if vertex not in owners or names.get(next(iter(owners)).name) is not vertex.module:
             message = f"the module of {vertex!r} is not registered"
             raise GraphError(message)
-    if sum(map(len, graph._owners.values())) != len(inner):
+    if len(known) != len(inner):
         message = "modules are recorded for vertices that are not in the graph"
         raise GraphError(message)

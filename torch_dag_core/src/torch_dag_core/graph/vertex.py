@@ -1,13 +1,14 @@
-"""The vertices of a graph. Only `Graph` changes their edges."""
+"""The vertices of a graph, and the functions that write to them, which only the records of a graph call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 if TYPE_CHECKING:
-    from torch_dag_core.graph.graph import Graph
+    from torch_dag_core.graph.dag import DagModule
 
 
 class Vertex:
@@ -17,7 +18,7 @@ class Vertex:
         meta: Scratch space for algorithms; never saved nor copied.
     """
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(self, graph: DagModule, name: str) -> None:
         self._graph = graph
         self._name = name
         self._uses: dict[tuple[UserVertex, int], None] = {}
@@ -25,17 +26,17 @@ class Vertex:
 
     @property
     def name(self) -> str:
-        """Unique and stable; change it with ``dag.rename``."""
+        """The unique name; ``dag.rename`` changes it."""
         return self._name
 
     @property
-    def dag(self) -> Graph:
+    def dag(self) -> DagModule:
         """The graph that owns the vertex."""
         return self._graph
 
     @property
     def uses(self) -> tuple[tuple[UserVertex, int], ...]:
-        """Snapshot of (user, operand index), in the order in which the uses were made; outputs included."""
+        """A snapshot of (user, operand index) in the order in which the uses were added, outputs included."""
         return tuple(self._uses)
 
     @property
@@ -59,7 +60,7 @@ class InputVertex(Vertex):
 class UserVertex(Vertex):
     """A vertex that reads others."""
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(self, graph: DagModule, name: str) -> None:
         super().__init__(graph, name)
         self._predecessors: tuple[Vertex, ...] = ()
 
@@ -72,7 +73,7 @@ class UserVertex(Vertex):
 class InnerVertex(UserVertex):
     """One module called on its predecessors' values, positionally."""
 
-    def __init__(self, graph: Graph, name: str, module: nn.Module) -> None:
+    def __init__(self, graph: DagModule, name: str, module: nn.Module) -> None:
         super().__init__(graph, name)
         self._module = module
 
@@ -88,8 +89,45 @@ class InnerVertex(UserVertex):
 
 
 class OutputVertex(UserVertex):
-    """What the model returns: a template whose slots are this vertex's predecessors."""
+    """What the model returns.
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    Attributes:
+        structure: The template of the returned value; its slot i is predecessor i.
+    """
+
+    def __init__(self, graph: DagModule, name: str) -> None:
         super().__init__(graph, name)
         self.structure: Any = None
+
+
+def link(user: UserVertex, index: int, predecessor: Vertex) -> Vertex:
+    """Make operand ``index`` of ``user`` read ``predecessor``, and return what it read before. O(operands)."""
+    operands = user._predecessors
+    del operands[index]._uses[user, index]
+    user._predecessors = (*operands[:index], predecessor, *operands[index + 1 :])
+    predecessor._uses[user, index] = None
+    return operands[index]
+
+
+def connect(user: UserVertex, predecessors: Iterable[Vertex]) -> None:
+    """Give operands to a user that has none. O(operands)."""
+    user._predecessors = tuple(predecessors)
+    for index, predecessor in enumerate(user._predecessors):
+        predecessor._uses[user, index] = None
+
+
+def unlink(user: UserVertex) -> None:
+    """Take all operands from a user. O(operands)."""
+    for index, predecessor in enumerate(user._predecessors):
+        del predecessor._uses[user, index]
+    user._predecessors = ()
+
+
+def set_name(vertex: Vertex, name: str) -> None:
+    """Give a vertex another name."""
+    vertex._name = name
+
+
+def set_module(vertex: InnerVertex, module: nn.Module) -> None:
+    """Make a vertex call another module."""
+    vertex._module = module

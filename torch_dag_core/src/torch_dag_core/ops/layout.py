@@ -13,16 +13,6 @@ from torch_dag_core.graph.values import Size, fill, resolve
 Ints = tuple[int | Size, ...]
 
 
-class GetItem(Op):
-    """Pick one element of a tuple of tensors."""
-
-    index: int
-
-    def forward(self, values: tuple[Tensor, ...]) -> Tensor:
-        """Return ``values[index]``."""
-        return values[self.index]
-
-
 class Pack(Op):
     """Join values into one tuple, for modules that take several tensors in one argument."""
 

@@ -1,24 +1,12 @@
-"""Ops that draw random numbers, and the choice between training and inference."""
+"""Ops that draw random numbers."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, resolve
-
-
-class TrainingSwitch(Op):
-    """Pass on the first operand in evaluation, the second in training; forward code skips the other branch."""
-
-    has_modes: ClassVar[bool] = True
-
-    def forward(self, evaluation: Tensor, training: Tensor) -> Tensor:
-        """Return one of two tensors of equal shape."""
-        return training if self.training else evaluation
 
 
 class DropPath(Op):

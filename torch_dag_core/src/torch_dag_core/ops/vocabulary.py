@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from torch_dag_core.graph import builtin_ops
 from torch_dag_core.graph.op import Op
 from torch_dag_core.ops import (
     arithmetic,
@@ -25,16 +26,16 @@ from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
 from torch_dag_core.plugins.registry import OpSpec
 
 _MOVES: tuple[type[Op], ...] = (
-    layout.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat,
+    builtin_ops.GetItem, layout.Pack, layout.Reshape, layout.Permute, layout.Expand, layout.Repeat,
     layout.RepeatInterleave, layout.Cat, layout.Stack,
     layout.Split, layout.Unbind, layout.Index, layout.SetIndex, layout.Pad, layout.Roll, layout.Flip,
     layout.UnfoldDim, layout.Gather, layout.IndexSelect, layout.Triangle, creation.Full, creation.Arange,
-    creation.Linspace, stochastic.Random, stochastic.TrainingSwitch, arithmetic.Cast, arithmetic.CastLike,
+    creation.Linspace, stochastic.Random, builtin_ops.TrainingSwitch, arithmetic.Cast, arithmetic.CastLike,
     arithmetic.Detach, contraction.EmbeddingFunction,
     sampling.SamePad, tensors.Keep,
 )  # fmt: skip
 
-_HOLDERS = (tensors.FreeParameter, tensors.Constant, tensors.State)
+_HOLDERS = (builtin_ops.FreeParameter, builtin_ops.Constant, builtin_ops.State)
 
 _COSTS: dict[type[nn.Module], Any] = {
     **dict.fromkeys((*_MOVES, *_HOLDERS), flops.free),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from torch_dag_core.graph.graph import Graph
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import Vertex
 
 
@@ -66,7 +66,7 @@ def _common_of_two(first: Place, second: Place) -> Place:
     return first
 
 
-def dominators(dag: Graph) -> dict[Vertex, Place]:
+def dominators(dag: DagModule) -> dict[Vertex, Place]:
     """Return the place in the dominator tree of every vertex that depends on an input. O(n log n)."""
     places: dict[Vertex, Place] = {vertex: child(ROOT, vertex) for vertex in dag.input_vertices}
     for vertex in dag.inner_vertices:

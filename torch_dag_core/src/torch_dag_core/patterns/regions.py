@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from torch_dag_core.graph.graph import Graph
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.patterns.dominance import dominators
 
 
-def residual_blocks(dag: Graph, *, sums: Collection[type[nn.Module]] = (Add,)) -> list[tuple[InnerVertex, ...]]:
+def residual_blocks(dag: DagModule, *, sums: Collection[type[nn.Module]] = (Add,)) -> list[tuple[InnerVertex, ...]]:
     """List the innermost residual blocks, each in topological order with its sum last. O(n log n).
 
     A block is a sum and all that lies between it and its fork, the last vertex that every path from the inputs to the
@@ -30,7 +30,7 @@ def residual_blocks(dag: Graph, *, sums: Collection[type[nn.Module]] = (Add,)) -
 
 
 class _BlockSearch:
-    def __init__(self, dag: Graph, sums: frozenset[type[nn.Module]]) -> None:
+    def __init__(self, dag: DagModule, sums: frozenset[type[nn.Module]]) -> None:
         self.order = dag.inner_vertices
         self.sums = sums
         self.places = dominators(dag)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from torch_dag_core.errors import RewriteLimitError
-from torch_dag_core.graph.graph import Graph
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.patterns.matching import Match, Pattern, anything, chain
 
@@ -22,7 +22,7 @@ __all__ = ["Match", "Pattern", "RewriteResult", "Rule", "anything", "chain", "fi
 _RECENT = 100
 
 
-def find(dag: Graph, pattern: Pattern, *, disjoint: bool = False) -> list[Match]:
+def find(dag: DagModule, pattern: Pattern, *, disjoint: bool = False) -> list[Match]:
     """List the matches, at most one per root, in topological order of the roots. O(n) for a given pattern.
 
     Args:
@@ -52,7 +52,7 @@ class Rule:
     """
 
     pattern: Pattern
-    rewrite: Callable[[Match, Graph], bool]
+    rewrite: Callable[[Match, DagModule], bool]
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class RewriteResult:
         return self.changed
 
 
-def rewrite(dag: Graph, rules: Rule | Iterable[Rule], *, max_steps: int = 10_000) -> RewriteResult:
+def rewrite(dag: DagModule, rules: Rule | Iterable[Rule], *, max_steps: int = 10_000) -> RewriteResult:
     """Apply rules in place until none fires; earlier rules are tried first. Near linear in vertices plus steps.
 
     Vertices are visited in topological order; after a step, those near what it edited are visited again, and at the
@@ -84,7 +84,7 @@ def rewrite(dag: Graph, rules: Rule | Iterable[Rule], *, max_steps: int = 10_000
 
 
 class _Driver:
-    def __init__(self, dag: Graph, rules: Sequence[Rule], max_steps: int) -> None:
+    def __init__(self, dag: DagModule, rules: Sequence[Rule], max_steps: int) -> None:
         self.dag = dag
         self.rules = rules
         self.max_steps = max_steps
@@ -161,4 +161,4 @@ class _Driver:
                 self.queue.append(vertex)
 
     def _present(self, vertex: Vertex) -> bool:
-        return self.dag._vertices.get(vertex.name) is vertex
+        return vertex.name in self.dag and self.dag.get_vertex_by_name(vertex.name) is vertex

@@ -7,6 +7,7 @@ import reprlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -41,12 +42,10 @@ _REGISTRY_HOOKS: tuple[tuple[str, type[Any], Callable[..., None]], ...] = (
 class PluginHost:
     """The plugins of this process; building it imports them, and one that fails is kept as an error, not raised."""
 
-    def __init__(self) -> None:
-        from torch_dag_core.plugins import core_plugin
-
+    def __init__(self, core: ModuleType) -> None:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
-        self.manager.register(core_plugin, CORE)
+        self.manager.register(core, CORE)
         self.origins = {CORE: Origin(CORE, CORE_DISTRIBUTION, distribution_version(CORE_DISTRIBUTION) or "from source")}
         self.disabled: list[Origin] = []
         self.errors: dict[str, PluginError] = {}

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -36,8 +37,9 @@ class PluginInfo:
 
 
 class _Current:
-    """The host of this process, set once it is complete."""
+    """The core's own plugin, and the host of this process once it is complete."""
 
+    core: ModuleType | None = None
     host: PluginHost | None = None
     loading = False
     lock = threading.RLock()
@@ -59,8 +61,28 @@ def _host() -> PluginHost:
     with _Current.lock:
         if _Current.host is None:
             with _loading():
-                _Current.host = PluginHost()
+                _Current.host = PluginHost(_core_plugin())
         return _Current.host
+
+
+def set_core_plugin(plugin: ModuleType) -> None:
+    """Name the module with the core's own hooks, which is loaded whatever ``TORCH_DAG_PLUGINS`` says.
+
+    The package does so when it is imported: an entry point could be taken by another distribution, and is missing
+    where the package runs without its metadata, as in a frozen application.
+    """
+    with _Current.lock:
+        _Current.core, _Current.host = plugin, None
+
+
+def _core_plugin() -> ModuleType:
+    if _Current.core is None:
+        message = (
+            "the core's own plugin is not there yet: torch_dag_core is still being imported or its installation is "
+            "incomplete; ask for plugins after the import, or reinstall torch-dag-core"
+        )
+        raise PluginLoadError(CORE, message)
+    return _Current.core
 
 
 def plugin_manager() -> pluggy.PluginManager:

@@ -13,6 +13,7 @@ from torch_dag_core.errors import SerializationError
 from torch_dag_core.plugins.calling import is_foreign, named
 from torch_dag_core.plugins.codecs import ClassCodec
 from torch_dag_core.plugins.discovery import distribution_version
+from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import OpSpec, Registry
 
 USER_NAMESPACE = "user."
@@ -21,8 +22,6 @@ USER_NAMESPACE = "user."
 def chosen_registry(registry: Registry | None) -> Registry:
     """Return a copy of the given or the default registry, free to be added to."""
     if registry is None:
-        from torch_dag_core.plugins.loading import default_registry
-
         registry = default_registry()
     return registry.copy()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.graph.graph import Graph
+from torch_dag_core.graph.dag import DagModule
 
 # Deeper trees of modules break torch.nn itself, whose methods recurse.
 MAX_DEPTH = 100
@@ -44,7 +44,7 @@ class Extent:
     def __init__(self) -> None:
         self._known: dict[nn.Module, tuple[int, int]] = {}
 
-    def add(self, graph: Graph) -> None:
+    def add(self, graph: DagModule) -> None:
         """Take in a graph whose nested graphs were added before.
 
         Raises:

@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from torch_dag_core.errors import GraphError, SerializationError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.registration import register
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.plugins.discovery import VARIABLE
+from torch_dag_core.plugins.loading import list_plugins
 from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
 from torch_dag_core.serialization.describe import FORMAT
@@ -195,14 +195,12 @@ def _operands(name: str, node: Node, vertices: list[Vertex]) -> list[Vertex]:
 
 def _register(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
     """Register the modules in the order of the saved graph, for optimizers number parameters by it."""
+    registrations = graph._records.registrations
     chosen = [vertices[item.integer(below=len(vertices))] for item in node.items()]
     naming = {vertex.module: vertex for vertex in chosen if isinstance(vertex, InnerVertex)}
-    if len(naming) < len(chosen) or naming.keys() != graph._owners.keys():
+    if len(naming) < len(chosen) or naming.keys() != registrations.modules:
         node.fail("must name one vertex of every module")
-    graph._modules.clear()
-    for module, vertex in naming.items():
-        graph._owners[module] = {vertex: None, **graph._owners[module]}
-        register(graph, vertex.name, module)
+    registrations.register_anew(naming.values())
 
 
 def _set_outputs(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
@@ -253,8 +251,6 @@ def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str
 
 def _plugin_state(distribution: str) -> str:
     """Say what is the matter with a distribution that is installed and yet does not bring an op."""
-    from torch_dag_core.plugins.loading import list_plugins
-
     found = next((info for info in list_plugins() if info.distribution == distribution), None)
     if found is None:
         return ""

@@ -9,10 +9,10 @@ from typing import TypeGuard
 from torch import Tensor, nn
 
 from torch_dag_core.errors import SerializationError
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.registration import Scope
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_core.serialization.limits import MAX_DEPTH
 
 
@@ -95,7 +95,7 @@ def leaves(root: DagModule) -> list[Leaf]:
 
 def registering_vertex(vertex: InnerVertex) -> InnerVertex:
     """Return the vertex under whose name the module is registered: another one where several share it."""
-    return next(iter(vertex.dag._owners[vertex.module]))
+    return vertex.dag._records.registrations.first_owner(vertex.module)
 
 
 def registration_order(graph: DagModule) -> list[InnerVertex]:

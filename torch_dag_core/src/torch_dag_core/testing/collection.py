@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from torch_dag_core.algorithms.algorithm import algorithms
-from torch_dag_core.plugins.loading import contributions, named_contributions, require
+from torch_dag_core.plugins.loading import contributions, default_registry, named_contributions, require
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.testing.cases import Record, cases_of, plugin_records, record_name
 from torch_dag_core.testing.checks import CHECKS, ContractCheck, ContractError
 
 if TYPE_CHECKING:
     import pytest
-
-    from torch_dag_core.plugins.registry import Registry
 
 FIXTURE = "torch_dag_contract"
 MARKER = "torch_dag_plugin"
@@ -37,8 +36,6 @@ class Bound:
 
 def contract(plugin: str) -> list[Bound]:
     """Return every test of an installed plugin, named by itself or its distribution."""
-    from torch_dag_core.plugins.loading import default_registry
-
     registry = default_registry()
     tests = [Bound("takes part", partial(takes_part, plugin))]
     for record in plugin_records(plugin):

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from torch_dag_core.analysis.shape_run import ShapeRun
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.plugins.calling import blaming
 from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
 from torch_dag_core.plugins.registry import Registry

@@ -19,7 +19,7 @@ from torch_dag_pruning.axes.relation import Rule
 
 def shared_clone(dag: DagModule) -> DagModule:
     """Return a flat copy of a graph that shares all tensors with it."""
-    return flatten(dag, {id(tensor): tensor for tensor in (*dag.parameters(), *dag.buffers())})
+    return flatten(dag, DagModule, {id(tensor): tensor for tensor in (*dag.parameters(), *dag.buffers())})
 
 
 def is_plain(dag: DagModule, registry: Registry, rules: Mapping[str, Rule]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_pruning.analysis.resolution import leaves
 from torch_dag_pruning.axes import Atom, AxisSolver, atoms
 from torch_dag_pruning.axes.relation import Axes, Relation

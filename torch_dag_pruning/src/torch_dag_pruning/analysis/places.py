@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.vertex import InnerVertex, UserVertex, Vertex
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_pruning.axes import Axis
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.graph.builtin_ops import Constant, GetItem
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, UserVertex, Vertex
-from torch_dag_core.ops.layout import GetItem
-from torch_dag_core.ops.tensors import Constant
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Cause, Fixed
 from torch_dag_pruning.axes.relation import Axes, AxisStore, Context, Relation, Rule

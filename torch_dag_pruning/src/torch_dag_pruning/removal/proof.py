@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import replaced
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_pruning.analysis.places import Places
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.values import Size
-from torch_dag_core.ops.tensors import TensorHolder
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Atom, Axis, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import Relation

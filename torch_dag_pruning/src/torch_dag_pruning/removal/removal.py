@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from torch_dag_core.graph.builtin_ops import Constant, GetItem
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.ops.layout import GetItem, Split
-from torch_dag_core.ops.tensors import Constant
+from torch_dag_core.ops.layout import Split
 from torch_dag_pruning.analysis.places import Places, is_constant
 from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.axes.relation import Relation

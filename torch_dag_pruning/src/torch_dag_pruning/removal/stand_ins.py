@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.values import Size
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops import arithmetic, contraction, creation, layout, reduction, sampling, stochastic
-from torch_dag_core.ops.tensors import FreeParameter
 
 if TYPE_CHECKING:
     from torch_dag_pruning.removal.emptiness import Emptiness

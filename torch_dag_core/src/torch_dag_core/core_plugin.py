@@ -1,4 +1,7 @@
-"""The core's own hook implementations: what it has, it adds the way any plugin does."""
+"""The core's own plugin: the vocabulary, atomic modules and normalizers of the core, added through the public hooks.
+
+Importing `torch_dag_core` hands this module to `torch_dag_core.plugins.loading`, so that no module below imports it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core import conversion, ops
+from torch_dag_core import conversion
+from torch_dag_core.ops import vocabulary
 from torch_dag_core.plugins import model_sources
 from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
@@ -16,7 +20,7 @@ from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the core vocabulary."""
-    return ops.specs()
+    return vocabulary.specs()
 
 
 @hookimpl
