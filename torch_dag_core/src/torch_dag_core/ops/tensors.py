@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
+from torch_dag_core.ops.flops import free
+from torch_dag_core.plugins.declarations import op
 
 
 class TensorHolder(nn.Module):
@@ -53,6 +55,7 @@ class Constant(TensorHolder):
     """A tensor that does not depend on the inputs: a buffer, or something the model computes from none."""
 
 
+@op("core.keep", flops=free)
 class Keep(Op):
     """Pass on a value that nothing reads, so that the state which its vertex updates is updated."""
 

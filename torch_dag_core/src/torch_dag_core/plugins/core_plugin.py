@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core import conversion, ops
+from torch_dag_core import conversion
+from torch_dag_core.ops import vocabulary
 from torch_dag_core.plugins import model_sources
 from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
@@ -16,7 +17,7 @@ from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the core vocabulary."""
-    return ops.specs()
+    return vocabulary.specs()
 
 
 @hookimpl
