@@ -32,10 +32,10 @@ def recurrence(work: int) -> FlopsRule:
     return rule
 
 
-# For each hidden unit and step. RNN: a sum and a nonlinearity. GRU: two gates of both, then r * h, a sum and tanh, and
-# (1 - z) * n + z * h. LSTM: four gates of both, f * c + i * g, and o * tanh(c).
+# For each hidden unit and step, as torch computes it. RNN: a sum and a nonlinearity. GRU: two gates of both; r * h, a
+# sum and tanh; (h - n) * z + n. LSTM: four gates of both; f * c + i * g; o * tanh(c).
 RNN_WORK = 2
-GRU_WORK = 2 * 2 + 3 + 4
+GRU_WORK = 2 * 2 + 3 + 3
 LSTM_WORK = 4 * 2 + 3 + 2
 
 # The signatures of these classes are only ``*args, **kwargs``.
