@@ -68,7 +68,7 @@ _ONE = {
     for name, cls in {
         "neg": "Neg", "abs": "Abs", "exp": "Exp", "expm1": "Expm1", "log": "Log", "log1p": "Log1p", "sqrt": "Sqrt",
         "rsqrt": "Rsqrt", "reciprocal": "Reciprocal", "square": "Square", "sin": "Sin", "cos": "Cos", "erf": "Erf",
-        "floor": "Floor", "ceil": "Ceil", "round": "Round", "sign": "Sign", "is_nan": "IsNan",
+        "floor": "Floor", "ceil": "Ceil", "round": "Round", "sign": "Sign", "isnan": "IsNan",
     }.items()
 }  # fmt: skip
 _REDUCED = {
@@ -77,8 +77,8 @@ _REDUCED = {
         ("sum", "Sum", (-1, True)), ("mean", "Mean", ((1, 2),)), ("amax", "Amax", ((2,),)), ("amin", "Amin", ((1, 2),)),
         ("max_along", "MaxAlong", (1,)), ("min_along", "MinAlong", (2, True)), ("var", "Var", (-1,)),
         ("std", "Std", (1, 0, True)), ("var_mean", "VarMean", ((1, 2),)), ("norm", "Norm", (2.0, 1)),
-        ("log_sum_exp", "LogSumExp", (1,)), ("argmax", "Argmax", (2,)), ("argmin", "Argmin", (1, True)),
-        ("cum_sum", "CumSum", (1,)), ("top_k", "TopK", (2,)), ("sort", "Sort", (1, True)),
+        ("logsumexp", "LogSumExp", (1,)), ("argmax", "Argmax", (2,)), ("argmin", "Argmin", (1, True)),
+        ("cumsum", "CumSum", (1,)), ("topk", "TopK", (2,)), ("sort", "Sort", (1, True)),
     )
 }  # fmt: skip
 _LAYOUT = {
@@ -102,8 +102,6 @@ _LAYOUT = {
     "gather": _example(layout.Gather(1), FLAT, _i([0, 1], [1, 2], [3, 3])),
     "index_select": _example(layout.IndexSelect(1), FLAT, _i(0, 2)),
     "triangle": _example(layout.Triangle(1, True), SEQUENCE),
-    "contiguous": _example(layout.Contiguous(), SEQUENCE),
-    "split_evenly": _example(layout.SplitEvenly(3, -1), SEQUENCE),
 }
 _FUNCTIONS = {
     "where": (arithmetic.Where(), _b(*FLAT), _x(*FLAT), _x(*FLAT)),
@@ -168,7 +166,7 @@ _MODULES = {
     "group_norm": _example(nn.GroupNorm(2, 4), IMAGE),
     "rms_norm": _example(nn.RMSNorm(8), SEQUENCE),
     "local_response_norm": _example(nn.LocalResponseNorm(2), IMAGE),
-    "p_re_lu": _example(nn.PReLU(4), IMAGE),
+    "prelu": _example(nn.PReLU(4), IMAGE),
     "threshold": _example(nn.Threshold(0.5, 0.0), FLAT),
     "glu": _example(nn.GLU(), FLAT),
     "softmax": _example(nn.Softmax(-1), FLAT),
@@ -219,10 +217,10 @@ _MODULES = {
     **{
         key: _example(getattr(nn, cls)(), FLAT)
         for key, cls in {
-            "re_lu": "ReLU", "re_lu6": "ReLU6", "leaky_re_lu": "LeakyReLU", "elu": "ELU", "selu": "SELU",
-            "celu": "CELU", "gelu": "GELU", "si_lu": "SiLU", "mish": "Mish", "sigmoid": "Sigmoid", "tanh": "Tanh",
+            "relu": "ReLU", "relu6": "ReLU6", "leaky_relu": "LeakyReLU", "elu": "ELU", "selu": "SELU",
+            "celu": "CELU", "gelu": "GELU", "silu": "SiLU", "mish": "Mish", "sigmoid": "Sigmoid", "tanh": "Tanh",
             "hardswish": "Hardswish", "hardsigmoid": "Hardsigmoid", "hardtanh": "Hardtanh", "softplus": "Softplus",
-            "softsign": "Softsign", "log_sigmoid": "LogSigmoid", "tanhshrink": "Tanhshrink",
+            "softsign": "Softsign", "logsigmoid": "LogSigmoid", "tanhshrink": "Tanhshrink",
             "hardshrink": "Hardshrink", "softshrink": "Softshrink", "identity": "Identity",
         }.items()
     },

@@ -11,6 +11,7 @@ from torch import nn
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, decode, encode
+from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
 
 CONVOLUTIONS = [
@@ -80,6 +81,21 @@ OTHERS = [
 EVERY = [*CONVOLUTIONS, *NORMS, *POOLS, *ACTIVATIONS, *PADDINGS, *OTHERS]
 
 
+OWN = {spec.target: spec.codec for spec in specs()}
+OWN[nn.MultiheadAttention] = ModuleCodec(
+    nn.MultiheadAttention,
+    readers={
+        "bias": lambda module: module.in_proj_bias is not None,
+        "add_bias_kv": lambda module: module.bias_k is not None,
+    },
+)
+
+
+def codec_of(target):
+    """Return the codec that a class is declared with, or the general one."""
+    return OWN.get(target) or ModuleCodec(target)
+
+
 def tensors(module):
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: (tensor.shape, tensor.dtype, type(tensor)) for name, tensor in state.items()}
@@ -87,7 +103,7 @@ def tensors(module):
 
 @pytest.mark.parametrize("module", EVERY, ids=repr)
 def test_layer_comes_back_from_its_constants(module):
-    codec = ModuleCodec(type(module))
+    codec = codec_of(type(module))
     config = codec.config(module)
     again = {name: decode(encode(value)) for name, value in config.items()}
     rebuilt = codec.build(again)
@@ -101,7 +117,7 @@ def test_layer_comes_back_from_its_constants(module):
 @pytest.mark.parametrize("module", EVERY, ids=repr)
 def test_every_constructor_argument_is_saved_or_known_to_be_irrelevant(module):
     signature = inspect.signature(type(module)).parameters
-    saved = ModuleCodec(type(module)).config(module)
+    saved = codec_of(type(module)).config(module)
     if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in signature.values()):
         signature = {}
     left_out = {name for name in signature if name not in saved and not name.startswith("_")}
@@ -123,7 +139,7 @@ def test_covers_all_layers_of_torch_nn_that_are_not_containers_losses_or_lazy():
 def test_building_draws_no_random_numbers():
     before = torch.get_rng_state()
     for module in EVERY:
-        codec = ModuleCodec(type(module))
+        codec = codec_of(type(module))
         codec.build(codec.config(module))
     assert torch.equal(torch.get_rng_state(), before)
 

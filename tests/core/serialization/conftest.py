@@ -16,11 +16,13 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Record, Size, Slot
-from torch_dag_core.plugins.codecs import ClassCodec, ModuleCodec, OpCodec
+from torch_dag_core.ops.vocabulary import specs
+from torch_dag_core.plugins.codecs import ClassCodec, OpCodec
 from torch_dag_core.plugins.registry import OpSpec, Registry
 
 WIDTH = 4
 LAYERS = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.LSTM, nn.Conv2d)
+DECLARED = {spec.target: spec.codec for spec in specs()}
 
 
 class Plus(Op):
@@ -67,7 +69,7 @@ def make_registry() -> Registry:
     registry = Registry()
     for layer in LAYERS:
         key = f"core.{layer.__name__.lower()}"
-        registry.add(OpSpec(key=key, target=layer, codec=ModuleCodec(layer)), owner="torch-dag-core")
+        registry.add(OpSpec(key=key, target=layer, codec=DECLARED[layer]), owner="torch-dag-core")
     codecs = dict.fromkeys((Plus, Scaled, Masked), OpCodec) | dict.fromkeys(
         (Constant, FreeParameter, State), ClassCodec
     )

@@ -70,7 +70,7 @@ def test_a_rule_that_calls_a_mixing_op_elementwise_is_found_out(case, monkeypatc
     def elementwise(ctx):
         return Relation([list(ctx.inputs[0])])
 
-    monkeypatch.setattr(analysis_module, "axis_rules", lambda: {**rules, "sample.reverse": elementwise})
+    monkeypatch.setattr(analysis_module, "axis_rules", lambda _: {**rules, "sample.reverse": elementwise})
     with pytest.raises(ContractError, match=r"^sample\.reverse-0: between learned layers it is not pruned exactly"):
         PRUNES.run(case)
 

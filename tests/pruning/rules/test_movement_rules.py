@@ -16,7 +16,7 @@ def test_moves_along_an_axis_freeze_it_only(check, fn):
     for over_channels in (False, True):
         net = fn(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 3))
         net.over_channels = over_channels
-        ops = ["roll", "flip", "cum_sum", "sort", "top_k"]
+        ops = ["roll", "flip", "cumsum", "sort", "topk"]
         check(net, torch.randn(2, 7, 5), ops=ops, orbits=[] if over_channels else [8], seeds=[1])
 
 

@@ -16,7 +16,7 @@ REDUCED = {
     "std": lambda x: x.std(-1),
     "var_mean": lambda x: sum(torch.var_mean(x, -1)),
     "norm": lambda x: x.norm(dim=-1),
-    "log_sum_exp": lambda x: x.logsumexp(-1),
+    "logsumexp": lambda x: x.logsumexp(-1),
 }
 
 
@@ -42,7 +42,7 @@ def test_reduction_over_channels_and_space(check, fn, name):
             "sum": lambda x: x.sum((1, 2)), "mean": lambda x: x.mean((1, 2)), "amax": lambda x: x.amax((1, 2)),
             "amin": lambda x: x.amin((1, 2)), "var": lambda x: x.var((1, 2)), "std": lambda x: x.std((1, 2)),
             "var_mean": lambda x: sum(torch.var_mean(x, (1, 2))), "norm": lambda x: x.norm(dim=(1, 2)),
-            "log_sum_exp": lambda x: x.logsumexp((1, 2)),
+            "logsumexp": lambda x: x.logsumexp((1, 2)),
         }[name]  # fmt: skip
         return m.b(x) * over(x)[:, None, None]
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the op that lays a mask over an edge."""
+    from torch_dag_core.ops.flops import elementwise
     from torch_dag_core.plugins.codecs import OpCodec
     from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_pruning.masked.mask_op import Mask
 
-    return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask), examples=_masks),)
+    return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask), flops=elementwise, examples=_masks),)
 
 
 def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:

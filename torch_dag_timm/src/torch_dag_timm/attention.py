@@ -102,6 +102,4 @@ def _causal_mask(call: Call, x: Value) -> Value:
     return call.emit(Triangle(1, upper=True), full, path=f"{call.path}_mask")
 
 
-def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the record of timm's attention class."""
-    return (AtomicSpec(target=_CLASS, convert=convert, accepts=is_plain, examples=_EXAMPLES),)
+ATTENTION = AtomicSpec(target=_CLASS, convert=convert, accepts=is_plain, examples=_EXAMPLES)

@@ -73,11 +73,8 @@ _DIVISORS = {
     "timm.layers.evo_norm.EvoNorm2dB1": _b1,
     "timm.layers.evo_norm.EvoNorm2dB2": _b2,
 }
-
-
-def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of the norms; those of the S series need none."""
-    return tuple(
-        AtomicSpec(target=name, trace_as=_norm(divisor), examples=examples(name, *_CASES))
-        for name, divisor in _DIVISORS.items()
-    )
+# The norms of the S series are traced as they are.
+NORMS = tuple(
+    AtomicSpec(target=name, trace_as=_norm(divisor), examples=examples(name, *_CASES))
+    for name, divisor in _DIVISORS.items()
+)

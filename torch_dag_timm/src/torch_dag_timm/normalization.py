@@ -55,11 +55,5 @@ _CASES: tuple[Case, ...] = (
     ((4,), {"act_layer": nn.SiLU, "drop_layer": nn.Dropout, "eps": 0.1, "momentum": 0.3}, _IMAGE),
     ((4,), {"affine": False, "apply_act": False}, _IMAGE),
 )
-
-
-def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of the batch norms."""
-    return (
-        AtomicSpec(target=_NORM, convert=convert, trace_as=norm_then_act, examples=examples(_NORM, *_CASES)),
-        AtomicSpec(target=_FROZEN, trace_as=frozen_norm_then_act, examples=examples(_frozen, ((4,), {}, _IMAGE))),
-    )
+NORM = AtomicSpec(target=_NORM, convert=convert, trace_as=norm_then_act, examples=examples(_NORM, *_CASES))
+FROZEN = AtomicSpec(target=_FROZEN, trace_as=frozen_norm_then_act, examples=examples(_frozen, ((4,), {}, _IMAGE)))

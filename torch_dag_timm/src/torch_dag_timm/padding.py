@@ -76,9 +76,7 @@ def _examples(target: str, channels: tuple[int, ...]) -> Examples:
     )
 
 
-def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of the convolutions and poolings."""
-    return tuple(
-        AtomicSpec(target=name, trace_as=function, examples=_examples(name, channels))
-        for name, (function, channels) in _STAND_INS.items()
-    )
+PADDED = tuple(
+    AtomicSpec(target=name, trace_as=function, examples=_examples(name, channels))
+    for name, (function, channels) in _STAND_INS.items()
+)

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import nn
 
+import torch_dag_timm
+from torch_dag_core.plugins.declarations import gather
 from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.registry import AtomicSpec
-from torch_dag_timm import attention, evo_norm, example_inputs, model_source, normalization, padding, stochastic
+from torch_dag_timm import example_inputs, model_source
 
 TORCH_DAG_HOOK_API = 1
 
@@ -17,10 +19,7 @@ TORCH_DAG_HOOK_API = 1
 @hookimpl
 def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
     """Name timm's classes that become core ops, or are traced through a function that stands in for them."""
-    return (
-        *attention.atomic_modules(), *normalization.atomic_modules(), *evo_norm.atomic_modules(),
-        *padding.atomic_modules(), *stochastic.atomic_modules(),
-    )  # fmt: skip
+    return gather(torch_dag_timm.__name__, AtomicSpec)
 
 
 @hookimpl

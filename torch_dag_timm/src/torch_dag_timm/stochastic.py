@@ -62,10 +62,6 @@ _BLOCKS: tuple[Case, ...] = (
     ((0.4, 4), {"couple_channels": False, "scale_by_keep": False}, (2, 4, 8, 9)),
     ((0.4, 3), {"with_noise": True}, (2, 4, 2, 8)),
 )
-
-
-def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of what drops at random; before 1.0.23 timm drew the blocks in another way."""
-    path = AtomicSpec(target=_DROP_PATH, convert=convert, examples=examples(_DROP_PATH, *_PATHS))
-    block = AtomicSpec(target=_DROP_BLOCK, trace_as=drop_block, examples=examples(_DROP_BLOCK, *_BLOCKS))
-    return (path, block) if at_least(1, 0, 23) else (path,)
+DROP_PATH = AtomicSpec(target=_DROP_PATH, convert=convert, examples=examples(_DROP_PATH, *_PATHS))
+if at_least(1, 0, 23):  # Before, timm drew the blocks in another way.
+    DROP_BLOCK = AtomicSpec(target=_DROP_BLOCK, trace_as=drop_block, examples=examples(_DROP_BLOCK, *_BLOCKS))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.analysis.costs import call_cost
 from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
@@ -34,6 +34,8 @@ class VertexCost:
         flops: Floating-point operations: 2 for each multiply-accumulate, 1 for each element of elementwise work.
         parameters: Elements of its parameters; those of a module shared with an earlier vertex count there.
         dtypes: Types of its results.
+        unknown: Classes of the modules, its own or those of a nested graph, whose cost no rule knows: one FLOP is
+            counted for each element of their results.
     """
 
     name: str
@@ -42,6 +44,7 @@ class VertexCost:
     flops: int
     parameters: int
     dtypes: tuple[torch.dtype, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,23 @@ class CostTable:
         """Elements of all parameters."""
         return sum(row.parameters for row in self.rows)
 
+    @property
+    def unknown(self) -> dict[str, tuple[str, ...]]:
+        """The vertices whose cost no rule knows, by the class of the module that it is unknown of."""
+        classes = dict.fromkeys(name for row in self.rows for name in row.unknown)
+        return {name: tuple(row.name for row in self.rows if name in row.unknown) for name in classes}
+
     def __getitem__(self, name: str) -> VertexCost:
         return next(row for row in self.rows if row.name == name)
 
     def __str__(self) -> str:
-        """Return one line a vertex that costs something, and the total."""
+        """Return one line a vertex that costs something, the total, and the ops whose cost is unknown."""
+        if not self.unknown:
+            return self._table()
+        ops = "; ".join(f"{name} ({', '.join(vertices)})" for name, vertices in self.unknown.items())
+        return f"{self._table()}\ncost unknown, counted as one FLOP per output element: {ops}"
+
+    def _table(self) -> str:
         shown = [row for row in self.rows if row.flops or row.parameters]
         cells = [("vertex", "op", "outputs", "FLOPs", "parameters")]
         cells += [(row.name, row.op, _shown(row.outputs), f"{row.flops:,}", f"{row.parameters:,}") for row in shown]
@@ -127,26 +142,28 @@ def _count(dag: DagModule, inputs: Sequence[Any], run: ShapeRun) -> tuple[list[V
     counted: set[int] = set()
 
     def call(vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
-        cost, value = _call(vertex, operands, run)
+        cost, unknown, value = _call(vertex, operands, run)
         parameters = {id(p): p.numel() for p in vertex.module.parameters() if id(p) not in counted}
         counted.update(parameters)
         op, shapes, types = type(vertex.module).__name__, tuple(_shapes(value)), tuple(_dtypes(value))
-        rows.append(VertexCost(vertex.name, op, shapes, cost, sum(parameters.values()), types))
+        rows.append(VertexCost(vertex.name, op, shapes, cost, sum(parameters.values()), types, unknown))
         return value
 
     *_, (_, result) = walk(dag, inputs, call, training=False)
     return rows, result
 
 
-def _call(vertex: InnerVertex, operands: tuple[Any, ...], run: ShapeRun) -> tuple[int, Any]:
+def _call(vertex: InnerVertex, operands: tuple[Any, ...], run: ShapeRun) -> tuple[int, tuple[str, ...], Any]:
+    """Return the FLOPs of a vertex, the classes of modules whose cost is unknown, and the vertex's value."""
     module = vertex.module
     if isinstance(module, DagModule):
         rows, value = _count(module, operands, run)
-        return sum(row.flops for row in rows), value
+        unknown = tuple(dict.fromkeys(name for row in rows for name in row.unknown))
+        return sum(row.flops for row in rows), unknown, value
     value = run(vertex, operands)
     parameters: Mapping[str, Any] = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    spec = run.registry.for_module(module)
-    return int(call_flops(spec, module, _shapes(operands), _shapes(value), parameters)), value
+    cost = call_cost(run.registry.for_module(module), module, _shapes(operands), _shapes(value), parameters)
+    return int(cost.flops), () if cost.is_known else (type(module).__name__,), value
 
 
 def _shapes(value: Any) -> list[tuple[int, ...]]:

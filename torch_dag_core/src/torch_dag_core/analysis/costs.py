@@ -5,22 +5,31 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from torch_dag_core.errors import PluginError
-from torch_dag_core.ops.flops import per_output
+from torch_dag_core.ops.flops import elementwise
 from torch_dag_core.plugins.calling import blaming, named
 from torch_dag_core.plugins.registry import OpSpec
 
 Shapes = Sequence[Sequence[Any]]
 
 
-def call_flops(
+@dataclass(frozen=True)
+class CallCost:
+    """The FLOPs of one call; where no rule knows them, one for each element of the results."""
+
+    flops: Any
+    is_known: bool
+
+
+def call_cost(
     spec: OpSpec | None, module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Mapping[str, Sequence[Any]]
-) -> Any:
-    """Return the FLOPs of one call: by the op's own rule, or one for each element that it returns.
+) -> CallCost:
+    """Return what one call costs, by the rule of its op.
 
     Args:
         spec: The op, None for a module that is none.
@@ -32,22 +41,36 @@ def call_flops(
     Raises:
         PluginError: the rule of a plugin raised, or returned anything but a number from 0 up; an int for ints.
     """
-    if spec is None or spec.flops is None:
-        return per_output(module, inputs, outputs, parameters)
-    with blaming(spec.owner, f"the FLOPs rule of {spec.key!r}"):
-        cost = spec.flops(module, inputs, outputs, parameters)
-    sizes = [size for shape in (*inputs, *outputs, *parameters.values()) for size in shape]
-    if not _is_cost(cost, exact=all(type(size) is int for size in sizes)):
+    cost: Any = NotImplemented
+    if spec is not None and spec.flops is not None:
+        with blaming(spec.owner, f"the FLOPs rule of {spec.key!r}"):
+            cost = spec.flops(module, inputs, outputs, parameters)
+        if cost is not NotImplemented:
+            sizes = [size for shape in (*inputs, *outputs, *parameters.values()) for size in shape]
+            _check_cost(spec, cost, exact=all(type(size) is int for size in sizes))
+    if cost is NotImplemented:
+        return CallCost(elementwise(module, inputs, outputs, parameters), is_known=False)
+    return CallCost(cost, is_known=True)
+
+
+def call_flops(
+    spec: OpSpec | None, module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Mapping[str, Sequence[Any]]
+) -> Any:
+    """Return the FLOPs of `call_cost` alone; arguments and errors as there."""
+    return call_cost(spec, module, inputs, outputs, parameters).flops
+
+
+def _check_cost(spec: OpSpec, cost: Any, *, exact: bool) -> None:
+    if not _is_cost(cost, exact=exact):
         kind = "an int from 0 up, for sizes that are ints" if isinstance(cost, float) else "a number from 0 up"
         message = f"the FLOPs rule of {spec.key!r} of {named(spec.owner)} returned {reprlib.repr(cost)}, not {kind}"
         raise PluginError(spec.owner, message)
-    return cost
 
 
 def _is_cost(cost: Any, *, exact: bool) -> bool:
     if exact:
         return type(cost) is int and cost >= 0
-    # Differentiable scalars, and polynomials in sizes, have no sign to look at yet.
+    # The sign of a differentiable scalar, or of a polynomial in sizes, is not known here.
     return cost is not None and not isinstance(cost, (str, bool)) and not _is_bad_number(cost)
 
 

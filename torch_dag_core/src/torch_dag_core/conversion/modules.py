@@ -12,6 +12,7 @@ from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.layout import reshape_target
 from torch_dag_core.ops.layout import Reshape
 from torch_dag_core.ops.stochastic import StochasticDepth
+from torch_dag_core.plugins.declarations import gather
 from torch_dag_core.plugins.registry import AtomicSpec
 
 
@@ -92,12 +93,13 @@ def _is_plain(module: Any) -> bool:
     return module.bias_k is None and module.bias_v is None and not module.add_zero_attn
 
 
+IDENTITY = AtomicSpec(target=nn.Identity, convert=_nothing)
+FLATTEN = AtomicSpec(target=nn.Flatten, convert=_reshape)
+UNFLATTEN = AtomicSpec(target=nn.Unflatten, convert=_reshape)
+MULTIHEAD_ATTENTION = AtomicSpec(target=nn.MultiheadAttention, trace_as=_multi_head_attention, accepts=_is_plain)
+STOCHASTIC_DEPTH = AtomicSpec(target="torchvision.ops.stochastic_depth.StochasticDepth", convert=_stochastic_depth)
+
+
 def atomic_modules() -> tuple[AtomicSpec, ...]:
     """Return the records of the core."""
-    return (
-        AtomicSpec(target=nn.Identity, convert=_nothing),
-        AtomicSpec(target=nn.Flatten, convert=_reshape),
-        AtomicSpec(target=nn.Unflatten, convert=_reshape),
-        AtomicSpec(target=nn.MultiheadAttention, trace_as=_multi_head_attention, accepts=_is_plain),
-        AtomicSpec(target="torchvision.ops.stochastic_depth.StochasticDepth", convert=_stochastic_depth),
-    )
+    return gather(__name__, AtomicSpec)

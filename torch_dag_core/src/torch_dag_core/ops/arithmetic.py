@@ -10,15 +10,26 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.graph.op import Op
+from torch_dag_core.ops.flops import elementwise, free
+from torch_dag_core.plugins.declarations import op
 
 
 class Binary(Op):
-    """Base of two-operand elementwise ops; ``scalar`` replaces the second operand, or the first."""
+    """Base of two-operand elementwise ops; ``scalar`` replaces the second operand, or the first.
+
+    Attributes:
+        function: What is computed.
+        commutative: Whether the operands may change places.
+        spellings: Names of the torch functions that become the op.
+        reflected: Names of those that take the operands the other way round, such as ``__rsub__``.
+    """
 
     scalar: float | complex | bool | None = None
     scalar_first: bool = False
     function: ClassVar[Callable[..., Any]]
     commutative: ClassVar[bool] = False
+    spellings: ClassVar[tuple[str, ...]] = ()
+    reflected: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Combine two tensors that broadcast, or one tensor and the constant."""
@@ -37,111 +48,78 @@ class Unary(Op):
         return type(self).function(x)  # type: ignore[no-any-return]
 
 
-def _binary(name: str, function: Callable[..., Any], *, commutative: bool = False) -> type[Binary]:
-    members = {"__doc__": f"Elementwise {name.lower()}.", "__module__": __name__}
-    return type(name, (Binary,), {**members, "function": staticmethod(function), "commutative": commutative})
+def _binary(
+    name: str, key: str, function: Callable[..., Any], *spellings: str, reflected: tuple[str, ...] = (),
+    commutative: bool = False,
+) -> type[Binary]:  # fmt: skip
+    """Declare an op class whose functions are spelled like this."""
+    members = {
+        "__doc__": f"Elementwise {name.lower()}.", "__module__": __name__, "function": staticmethod(function),
+        "commutative": commutative, "spellings": spellings, "reflected": reflected,
+    }  # fmt: skip
+    return op(key, flops=elementwise)(type(name, (Binary,), members))
 
 
-def _unary(name: str, function: Callable[..., Any]) -> type[Unary]:
-    members = {"__doc__": f"Elementwise {name.lower()}.", "__module__": __name__}
-    return type(name, (Unary,), {**members, "function": staticmethod(function)})
+def _unary(
+    name: str, key: str, function: Callable[..., Any], *functions: str, aliases: tuple[str, ...] = ()
+) -> type[Unary]:
+    """Declare an op class that stands for the functions of these names."""
+    members = {"__doc__": f"Elementwise {name.lower()}.", "__module__": __name__, "function": staticmethod(function)}
+    return op(key, functions=functions, aliases=aliases, flops=elementwise)(type(name, (Unary,), members))
 
 
 def _floor_divide(x: Any, y: Any) -> Tensor:
     return torch.div(x, y, rounding_mode="floor") if isinstance(x, Tensor) else operator.floordiv(x, y)
 
 
-Add = _binary("Add", operator.add, commutative=True)
-Sub = _binary("Sub", operator.sub)
-Mul = _binary("Mul", operator.mul, commutative=True)
-Div = _binary("Div", operator.truediv)
-FloorDiv = _binary("FloorDiv", _floor_divide)
-Remainder = _binary("Remainder", torch.remainder)
-Pow = _binary("Pow", operator.pow)
-Maximum = _binary("Maximum", torch.maximum, commutative=True)
-Minimum = _binary("Minimum", torch.minimum, commutative=True)
-Eq = _binary("Eq", operator.eq, commutative=True)
-Ne = _binary("Ne", operator.ne, commutative=True)
-Lt = _binary("Lt", operator.lt)
-Le = _binary("Le", operator.le)
-Gt = _binary("Gt", operator.gt)
-Ge = _binary("Ge", operator.ge)
-And = _binary("And", operator.and_, commutative=True)
-Or = _binary("Or", operator.or_, commutative=True)
-Xor = _binary("Xor", operator.xor, commutative=True)
-Atan2 = _binary("Atan2", torch.atan2)
+Add = _binary("Add", "core.add", operator.add, "add", "__add__", "__radd__", "__iadd__", commutative=True)
+Sub = _binary("Sub", "core.sub", operator.sub, "sub", "subtract", "__sub__", "__isub__", reflected=("rsub", "__rsub__"))
+Mul = _binary("Mul", "core.mul", operator.mul, "mul", "multiply", "__mul__", "__rmul__", "__imul__", commutative=True)
+Div = _binary(
+    "Div", "core.div", operator.truediv, "div", "divide", "true_divide", "__truediv__", "__itruediv__", "__div__",
+    reflected=("__rdiv__", "__rtruediv__"),
+)  # fmt: skip
+FloorDiv = _binary(
+    "FloorDiv", "core.floor_div", _floor_divide, "floor_divide", "__floordiv__", "__ifloordiv__",
+    reflected=("__rfloordiv__",),
+)  # fmt: skip
+Remainder = _binary("Remainder", "core.remainder", torch.remainder, "remainder", "__mod__", reflected=("__rmod__",))
+Pow = _binary("Pow", "core.pow", operator.pow, "pow", "__pow__", "__ipow__", reflected=("__rpow__",))
+Maximum = _binary("Maximum", "core.maximum", torch.maximum, "maximum", commutative=True)
+Minimum = _binary("Minimum", "core.minimum", torch.minimum, "minimum", commutative=True)
+Eq = _binary("Eq", "core.eq", operator.eq, "eq", "__eq__", commutative=True)
+Ne = _binary("Ne", "core.ne", operator.ne, "ne", "__ne__", "not_equal", commutative=True)
+Lt = _binary("Lt", "core.lt", operator.lt, "lt", "__lt__", "less")
+Le = _binary("Le", "core.le", operator.le, "le", "__le__", "less_equal")
+Gt = _binary("Gt", "core.gt", operator.gt, "gt", "__gt__", "greater")
+Ge = _binary("Ge", "core.ge", operator.ge, "ge", "__ge__", "greater_equal")
+And = _binary("And", "core.and", operator.and_, "logical_and", "bitwise_and", "__and__", commutative=True)
+Or = _binary("Or", "core.or", operator.or_, "logical_or", "bitwise_or", "__or__", commutative=True)
+Xor = _binary("Xor", "core.xor", operator.xor, "logical_xor", "bitwise_xor", "__xor__", commutative=True)
+Atan2 = _binary("Atan2", "core.atan2", torch.atan2, "atan2", "arctan2")
 
-Neg = _unary("Neg", operator.neg)
-Abs = _unary("Abs", torch.abs)
-Exp = _unary("Exp", torch.exp)
-Expm1 = _unary("Expm1", torch.expm1)
-Log = _unary("Log", torch.log)
-Log1p = _unary("Log1p", torch.log1p)
-Sqrt = _unary("Sqrt", torch.sqrt)
-Rsqrt = _unary("Rsqrt", torch.rsqrt)
-Reciprocal = _unary("Reciprocal", torch.reciprocal)
-Square = _unary("Square", torch.square)
-Sin = _unary("Sin", torch.sin)
-Cos = _unary("Cos", torch.cos)
-Erf = _unary("Erf", torch.erf)
-Floor = _unary("Floor", torch.floor)
-Ceil = _unary("Ceil", torch.ceil)
-Round = _unary("Round", torch.round)
-Sign = _unary("Sign", torch.sign)
-Invert = _unary("Invert", operator.invert)
-IsNan = _unary("IsNan", torch.isnan)
-
-BINARY: dict[type[Binary], tuple[str, ...]] = {
-    Add: ("add", "__add__", "__radd__", "__iadd__"),
-    Sub: ("sub", "subtract", "__sub__", "__isub__"),
-    Mul: ("mul", "multiply", "__mul__", "__rmul__", "__imul__"),
-    Div: ("div", "divide", "true_divide", "__truediv__", "__itruediv__", "__div__"),
-    FloorDiv: ("floor_divide", "__floordiv__", "__ifloordiv__"),
-    Remainder: ("remainder", "__mod__"),
-    Pow: ("pow", "__pow__", "__ipow__"),
-    Maximum: ("maximum",),
-    Minimum: ("minimum",),
-    Eq: ("eq", "__eq__"),
-    Ne: ("ne", "__ne__", "not_equal"),
-    Lt: ("lt", "__lt__", "less"),
-    Le: ("le", "__le__", "less_equal"),
-    Gt: ("gt", "__gt__", "greater"),
-    Ge: ("ge", "__ge__", "greater_equal"),
-    And: ("logical_and", "bitwise_and", "__and__"),
-    Or: ("logical_or", "bitwise_or", "__or__"),
-    Xor: ("logical_xor", "bitwise_xor", "__xor__"),
-    Atan2: ("atan2", "arctan2"),
-}
-"""Names of the torch functions that become each op; reversed ones (``__rsub__``) swap the operands."""
-
-REVERSED: dict[str, type[Binary]] = {
-    "rsub": Sub, "__rsub__": Sub, "__rdiv__": Div, "__rtruediv__": Div, "__rpow__": Pow, "__rfloordiv__": FloorDiv,
-    "__rmod__": Remainder,
-}  # fmt: skip
-
-UNARY: dict[type[Unary], tuple[str, ...]] = {
-    Neg: ("neg", "negative", "__neg__"),
-    Abs: ("abs", "absolute", "__abs__"),
-    Exp: ("exp",),
-    Expm1: ("expm1",),
-    Log: ("log",),
-    Log1p: ("log1p",),
-    Sqrt: ("sqrt",),
-    Rsqrt: ("rsqrt",),
-    Reciprocal: ("reciprocal",),
-    Square: ("square",),
-    Sin: ("sin",),
-    Cos: ("cos",),
-    Erf: ("erf",),
-    Floor: ("floor",),
-    Ceil: ("ceil",),
-    Round: ("round",),
-    Sign: ("sign",),
-    Invert: ("logical_not", "bitwise_not", "__invert__"),
-    IsNan: ("isnan",),
-}
+Neg = _unary("Neg", "core.neg", operator.neg, "neg", "negative", "__neg__")
+Abs = _unary("Abs", "core.abs", torch.abs, "abs", "absolute", "__abs__")
+Exp = _unary("Exp", "core.exp", torch.exp, "exp")
+Expm1 = _unary("Expm1", "core.expm1", torch.expm1, "expm1")
+Log = _unary("Log", "core.log", torch.log, "log")
+Log1p = _unary("Log1p", "core.log1p", torch.log1p, "log1p")
+Sqrt = _unary("Sqrt", "core.sqrt", torch.sqrt, "sqrt")
+Rsqrt = _unary("Rsqrt", "core.rsqrt", torch.rsqrt, "rsqrt")
+Reciprocal = _unary("Reciprocal", "core.reciprocal", torch.reciprocal, "reciprocal")
+Square = _unary("Square", "core.square", torch.square, "square")
+Sin = _unary("Sin", "core.sin", torch.sin, "sin")
+Cos = _unary("Cos", "core.cos", torch.cos, "cos")
+Erf = _unary("Erf", "core.erf", torch.erf, "erf")
+Floor = _unary("Floor", "core.floor", torch.floor, "floor")
+Ceil = _unary("Ceil", "core.ceil", torch.ceil, "ceil")
+Round = _unary("Round", "core.round", torch.round, "round")
+Sign = _unary("Sign", "core.sign", torch.sign, "sign")
+Invert = _unary("Invert", "core.invert", operator.invert, "logical_not", "bitwise_not", "__invert__")
+IsNan = _unary("IsNan", "core.isnan", torch.isnan, "isnan", aliases=("core.is_nan",))
 
 
+@op("core.where", flops=elementwise)
 class Where(Op):
     """Choose elementwise between two operands; a constant stands for either."""
 
@@ -156,6 +134,7 @@ class Where(Op):
         return torch.where(condition, x, y)
 
 
+@op("core.masked_fill", flops=elementwise)
 class MaskedFill(Op):
     """Put a constant where a mask holds."""
 
@@ -166,6 +145,7 @@ class MaskedFill(Op):
         return x.masked_fill(mask, self.value)
 
 
+@op("core.clamp", flops=elementwise)
 class Clamp(Op):
     """Limit every element to constants."""
 
@@ -177,6 +157,7 @@ class Clamp(Op):
         return torch.clamp(x, self.min, self.max)
 
 
+@op("core.cast", flops=free)
 class Cast(Op):
     """Change the element type."""
 
@@ -187,6 +168,7 @@ class Cast(Op):
         return x.to(self.dtype)
 
 
+@op("core.cast_like", flops=free)
 class CastLike(Op):
     """Change the element type to that of another operand."""
 
@@ -195,6 +177,7 @@ class CastLike(Op):
         return x.to(like.dtype)
 
 
+@op("core.detach", flops=free)
 class Detach(Op):
     """Stop gradients."""
 

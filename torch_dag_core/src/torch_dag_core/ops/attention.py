@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torch_dag_core.ops import contraction
+from torch_dag_core.ops.flops import Parameters, Shapes, numel
+from torch_dag_core.plugins.declarations import op
+
 _NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
     "none": lambda _width, _eps: nn.Identity(),
     "layer_norm": nn.LayerNorm,
@@ -16,6 +20,17 @@ _NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
 }
 
 
+def self_attention(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of the projections, and of attention within each head."""
+    tokens, dim = inputs[0][-2:]
+    rows, inner = numel(inputs[0][:-1]), parameters["proj.weight"][1]
+    head = (inputs[0][0], module.num_heads, tokens, module.head_dim)
+    mixing = contraction.attention(module, (head, head, head), (head,), parameters)
+    biases = rows * sum(parameters[name][0] for name in ("qkv.bias", "proj.bias") if name in parameters)
+    return 2 * rows * (3 * inner * dim + inner * outputs[0][-1]) + biases + mixing
+
+
+@op("core.attention", flops=self_attention, expand=lambda module: module)
 class Attention(nn.Module):
     """Self-attention with a fused query-key-value projection (arXiv:1706.03762), as vision transformers use it.
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, resolve
+from torch_dag_core.ops.flops import Parameters, Shapes, free, numel
+from torch_dag_core.plugins.declarations import declare, op
+
+# Products --------------------------------------------------------------------------------------------------------
 
 
+def matmul(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return ``2 x outputs x contracted``."""
+    del module, parameters
+    return 2 * numel(outputs[0]) * inputs[0][-1]
+
+
+@op("core.matmul", flops=matmul)
 class Matmul(Op):
     """Matrix product with broadcast batch dimensions; stands for bmm and mm as well."""
 
@@ -20,6 +33,24 @@ class Matmul(Op):
         return torch.matmul(x, y)
 
 
+def einsum(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of contracting the operands from left to right; one operand is only summed."""
+    del outputs, parameters
+    terms, result = module.terms([len(shape) for shape in inputs])
+    sizes: dict[str, Any] = {}
+    for term, shape in zip(terms, inputs, strict=True):
+        sizes |= {letter: size for letter, size in zip(term, shape, strict=True) if not _is_one(size)}
+    if len(terms) == 1:
+        return numel(inputs[0])
+    cost, held = 0, set(terms[0])
+    for place, term in enumerate(terms[1:], start=1):
+        held |= set(term)
+        cost += 2 * math.prod(sizes.get(letter, 1) for letter in sorted(held))
+        held &= {*result, *(letter for later in terms[place + 1 :] for letter in later)}
+    return cost
+
+
+@op("core.einsum", flops=einsum)
 class Einsum(Op):
     """Sum of products in Einstein notation."""
 
@@ -29,7 +60,66 @@ class Einsum(Op):
         """Return ``torch.einsum(equation, *operands)``."""
         return torch.einsum(self.equation, *operands)
 
+    def terms(self, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+        """Return a letter for each dimension of each operand, and of the result.
 
+        The dimensions of an ellipsis are numbers, counted from the right.
+
+        Args:
+            ranks: Number of dimensions of each operand.
+        """
+        left, arrow, right = self.equation.replace(" ", "").partition("->")
+        terms = [_letters(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
+        dots = max((sum(letter.isdigit() for letter in term) for term in terms), default=0)
+        if arrow:
+            return terms, _letters(right, len(right.replace("...", "")) + (dots if "..." in right else 0))
+        flat = [letter for term in terms for letter in term if not letter.isdigit()]
+        once = sorted(letter for letter in set(flat) if flat.count(letter) == 1)
+        return terms, [*_numbered(dots), *once]
+
+
+def _is_one(size: Any) -> bool:
+    return type(size) is int and size == 1
+
+
+def _letters(term: str, rank: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    return [*before, *(_numbered(rank - len(before) - len(after)) if dots else ()), *after]
+
+
+def _numbered(count: int) -> list[str]:
+    return [str(place) for place in reversed(range(count))]
+
+
+# Affine maps -----------------------------------------------------------------------------------------------------
+
+
+def linear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return ``2 x outputs x in_features``, plus the bias."""
+    del module
+    return _affine(inputs, outputs, has_bias="bias" in parameters)
+
+
+def linear_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the same, with the bias as an operand."""
+    del module, parameters
+    return _affine(inputs, outputs, has_bias=len(inputs) > 2)
+
+
+def _affine(inputs: Shapes, outputs: Shapes, *, has_bias: bool) -> Any:
+    return 2 * numel(outputs[0]) * inputs[0][-1] + (numel(outputs[0]) if has_bias else 0)
+
+
+def bilinear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of contracting weight (out, first, second) with the first operand, then with the second."""
+    del module, inputs
+    weight = parameters["weight"]
+    rows = numel(outputs[0][:-1])
+    bias = numel(outputs[0]) if "bias" in parameters else 0
+    return 2 * rows * numel(weight) + 2 * rows * weight[0] * weight[2] + bias
+
+
+@op("core.linear_function", flops=linear_function)
 class LinearFunction(Op):
     """Affine map whose weight (and bias) are computed tensors."""
 
@@ -38,6 +128,39 @@ class LinearFunction(Op):
         return functional.linear(x, weight, bias)
 
 
+# Convolutions ----------------------------------------------------------------------------------------------------
+
+
+def convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return ``2 x outputs x (in / groups) x kernel``, plus the bias."""
+    del module, inputs
+    return _slid(outputs[0], parameters["weight"], outputs[0], has_bias="bias" in parameters)
+
+
+def convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the same, with weight and bias as operands."""
+    del module, parameters
+    return _slid(outputs[0], inputs[1], outputs[0], has_bias=len(inputs) > 2)
+
+
+def transposed_convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return ``2 x inputs x (out / groups) x kernel``, plus the bias."""
+    del module
+    return _slid(inputs[0], parameters["weight"], outputs[0], has_bias="bias" in parameters)
+
+
+def transposed_convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the same, with weight and bias as operands."""
+    del module, parameters
+    return _slid(inputs[0], inputs[1], outputs[0], has_bias=len(inputs) > 2)
+
+
+def _slid(positions: Sequence[Any], weight: Sequence[Any], output: Sequence[Any], *, has_bias: bool) -> Any:
+    """Return the cost of applying a weight (channels, each, *kernel) at every element of a tensor."""
+    return 2 * numel(positions) * numel(weight[1:]) + (numel(output) if has_bias else 0)
+
+
+@op("core.convolution", flops=convolution_function)
 class Convolution(Op):
     """Convolution whose weight (and bias) are computed tensors."""
 
@@ -54,6 +177,7 @@ class Convolution(Op):
         return function(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
+@op("core.transposed_convolution", flops=transposed_convolution_function)
 class TransposedConvolution(Op):
     """Transposed convolution whose weight (and bias) are computed tensors."""
 
@@ -70,6 +194,10 @@ class TransposedConvolution(Op):
         return function(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
 
+# Tables and attention --------------------------------------------------------------------------------------------
+
+
+@op("core.embedding_function", flops=free)
 class EmbeddingFunction(Op):
     """Rows of a computed table."""
 
@@ -80,6 +208,15 @@ class EmbeddingFunction(Op):
         return functional.embedding(index, table, self.padding_idx)
 
 
+def attention(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of two products and a softmax: q k^T, then weights times v."""
+    del module, parameters
+    query, key, value = inputs[:3]
+    scores = numel(query[:-1]) * key[-2]
+    return 2 * scores * query[-1] + 5 * scores + 2 * numel(outputs[0]) * value[-2]
+
+
+@op("core.scaled_dot_product_attention", flops=attention)
 class ScaledDotProductAttention(Op):
     """Fused attention; ``dropout_p`` acts in training only."""
 
@@ -94,3 +231,16 @@ class ScaledDotProductAttention(Op):
         return functional.scaled_dot_product_attention(
             query, key, value, mask, dropout, self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa
         )
+
+
+MODULES = (
+    declare("core.linear", nn.Linear, flops=linear),
+    declare("core.bilinear", nn.Bilinear, flops=bilinear),
+    declare("core.conv1d", nn.Conv1d, flops=convolution),
+    declare("core.conv2d", nn.Conv2d, flops=convolution),
+    declare("core.conv3d", nn.Conv3d, flops=convolution),
+    declare("core.conv_transpose1d", nn.ConvTranspose1d, flops=transposed_convolution),
+    declare("core.conv_transpose2d", nn.ConvTranspose2d, flops=transposed_convolution),
+    declare("core.conv_transpose3d", nn.ConvTranspose3d, flops=transposed_convolution),
+    declare("core.embedding", nn.Embedding, flops=free),
+)

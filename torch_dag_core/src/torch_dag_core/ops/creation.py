@@ -7,8 +7,11 @@ from torch import Tensor
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, resolve
+from torch_dag_core.ops.flops import free
+from torch_dag_core.plugins.declarations import op
 
 
+@op("core.full", flops=free)
 class Full(Op):
     """A constant tensor on the device of its operand."""
 
@@ -22,6 +25,7 @@ class Full(Op):
         return torch.full(resolve(self.shape, like), self.value, dtype=dtype, device=like[0].device)
 
 
+@op("core.arange", flops=free)
 class Arange(Op):
     """Evenly spaced numbers on the device of its operand."""
 
@@ -36,6 +40,7 @@ class Arange(Op):
         return torch.arange(start, end, step, dtype=self.dtype, device=like[0].device)
 
 
+@op("core.linspace", flops=free)
 class Linspace(Op):
     """A number of evenly spaced points on the device of its operand."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, fill, resolve
+from torch_dag_core.ops.flops import free, per_input
+from torch_dag_core.plugins.declarations import declare, op
 
 Ints = tuple[int | Size, ...]
 
 
+@op("core.pack", flops=free)
 class Pack(Op):
     """Join values into one tuple, for modules that take several tensors in one argument."""
 
@@ -21,6 +24,7 @@ class Pack(Op):
         return values
 
 
+@op("core.reshape", flops=free)
 class Reshape(Op):
     """Give the elements another shape, row-major; stands for every view, flatten, squeeze and unsqueeze."""
 
@@ -31,6 +35,7 @@ class Reshape(Op):
         return x.reshape(resolve(self.shape, (x, *like)))
 
 
+@op("core.permute", flops=free)
 class Permute(Op):
     """Reorder dimensions; stands for transpose as well."""
 
@@ -41,6 +46,7 @@ class Permute(Op):
         return x.permute(self.dims)
 
 
+@op("core.expand", flops=free)
 class Expand(Op):
     """Repeat dimensions of size one without copying."""
 
@@ -51,6 +57,7 @@ class Expand(Op):
         return x.expand(resolve(self.sizes, (x, *like)))
 
 
+@op("core.repeat", flops=free)
 class Repeat(Op):
     """Tile a tensor."""
 
@@ -61,6 +68,7 @@ class Repeat(Op):
         return x.repeat(resolve(self.repeats, (x, *like)))
 
 
+@op("core.repeat_interleave", flops=free)
 class RepeatInterleave(Op):
     """Repeat each slice along one dimension in place."""
 
@@ -72,6 +80,7 @@ class RepeatInterleave(Op):
         return x.repeat_interleave(resolve(self.repeats, (x, *like)), self.dim)
 
 
+@op("core.cat", functions=("cat", "concat", "concatenate"), flops=free)
 class Cat(Op):
     """Join tensors along a dimension."""
 
@@ -82,6 +91,7 @@ class Cat(Op):
         return torch.cat(tensors, self.dim)
 
 
+@op("core.stack", functions=("stack",), flops=free)
 class Stack(Op):
     """Join tensors along a new dimension."""
 
@@ -92,6 +102,7 @@ class Stack(Op):
         return torch.stack(tensors, self.dim)
 
 
+@op("core.split", flops=free)
 class Split(Op):
     """Cut a tensor into pieces along a dimension; stands for chunk as well."""
 
@@ -103,17 +114,7 @@ class Split(Op):
         return torch.split(x, list(resolve(self.sizes, (x, *like))), self.dim)
 
 
-class SplitEvenly(Op):
-    """Cut a tensor into pieces of equal length along a dimension whose size is free."""
-
-    size: int | Size
-    dim: int = 0
-
-    def forward(self, x: Tensor, *like: Tensor) -> tuple[Tensor, ...]:
-        """Return pieces of length ``size``, the last may be shorter."""
-        return torch.split(x, resolve(self.size, (x, *like)), self.dim)
-
-
+@op("core.unbind", flops=free)
 class Unbind(Op):
     """Take a dimension apart."""
 
@@ -124,6 +125,7 @@ class Unbind(Op):
         return x.unbind(self.dim)
 
 
+@op("core.index", flops=free)
 class Index(Op):
     """Index a tensor: ints, slices, None, an Ellipsis, and tensors where a `Slot` stands.
 
@@ -137,6 +139,7 @@ class Index(Op):
         return x[fill(self.items, (x, *operands))]
 
 
+@op("core.set_index", flops=free)
 class SetIndex(Op):
     """Write a value into a copy of a tensor; ``items`` as in `Index`, slot 1 is the value."""
 
@@ -151,6 +154,7 @@ class SetIndex(Op):
         return result
 
 
+@op("core.pad", flops=free)
 class Pad(Op):
     """Pad the last dimensions with a constant or by the mode."""
 
@@ -163,6 +167,7 @@ class Pad(Op):
         return torch.nn.functional.pad(x, resolve(self.pad, (x, *like)), self.mode, self.value)
 
 
+@op("core.roll", flops=free)
 class Roll(Op):
     """Shift elements cyclically."""
 
@@ -174,6 +179,7 @@ class Roll(Op):
         return torch.roll(x, self.shifts, self.dims)  # type: ignore[arg-type]
 
 
+@op("core.flip", flops=free)
 class Flip(Op):
     """Reverse dimensions."""
 
@@ -184,6 +190,7 @@ class Flip(Op):
         return torch.flip(x, self.dims)
 
 
+@op("core.unfold_dim", flops=free)
 class UnfoldDim(Op):
     """Slide a window along one dimension (``Tensor.unfold``)."""
 
@@ -196,16 +203,7 @@ class UnfoldDim(Op):
         return x.unfold(self.dimension, self.size, self.step)
 
 
-class Contiguous(Op):
-    """Lay the elements out row-major, or channels last."""
-
-    channels_last: bool = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` with that memory layout."""
-        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
-
-
+@op("core.gather", flops=free)
 class Gather(Op):
     """Pick elements along a dimension."""
 
@@ -216,6 +214,7 @@ class Gather(Op):
         return torch.gather(x, self.dim, index)
 
 
+@op("core.index_select", flops=free)
 class IndexSelect(Op):
     """Pick slices along a dimension."""
 
@@ -226,6 +225,7 @@ class IndexSelect(Op):
         return torch.index_select(x, self.dim, index)
 
 
+@op("core.triangle", flops=free)
 class Triangle(Op):
     """Keep one triangle of the last two dimensions."""
 
@@ -235,3 +235,30 @@ class Triangle(Op):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with the other triangle zeroed."""
         return torch.triu(x, self.diagonal) if self.upper else torch.tril(x, self.diagonal)
+
+
+MODULES = (
+    declare("core.identity", nn.Identity, flops=free),
+    declare("core.flatten", nn.Flatten, flops=free),
+    declare("core.unflatten", nn.Unflatten, flops=free),
+    declare("core.zero_pad1d", nn.ZeroPad1d, flops=free),
+    declare("core.zero_pad2d", nn.ZeroPad2d, flops=free),
+    declare("core.zero_pad3d", nn.ZeroPad3d, flops=free),
+    declare("core.constant_pad1d", nn.ConstantPad1d, flops=free),
+    declare("core.constant_pad2d", nn.ConstantPad2d, flops=free),
+    declare("core.constant_pad3d", nn.ConstantPad3d, flops=free),
+    declare("core.reflection_pad1d", nn.ReflectionPad1d, flops=free),
+    declare("core.reflection_pad2d", nn.ReflectionPad2d, flops=free),
+    declare("core.reflection_pad3d", nn.ReflectionPad3d, flops=free),
+    declare("core.replication_pad1d", nn.ReplicationPad1d, flops=free),
+    declare("core.replication_pad2d", nn.ReplicationPad2d, flops=free),
+    declare("core.replication_pad3d", nn.ReplicationPad3d, flops=free),
+    declare("core.circular_pad1d", nn.CircularPad1d, flops=free),
+    declare("core.circular_pad2d", nn.CircularPad2d, flops=free),
+    declare("core.circular_pad3d", nn.CircularPad3d, flops=free),
+    declare("core.pixel_shuffle", nn.PixelShuffle, flops=free),
+    declare("core.pixel_unshuffle", nn.PixelUnshuffle, flops=free),
+    declare("core.channel_shuffle", nn.ChannelShuffle, flops=free),
+    declare("core.unfold", nn.Unfold, flops=free),
+    declare("core.fold", nn.Fold, flops=per_input),
+)

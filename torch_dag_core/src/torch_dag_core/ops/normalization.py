@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_dag_core.graph.op import Op
+from torch_dag_core.ops.flops import Parameters, Shapes, elementwise, times_output
+from torch_dag_core.plugins.declarations import declare, op
+
+# Of each element: mean, difference, square, division and scale; the mean square needs no difference. The statistics of
+# a batch norm are known in evaluation, which leaves a factor and a summand.
+_LAYER_NORM = _GROUP_NORM = times_output(5)
+_RMS_NORM = times_output(4)
+_BATCH_NORM = times_output(2)
 
 
+@op("core.layer_norm_function", flops=_LAYER_NORM)
 class LayerNormFunction(Op):
     """Layer normalisation (arXiv:1607.06450)."""
 
@@ -19,6 +30,7 @@ class LayerNormFunction(Op):
         return functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
+@op("core.rms_norm_function", flops=_RMS_NORM)
 class RMSNormFunction(Op):
     """Root mean square normalisation (arXiv:1910.07467)."""
 
@@ -30,6 +42,7 @@ class RMSNormFunction(Op):
         return functional.rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
+@op("core.group_norm_function", flops=_GROUP_NORM)
 class GroupNormFunction(Op):
     """Group normalisation (arXiv:1803.08494)."""
 
@@ -41,6 +54,7 @@ class GroupNormFunction(Op):
         return functional.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
+@op("core.batch_norm_function", flops=times_output(5))
 class BatchNormFunction(Op):
     """Batch statistics of one call, without running ones; used for weight standardisation."""
 
@@ -51,6 +65,7 @@ class BatchNormFunction(Op):
         return functional.batch_norm(x, None, None, weight, bias, training=True, momentum=0.0, eps=self.eps)
 
 
+@op("core.frozen_batch_norm", flops=_BATCH_NORM)
 class FrozenBatchNorm(Op):
     """Batch normalisation by given statistics, in training too."""
 
@@ -63,6 +78,7 @@ class FrozenBatchNorm(Op):
         return functional.batch_norm(x, mean, var, weight, bias, training=False, momentum=0.0, eps=self.eps)
 
 
+@op("core.normalize", flops=times_output(3))
 class Normalize(Op):
     """Divide by the p-norm along a dimension."""
 
@@ -73,3 +89,28 @@ class Normalize(Op):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x / max(norm(x), eps)``."""
         return functional.normalize(x, self.p, self.dim, self.eps)  # type: ignore[arg-type]
+
+
+def instance_norm(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of a batch norm where statistics are remembered, of a layer norm where they are not."""
+    rule = _BATCH_NORM if module.track_running_stats else _LAYER_NORM
+    return rule(module, inputs, outputs, parameters)
+
+
+def local_response_norm(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return, for each element, a square, the sum over a window of channels, and scale, sum, power and division."""
+    return (module.size + 5) * elementwise(module, inputs, outputs, parameters)
+
+
+MODULES = (
+    declare("core.batch_norm1d", nn.BatchNorm1d, flops=_BATCH_NORM),
+    declare("core.batch_norm2d", nn.BatchNorm2d, flops=_BATCH_NORM),
+    declare("core.batch_norm3d", nn.BatchNorm3d, flops=_BATCH_NORM),
+    declare("core.instance_norm1d", nn.InstanceNorm1d, flops=instance_norm),
+    declare("core.instance_norm2d", nn.InstanceNorm2d, flops=instance_norm),
+    declare("core.instance_norm3d", nn.InstanceNorm3d, flops=instance_norm),
+    declare("core.layer_norm", nn.LayerNorm, flops=_LAYER_NORM),
+    declare("core.group_norm", nn.GroupNorm, flops=_GROUP_NORM),
+    declare("core.rms_norm", nn.RMSNorm, flops=_RMS_NORM),
+    declare("core.local_response_norm", nn.LocalResponseNorm, flops=local_response_norm),
+)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
+from torch_dag_core.ops.flops import Parameters, Shapes, numel, per_input
+from torch_dag_core.plugins.codecs import ModuleCodec
+from torch_dag_core.plugins.declarations import declare, op
 
 Dims = int | tuple[int, ...] | None
 
 
+@op("core.sum", flops=per_input)
 class Sum(Op):
     """Sum over dimensions."""
 
@@ -22,6 +28,7 @@ class Sum(Op):
         return torch.sum(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
+@op("core.mean", flops=per_input)
 class Mean(Op):
     """Mean over dimensions."""
 
@@ -34,6 +41,7 @@ class Mean(Op):
         return torch.mean(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
+@op("core.amax", flops=per_input)
 class Amax(Op):
     """Maximum over dimensions."""
 
@@ -45,6 +53,7 @@ class Amax(Op):
         return torch.amax(x, self.dim, self.keepdim)  # type: ignore[arg-type]
 
 
+@op("core.amin", flops=per_input)
 class Amin(Op):
     """Minimum over dimensions."""
 
@@ -56,6 +65,7 @@ class Amin(Op):
         return torch.amin(x, self.dim, self.keepdim)  # type: ignore[arg-type]
 
 
+@op("core.max_along", flops=per_input)
 class MaxAlong(Op):
     """Maximum along one dimension, with its positions."""
 
@@ -67,6 +77,7 @@ class MaxAlong(Op):
         return tuple(torch.max(x, self.dim, self.keepdim))  # type: ignore[return-value]
 
 
+@op("core.min_along", flops=per_input)
 class MinAlong(Op):
     """Minimum along one dimension, with its positions."""
 
@@ -78,6 +89,7 @@ class MinAlong(Op):
         return tuple(torch.min(x, self.dim, self.keepdim))  # type: ignore[return-value]
 
 
+@op("core.var", flops=per_input)
 class Var(Op):
     """Variance over dimensions."""
 
@@ -90,6 +102,7 @@ class Var(Op):
         return torch.var(x, self.dim, correction=self.correction, keepdim=self.keepdim)
 
 
+@op("core.std", flops=per_input)
 class Std(Op):
     """Standard deviation over dimensions."""
 
@@ -102,6 +115,7 @@ class Std(Op):
         return torch.std(x, self.dim, correction=self.correction, keepdim=self.keepdim)
 
 
+@op("core.var_mean", flops=per_input)
 class VarMean(Op):
     """Variance and mean over dimensions."""
 
@@ -114,6 +128,7 @@ class VarMean(Op):
         return tuple(torch.var_mean(x, self.dim, correction=self.correction, keepdim=self.keepdim))  # type: ignore[return-value]
 
 
+@op("core.norm", flops=per_input)
 class Norm(Op):
     """Vector norm over dimensions."""
 
@@ -126,6 +141,7 @@ class Norm(Op):
         return torch.norm(x, self.p, self.dim, self.keepdim)  # type: ignore[no-any-return]
 
 
+@op("core.logsumexp", functions=("logsumexp",), aliases=("core.log_sum_exp",), flops=per_input)
 class LogSumExp(Op):
     """Logarithm of a sum of exponentials."""
 
@@ -137,6 +153,7 @@ class LogSumExp(Op):
         return torch.logsumexp(x, self.dim, self.keepdim)
 
 
+@op("core.argmax", functions=("argmax",), flops=per_input)
 class Argmax(Op):
     """Position of the maximum."""
 
@@ -148,6 +165,7 @@ class Argmax(Op):
         return torch.argmax(x, self.dim, self.keepdim)
 
 
+@op("core.argmin", functions=("argmin",), flops=per_input)
 class Argmin(Op):
     """Position of the minimum."""
 
@@ -159,6 +177,7 @@ class Argmin(Op):
         return torch.argmin(x, self.dim, self.keepdim)
 
 
+@op("core.cumsum", functions=("cumsum",), aliases=("core.cum_sum",), flops=per_input)
 class CumSum(Op):
     """Running sum along one dimension."""
 
@@ -170,6 +189,7 @@ class CumSum(Op):
         return torch.cumsum(x, self.dim, dtype=self.dtype)
 
 
+@op("core.topk", functions=("topk",), aliases=("core.top_k",), flops=per_input)
 class TopK(Op):
     """The largest elements along one dimension, with their positions."""
 
@@ -183,6 +203,7 @@ class TopK(Op):
         return tuple(torch.topk(x, self.k, self.dim, self.largest, self.sorted))  # type: ignore[return-value]
 
 
+@op("core.sort", functions=("sort",), flops=per_input)
 class Sort(Op):
     """Sorted elements along one dimension, with their positions."""
 
@@ -193,3 +214,22 @@ class Sort(Op):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return values and indices."""
         return tuple(torch.sort(x, dim=self.dim, descending=self.descending, stable=self.stable))  # type: ignore[return-value]
+
+
+def cosine_similarity(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of three sums of products over the compared dimension."""
+    del parameters
+    return 6 * numel(outputs[0]) * max(inputs, key=len)[module.dim]
+
+
+def pairwise_distance(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return, for each compared element, the cost of a difference, a summand, a power and a sum."""
+    del module, parameters
+    return 4 * numel(outputs[0]) * inputs[0][-1]
+
+
+COSINE_SIMILARITY = declare("core.cosine_similarity", nn.CosineSimilarity, flops=cosine_similarity)
+PAIRWISE_DISTANCE = declare(
+    "core.pairwise_distance", nn.PairwiseDistance, flops=pairwise_distance,
+    codec=ModuleCodec(nn.PairwiseDistance, readers={"p": lambda module: module.norm}),
+)  # fmt: skip

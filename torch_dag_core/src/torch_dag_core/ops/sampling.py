@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, resolve
+from torch_dag_core.ops.flops import Parameters, Shapes, free, numel, per_input
+from torch_dag_core.plugins.declarations import declare, op
+
+_TAPS = {"nearest": 0, "nearest-exact": 0, "linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16}
 
 
+def interpolation(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return a multiply-accumulate for each element read; how many those are with anti-aliasing is unknown."""
+    if getattr(module, "antialias", False):
+        return NotImplemented
+    if module.mode == "area":
+        return per_input(module, inputs, outputs, parameters)
+    return 2 * _TAPS[module.mode] * numel(outputs[0])
+
+
+def grid_sampling(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return a multiply-accumulate for each element read: the corners around a point in two or three dimensions."""
+    del inputs, parameters
+    corners = {"nearest": 0, "bilinear": 2 ** (len(outputs[0]) - 2), "bicubic": 16}
+    return 2 * corners[module.mode] * numel(outputs[0])
+
+
+@op("core.interpolate", flops=interpolation)
 class Interpolate(Op):
     """Resize the spatial dimensions."""
 
@@ -27,6 +50,7 @@ class Interpolate(Op):
         )  # fmt: skip
 
 
+@op("core.grid_sample", flops=grid_sampling)
 class GridSample(Op):
     """Sample at given positions."""
 
@@ -39,6 +63,7 @@ class GridSample(Op):
         return functional.grid_sample(x, grid, self.mode, self.padding_mode, self.align_corners)
 
 
+@op("core.same_pad", flops=free)
 class SamePad(Op):
     """Pad as TensorFlow's 'same' does for a window of this size: output = ceil(input / stride)."""
 
@@ -57,3 +82,10 @@ class SamePad(Op):
             total = max((-(size // -stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
             pads += [total // 2, total - total // 2]
         return functional.pad(x, pads, value=self.value)
+
+
+MODULES = (
+    declare("core.upsample", nn.Upsample, flops=interpolation),
+    declare("core.upsampling_nearest2d", nn.UpsamplingNearest2d, flops=interpolation),
+    declare("core.upsampling_bilinear2d", nn.UpsamplingBilinear2d, flops=interpolation),
+)

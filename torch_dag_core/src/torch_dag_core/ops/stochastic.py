@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, resolve
+from torch_dag_core.ops.flops import Parameters, Shapes, elementwise, free
+from torch_dag_core.plugins.declarations import declare, op
 
 
+def _functional_dropout(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    rule = elementwise if module.active_in_evaluation else free
+    return rule(module, inputs, outputs, parameters)
+
+
+@op("core.drop_path", flops=free)
 class DropPath(Op):
     """Drop whole samples of a residual branch while training (stochastic depth, arXiv:1603.09382)."""
 
@@ -26,6 +36,7 @@ class DropPath(Op):
         return x * mask
 
 
+@op("core.stochastic_depth", flops=free)
 class StochasticDepth(Op):
     """Drop samples (``row``) or the whole batch (``batch``) while training, drawn as torchvision draws."""
 
@@ -44,6 +55,7 @@ class StochasticDepth(Op):
         return x * mask
 
 
+@op("core.functional_dropout", flops=_functional_dropout)
 class FunctionalDropout(Op):
     """Dropout that a function call asked for: active in training, in evaluation, or both."""
 
@@ -57,6 +69,7 @@ class FunctionalDropout(Op):
         return torch.nn.functional.dropout(x, self.p, active)
 
 
+@op("core.random", flops=free)
 class Random(Op):
     """A fresh random tensor on the device of its operand."""
 
@@ -76,3 +89,13 @@ class Random(Op):
 
 
 _DISTRIBUTIONS = {"uniform": torch.rand, "normal": torch.randn}
+
+
+MODULES = (
+    declare("core.dropout", nn.Dropout, flops=free),
+    declare("core.dropout1d", nn.Dropout1d, flops=free),
+    declare("core.dropout2d", nn.Dropout2d, flops=free),
+    declare("core.dropout3d", nn.Dropout3d, flops=free),
+    declare("core.alpha_dropout", nn.AlphaDropout, flops=free),
+    declare("core.feature_alpha_dropout", nn.FeatureAlphaDropout, flops=free),
+)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from torch_dag_core.graph.op import Op
+from torch_dag_core.ops.flops import free
+from torch_dag_core.plugins.declarations import op
 
 
+@op("core.keep", flops=free)
 class Keep(Op):
     """Pass on a value that nothing reads, so that the state which its vertex updates is updated."""
 

@@ -7,10 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import fill
+from torch_dag_core.ops.flops import Parameters, Shapes, elementwise, free, numel, per_input, times_input, times_output
+from torch_dag_core.plugins.declarations import op
+from torch_dag_core.plugins.registry import FlopsRule
 
 _NAMESPACES: dict[str, Any] = {
     "torch": torch,
@@ -75,6 +78,74 @@ def allowed_functions() -> dict[str, Callable[..., Any]]:
     }
 
 
+def _product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of contracting the last dimension of the first operand."""
+    del module, parameters
+    return 2 * numel(outputs[0]) * inputs[0][-1]
+
+
+def _sum_and_product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of the same for the second operand, added to the first."""
+    return _product(module, inputs[1:], outputs, parameters) + numel(outputs[0])
+
+
+def _summed_products(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of a batch of products, summed and added to the first operand."""
+    del module, parameters
+    return 2 * numel(inputs[1]) * outputs[0][-1] + numel(outputs[0])
+
+
+_COSTS: dict[FlopsRule, str] = {
+    elementwise: """
+        torch.acos torch.acosh torch.addr torch.asin torch.asinh torch.atan torch.atanh torch.celu torch.clamp
+        torch.clamp_max torch.clamp_min torch.copysign torch.cosh torch.deg2rad torch.diff torch.digamma torch.erfc
+        torch.erfinv torch.exp2 torch.fix torch.float_power torch.fmax torch.fmin torch.fmod torch.frac torch.heaviside
+        torch.hypot torch.isclose torch.isfinite torch.isinf torch.isneginf torch.isposinf torch.kron torch.lgamma
+        torch.log10 torch.log2 torch.logaddexp torch.logaddexp2 torch.logit torch.nan_to_num torch.nextafter torch.outer
+        torch.prelu torch.rad2deg torch.sgn torch.sinc torch.sinh torch.tan torch.trunc torch.xlogy
+        functional.hardshrink functional.logsigmoid functional.rrelu functional.softshrink functional.softsign
+        functional.tanhshrink functional.threshold special.bessel_j0 special.bessel_j1
+        special.entr special.expit special.exp2 special.gammaln
+        special.i0 special.i0e special.i1 special.ndtr special.xlog1py special.zeta
+    """,
+    free: """
+        torch.block_diag torch.broadcast_to torch.cartesian_prod torch.channel_shuffle torch.clone
+        torch.column_stack torch.combinations torch.complex torch.conj torch.constant_pad_nd torch.diag torch.diag_embed
+        torch.diagonal torch.dstack torch.flatten torch.fliplr torch.flipud torch.hstack torch.imag torch.index_copy
+        torch.index_fill torch.index_put torch.masked_scatter torch.masked_select torch.meshgrid torch.moveaxis
+        torch.movedim torch.narrow torch.ravel torch.real torch.resolve_conj torch.resolve_neg torch.rot90
+        torch.scatter torch.select torch.select_scatter torch.slice_scatter torch.swapaxes torch.swapdims torch.take
+        torch.take_along_dim torch.tensor_split torch.tril_indices torch.triu_indices torch.unsafe_chunk
+        torch.unsafe_split torch.view_as_complex torch.view_as_real torch.vstack torch.zeros_like torch.ones_like
+        torch.full_like torch.empty_like functional.one_hot functional.unfold tensor.index_put tensor.masked_scatter
+        tensor.new_full tensor.type tensor.as_strided fft.fftshift fft.ifftshift
+    """,
+    per_input: """
+        torch.all torch.aminmax torch.any torch.bincount torch.count_nonzero torch.cummax torch.cummin torch.cumprod
+        torch.index_add torch.logcumsumexp torch.max torch.min torch.nanmean torch.nansum torch.prod torch.scatter_add
+        torch.scatter_reduce torch.trace functional.fold tensor.sum_to_size
+    """,
+    times_output(2): "torch.addcmul torch.addcdiv functional.glu torch.lerp",
+    times_output(4): "torch.rms_norm",
+    times_output(5): "functional.softmin special.softmax special.log_softmax torch.native_group_norm",
+    times_input(
+        2
+    ): "torch.norm linalg.norm linalg.vector_norm linalg.matrix_norm torch.dist torch.dot torch.vdot torch.mv",
+    _product: "torch.inner linalg.matmul",
+    _sum_and_product: "torch.addmm torch.addmv torch.baddbmm",
+    _summed_products: "torch.addbmm",
+}
+COSTS: dict[str, FlopsRule] = {name: rule for rule, names in _COSTS.items() for name in names.split()}
+"""Cost rules of some of the functions; that of the others is unknown."""
+
+
+def torch_call(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of the function, NotImplemented where it is unknown."""
+    rule = COSTS.get(module.function)
+    return NotImplemented if rule is None else rule(module, inputs, outputs, parameters)
+
+
+@op("core.torch_call", flops=torch_call)
 class TorchCall(Op):
     """One call of an allowed torch function; algorithms treat it as opaque.
 

@@ -1,20 +1,20 @@
 """How modules are saved: their configuration as constants, and a module built from it without weights.
 
-Both codecs build on the meta device: no memory for weights, no initialization, no random numbers drawn.
+All codecs build on the meta device: no memory for weights, no initialization, no random numbers drawn.
 """
 
 from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_dag_core.graph.op import Op
-from torch_dag_core.graph.values import decode, encode
+from torch_dag_core.graph.values import decode, encode, replaced
 
 Reader = Callable[[nn.Module], Any]
 
@@ -30,7 +30,7 @@ class OpCodec:
         if not isinstance(module, Op):
             message = f"{type(module).__name__} declares no constants; an OpCodec saves subclasses of Op"
             raise TypeError(message)
-        return module.config()
+        return {name: replaced(value, _python_number) for name, value in module.config().items()}
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Return an op with these constants.
@@ -51,13 +51,27 @@ class ModuleCodec:
 
     ``inplace`` is never saved: a graph has no in-place calls, so the built module has the default, False.
 
+    Args:
+        target: The class.
+        parameters: Names of the constructor's parameters, where its signature does not list them.
+        readers: Functions of the instance that return an argument, for parameters that the class does not keep as
+            attributes of the same name.
+        left_out: Parameters that are never saved, such as deprecated spellings of others.
+
     Raises:
         TypeError: the constructor has a parameter that the class does not keep as an attribute.
     """
 
-    def __init__(self, target: type[nn.Module]) -> None:
+    def __init__(
+        self, target: type[nn.Module], *, parameters: Collection[str] | None = None,
+        readers: Mapping[str, Reader] | None = None, left_out: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.target = target
-        self._readers = {name: _reader(target, name) for name in _parameter_names(target)}
+        names = _parameter_names(target, left_out) if parameters is None else parameters
+        given = readers or {}
+        if parameters is None:
+            _refuse_forgotten(target, [name for name in names if name not in given])
+        self._readers = {name: given.get(name) or _reader(name) for name in names}
 
     def config(self, module: nn.Module) -> dict[str, Any]:
         """Return the constructor arguments that make such a module."""
@@ -87,48 +101,41 @@ class ClassCodec:
             return self.target(**config)
 
 
-# Constructor parameters that say nothing about the module that a file has to keep.
+def codec_for(target: type[nn.Module]) -> OpCodec | ModuleCodec | ClassCodec:
+    """Return the codec of a class: by its fields if it is an `Op`, by its ``config()``, else by its constructor."""
+    if issubclass(target, Op):
+        return OpCodec(target)
+    return ClassCodec(target) if callable(getattr(target, "config", None)) else ModuleCodec(target)
+
+
+# Constructor parameters that a file does not need: device and type are those of the tensors.
 _NOT_SAVED = {"device", "dtype", "inplace"}
-_DEPRECATED = {(nn.Hardtanh, "min_value"), (nn.Hardtanh, "max_value")}
-_RNN = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
-# Classes whose signature is only ``*args, **kwargs``.
-_HIDDEN_PARAMETERS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.RNN: (*_RNN, "nonlinearity"),
-    nn.LSTM: (*_RNN, "proj_size"),
-    nn.GRU: _RNN,
-}
-_SPECIAL_READERS: dict[tuple[type[nn.Module], str], Reader] = {
-    (nn.PairwiseDistance, "p"): lambda module: module.norm,
-    (nn.MultiheadAttention, "bias"): lambda module: module.in_proj_bias is not None,
-    (nn.MultiheadAttention, "add_bias_kv"): lambda module: module.bias_k is not None,
-}
 
 
-def _parameter_names(target: type[nn.Module]) -> tuple[str, ...]:
-    if target in _HIDDEN_PARAMETERS:
-        return _HIDDEN_PARAMETERS[target]
+def _parameter_names(target: type[nn.Module], left_out: Collection[str]) -> tuple[str, ...]:
     if target.__init__ in (nn.Module.__init__, nn.Identity.__init__):
         return ()
     parameters = inspect.signature(target).parameters.values()
-    return tuple(p.name for p in parameters if _is_saved(target, p))
+    return tuple(p.name for p in parameters if p.name not in left_out and _is_saved(p))
 
 
-def _is_saved(target: type[nn.Module], parameter: inspect.Parameter) -> bool:
-    name = parameter.name
-    is_private = name.startswith("_") and parameter.default is not parameter.empty
-    return name not in _NOT_SAVED and (target, name) not in _DEPRECATED and not is_private
+def _is_saved(parameter: inspect.Parameter) -> bool:
+    is_private = parameter.name.startswith("_") and parameter.default is not parameter.empty
+    return parameter.name not in _NOT_SAVED and not is_private
 
 
-def _reader(target: type[nn.Module], name: str) -> Reader:
-    special = _SPECIAL_READERS.get((target, name))
-    if special is not None:
-        return special
-    if target not in _HIDDEN_PARAMETERS and name not in _stored_attributes(target):
-        message = (
-            f"{target.__qualname__} does not keep its constructor parameter {name!r} as an attribute; "
-            "register it with a codec of its own"
-        )
-        raise TypeError(message)
+def _refuse_forgotten(target: type[nn.Module], names: Collection[str]) -> None:
+    stored = _stored_attributes(target)
+    for name in names:
+        if name not in stored:
+            message = (
+                f"{target.__qualname__} does not keep its constructor parameter {name!r} as an attribute; "
+                "register it with a codec of its own"
+            )
+            raise TypeError(message)
+
+
+def _reader(name: str) -> Reader:
     return _read_bias if name == "bias" else lambda module: getattr(module, name)
 
 
@@ -150,7 +157,14 @@ def _read_bias(module: nn.Module) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return tuple(_plain(item) for item in value) if isinstance(value, (list, tuple)) else value
+    """Return a constructor argument as a constant: lists as tuples, numbers as Python's own."""
+    return tuple(_plain(item) for item in value) if isinstance(value, (list, tuple)) else _python_number(value)
+
+
+def _python_number(value: Any) -> Any:
+    """Return the scalars of numpy and its kin as Python numbers, and everything else as it is."""
+    is_scalar = not isinstance(value, Tensor) and getattr(value, "shape", None) == ()
+    return value.item() if is_scalar and callable(getattr(value, "item", None)) else value
 
 
 def _refuse_unknown(target: type[nn.Module], config: Mapping[str, Any], known: Mapping[str, Any]) -> None:

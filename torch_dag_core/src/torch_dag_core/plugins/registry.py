@@ -36,7 +36,10 @@ class FlopsRule(Protocol):
         self, module: nn.Module, inputs: Sequence[Sequence[Any]], outputs: Sequence[Sequence[Any]],
         parameters: Mapping[str, Sequence[Any]],
     ) -> Any:  # fmt: skip
-        """Return 2 x multiply-accumulates of contractions plus one per elementwise result."""
+        """Return 2 x multiply-accumulates of contractions plus one per elementwise result.
+
+        A rule that knows the cost of some calls only returns NotImplemented for the others.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,8 @@ class OpSpec:
         codec: How the module is saved; None means that it runs but cannot be saved.
         functions: Names of torch functions that become this op, bound by signature (tensors first, then the
             fields in order).
-        flops: Cost rule; None means one FLOP per output element.
+        aliases: Keys under which older files may hold the op; they lie in the namespace of ``key``.
+        flops: Cost rule; without one the cost is unknown, and one FLOP per output element is counted.
         expand: Returns a module that computes the same out of vocabulary ops, for composite ops.
         version: Version of the configuration; ``migrate(version, config)`` reads older ones.
         examples: Modules and inputs on which the contract of plugins is tested.
@@ -60,6 +64,7 @@ class OpSpec:
     target: type[nn.Module]
     codec: ConfigCodec | None = None
     functions: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     flops: FlopsRule | None = None
     expand: Callable[[nn.Module], nn.Module] | None = None
     version: int = 1
@@ -70,6 +75,15 @@ class OpSpec:
     def __post_init__(self) -> None:
         """Refuse fields of the wrong kind."""
         check_fields(self, _OP_FIELDS)
+        namespace = self.key.partition(".")[0]
+        if any(alias.partition(".")[0] != namespace for alias in self.aliases):
+            message = f"aliases of the op {self.key!r} must lie in its namespace {namespace!r}, not {self.aliases}"
+            raise ValueError(message)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The key, and older keys."""
+        return (self.key, *self.aliases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +118,11 @@ class AtomicSpec:
         """Dotted name of the class."""
         return self.target if isinstance(self.target, str) else qualified_name(self.target)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The dotted name of the class."""
+        return (self.name,)
+
 
 def qualified_name(cls: type) -> str:
     """Return ``package.module.Class``."""
@@ -130,12 +149,18 @@ class Normalizer:
         """Refuse fields of the wrong kind."""
         check_fields(self, _NORMALIZER_FIELDS)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The functions: which of two normalizers of one package is asked first would depend on file names."""
+        return self.functions
+
 
 _OP_FIELDS = {
     "key": kinds.OP_KEY,
     "target": kinds.MODULE_CLASS,
     "codec": kinds.CODEC,
     "functions": kinds.NAMES,
+    "aliases": kinds.NAMES,
     "flops": kinds.OPTIONAL_CALLABLE,
     "expand": kinds.OPTIONAL_CALLABLE,
     "version": kinds.VERSION,
@@ -159,6 +184,7 @@ class Registry:
     """The ops, atomic modules and normalizers that one conversion or load works with."""
 
     _by_key: dict[str, OpSpec] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
     _by_class: dict[type[nn.Module], OpSpec] = field(default_factory=dict)
     _by_function: dict[str, OpSpec] = field(default_factory=dict)
     _atomic: dict[str, AtomicSpec] = field(default_factory=dict)
@@ -167,11 +193,13 @@ class Registry:
     def add(self, spec: OpSpec, *, owner: str) -> None:
         """Add one op, or raise `DuplicateOpError` and leave the registry unchanged."""
         spec = replace(spec, owner=owner)
-        self._refuse_duplicate(self._by_key.get(spec.key), f"op key {spec.key!r}", owner)
+        for name in spec.names:
+            self._refuse_duplicate(self.find(name), f"op key {name!r}", owner)
         self._refuse_duplicate(self._by_class.get(spec.target), f"module class {spec.target.__qualname__}", owner)
         for name in spec.functions:
             self._refuse_duplicate(self._by_function.get(name), f"function {name!r}", owner)
         self._by_key[spec.key] = spec
+        self._keys.update(dict.fromkeys(spec.names, spec.key))
         self._by_class[spec.target] = spec
         self._by_function.update(dict.fromkeys(spec.functions, spec))
 
@@ -193,8 +221,12 @@ class Registry:
             raise DuplicateOpError(message)
 
     def get(self, key: str) -> OpSpec:
-        """Return the op registered under ``key`` or raise `UnknownOpError` with close names."""
-        spec = self._by_key.get(key)
+        """Return the op registered under ``key``, or under it as an older key.
+
+        Raises:
+            UnknownOpError: there is none; the message has close names.
+        """
+        spec = self.find(key)
         if spec is None:
             close = difflib.get_close_matches(key, self._by_key, n=3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -203,8 +235,8 @@ class Registry:
         return spec
 
     def find(self, key: str) -> OpSpec | None:
-        """Return the op registered under ``key``, or None."""
-        return self._by_key.get(key)
+        """Return the op registered under ``key``, or under it as an older key, or None."""
+        return self._by_key.get(self._keys.get(key, ""))
 
     def for_module(self, module: nn.Module) -> OpSpec | None:
         """Return the op whose class is exactly the module's, or None."""
@@ -246,5 +278,6 @@ class Registry:
         """Return an independent registry with the same content."""
         normalizers = {name: list(chain) for name, chain in self._normalizers.items()}
         return Registry(
-            dict(self._by_key), dict(self._by_class), dict(self._by_function), dict(self._atomic), normalizers
-        )
+            dict(self._by_key), dict(self._keys), dict(self._by_class), dict(self._by_function), dict(self._atomic),
+            normalizers,
+        )  # fmt: skip

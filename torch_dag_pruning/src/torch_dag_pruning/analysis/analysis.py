@@ -12,23 +12,21 @@ from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.plugins.calling import blaming
-from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
+from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_pruning import hookspecs
 from torch_dag_pruning.analysis.closing import close
 from torch_dag_pruning.analysis.cost import CostModel
 from torch_dag_pruning.analysis.costing import Costing
 from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
+from torch_dag_pruning.analysis.installed_rules import axis_rules
 from torch_dag_pruning.analysis.orbits import Orbit, Place, find_orbits
 from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.analysis.report import Locks, to_text
 from torch_dag_pruning.analysis.resolution import Resolution
 from torch_dag_pruning.axes import Cause
-from torch_dag_pruning.axes.relation import Axes, AxisRule, AxisStore, Context, Relation, Rule, rules_by_key
+from torch_dag_pruning.axes.relation import Axes, AxisStore, Relation
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.rules import core_rules
 
 __all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
 
@@ -53,7 +51,7 @@ def analyze(
         InputError: the graph does not run at these sizes.
     """
     registry = registry or default_registry()
-    rules = axis_rules()
+    rules = axis_rules(registry)
     _refuse_unknown(dag, free_outputs)
     example = blank_inputs(dag, example_inputs)
     plain = is_plain(dag, registry, rules)
@@ -69,24 +67,6 @@ def analyze(
             break
     close(store.solver, propagations)
     return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
-
-
-def axis_rules() -> dict[str, Rule]:
-    """Return the rule of every op that has one, by key; plugins cannot replace those of the core or of each other."""
-    add_hookspecs(hookspecs)
-    own = rules_by_key(core_rules())
-    added = by_key("torch_dag_axis_rules", AxisRule, lambda rule: rule.keys, taken=own)
-    return own | {key: _blamed(owner, key, rule.rule) for key, (owner, rule) in added.items()}
-
-
-def _blamed(owner: str, key: str, rule: Rule) -> Rule:
-    """Return the rule of a plugin, whose errors name its distribution."""
-
-    def call(ctx: Context) -> Relation:
-        with blaming(owner, f"the axis rule of {key!r}"):
-            return rule(ctx)
-
-    return call
 
 
 def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:

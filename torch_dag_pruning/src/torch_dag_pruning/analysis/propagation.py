@@ -15,7 +15,7 @@ from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Cause, Fixed
 from torch_dag_pruning.axes.relation import Axes, AxisStore, Context, Relation, Rule
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.rules.touching import all_frozen
+from torch_dag_pruning.rules.touching import NO_RULE, all_frozen
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Propagation:
         ctx = self._context(vertex, name, operands)
         rule = self.rules.get(ctx.op)
         try:
-            relation = rule(ctx) if rule else all_frozen(ctx, "no axis rule describes this op")
+            relation = rule(ctx) if rule else all_frozen(ctx, NO_RULE)
         except Exception as error:
             message = f"the axis rule of {ctx.op!r} failed at vertex {vertex.name!r}: {error}"
             raise AnalysisError(message) from error

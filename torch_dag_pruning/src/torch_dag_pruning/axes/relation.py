@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.plugins.record_checks import CALLABLE, SOME_NAMES, check_fields
+from torch_dag_core.plugins.record_checks import CALLABLE, OPTIONAL_CALLABLE, SOME_NAMES, check_fields
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed
+from torch_dag_pruning.axes.stand_in import StandIn
 from torch_dag_pruning.errors import AnalysisError
 
 Axes = list[Axis]
@@ -191,23 +192,31 @@ class AxisRule:
     Attributes:
         keys: Op keys (``core.conv2d``) that the rule describes.
         rule: The rule.
+        stand_in: What takes the place of the op when nothing is left of an operand that it contracts over; without
+            one such a removal is refused.
     """
 
     keys: tuple[str, ...]
     rule: Rule
+    stand_in: StandIn | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields of the wrong kind."""
-        check_fields(self, {"keys": SOME_NAMES, "rule": CALLABLE})
+        check_fields(self, {"keys": SOME_NAMES, "rule": CALLABLE, "stand_in": OPTIONAL_CALLABLE})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys."""
+        return self.keys
 
 
-def axis_rule(*keys: str) -> Callable[[Rule], AxisRule]:
-    """Declare the axis rule of the ops with these keys."""
+def axis_rule(*keys: str, stand_in: StandIn | None = None) -> Callable[[Rule], AxisRule]:
+    """Make the decorated function the `AxisRule` of the ops with these keys."""
 
-    def declare(rule: Rule) -> AxisRule:
-        return AxisRule(keys, rule)
+    def decorate(rule: Rule) -> AxisRule:
+        return AxisRule(keys, rule, stand_in)
 
-    return declare
+    return decorate
 
 
 def rules_by_key(rules: Iterable[AxisRule]) -> dict[str, Rule]:

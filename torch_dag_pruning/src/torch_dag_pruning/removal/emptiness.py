@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from torch_dag_core.graph.dag import DagModule
@@ -20,13 +21,14 @@ from torch_dag_core.graph.values import Size
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops import creation, layout
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_pruning.analysis.installed_rules import stand_ins
 from torch_dag_pruning.analysis.places import Places, is_constant
 from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.axes.stand_in import StandIn
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.free_sizes import FreeSizes
 from torch_dag_pruning.removal.rebuilding import rescaled
 from torch_dag_pruning.removal.slicing import Kept
-from torch_dag_pruning.removal.stand_ins import HANDLERS
 
 
 @dataclass
@@ -81,16 +83,22 @@ class Emptiness:
         empty = self.empty_operands(vertex)
         if not empty:
             return vertex
-        handler = HANDLERS.get(type(vertex.module))
-        if handler is None:
+        spec = self.registry.for_module(vertex.module)
+        stand_in = None if spec is None else self.stand_ins.get(spec.key)
+        if stand_in is None:
             message = (
                 f"{vertex.name!r} ({type(vertex.module).__name__}) reads a value of which nothing is left; "
                 "keep a slot of the orbit that it contracts over"
             )
             raise RemovalError(vertex.name, message)
-        return handler(self, vertex, empty)
+        return stand_in(self, vertex, empty)
 
     # Making replacements ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def stand_ins(self) -> dict[str, StandIn]:
+        """What takes the place of an op, by its key."""
+        return stand_ins(self.registry)
 
     @cached_property
     def sizes(self) -> FreeSizes:
@@ -107,6 +115,22 @@ class Emptiness:
         self.dag.rename(fresh, name)
         self.made.add(name)
         return fresh
+
+    def skip(self, vertex: InnerVertex, operand: int) -> None:
+        """Let the users of a vertex read one of its operands instead."""
+        self.dag.replace_uses(vertex, vertex.predecessors[operand])
+        self.gone.add(vertex.name)
+
+    def left_of(self, vertex: InnerVertex, name: str) -> Tensor | None:
+        """Return the kept part of a module's own tensor, None if the module has none of this name."""
+        tensor: Tensor | None = getattr(vertex.module, name)
+        if tensor is None:
+            return None
+        return self.kept.take_learned(tensor, self.places.analysis.relations[vertex.name].parameters[name])
+
+    def dtype_of(self, value: str) -> torch.dtype:
+        """Return the element type of a vertex's first result, as the graph was."""
+        return self.sizes.dtypes[value][0]
 
     def live_before(self, name: str) -> list[str]:
         """Return the vertices that are left and come before one, so that it may read them."""
@@ -160,8 +184,8 @@ class Emptiness:
         if last is not None:
             shape[-1] = last
         likes = likes or [self.dag.input_vertices[0]]
-        dtype = self.sizes.dtypes[value][0]
-        follows = self.sizes.dtypes[likes[0].name][0] == dtype
+        dtype = self.dtype_of(value)
+        follows = self.dtype_of(likes[0].name) == dtype
         return creation.Full(tuple(shape), fill, None if follows else dtype), likes
 
     def spread(self, vertex: InnerVertex, source: Vertex, dim: int) -> None:

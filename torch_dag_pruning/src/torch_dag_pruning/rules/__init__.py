@@ -1,30 +1,17 @@
-"""The axis rules of the core vocabulary, one small function an op."""
+"""The axis rules of the core vocabulary: one small function an op, in the file of its family."""
 
+from __future__ import annotations
+
+from functools import cache
+
+from torch_dag_core.plugins.declarations import gather
 from torch_dag_pruning.axes.relation import AxisRule
-from torch_dag_pruning.rules import (
-    attention,
-    contraction,
-    elementwise,
-    indexing,
-    layout,
-    normalization,
-    reduction,
-    sampling,
-    tensors,
-)
-
-#: Ops of the core vocabulary without a rule: everything that they touch stays.
-OPAQUE: frozenset[str] = frozenset(
-    {
-        "core.torch_call", "core.lstm", "core.gru", "core.rnn", "core.lstm_cell", "core.gru_cell", "core.rnn_cell",
-    }
-)  # fmt: skip
 
 
+@cache
 def core_rules() -> tuple[AxisRule, ...]:
-    """Return the rules of the core vocabulary."""
-    groups = (attention, contraction, elementwise, indexing, layout, normalization, reduction, sampling, tensors)
-    return tuple(rule for group in groups for rule in group.RULES)
+    """Return the rules that the modules of this package declare."""
+    return gather(__name__, AxisRule)
 
 
-__all__ = ["OPAQUE", "core_rules"]
+__all__ = ["core_rules"]

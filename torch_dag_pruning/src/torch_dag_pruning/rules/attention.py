@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis, product
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.stand_in import Emptied
 from torch_dag_pruning.rules.broadcasting import broadcast
 
 _KEYS = "a fused softmax runs over the keys"
 
 
-@axis_rule("core.scaled_dot_product_attention")
+def uniform(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
+    """Compare zeros with zeros where nothing is left of queries and keys: all weights are equal, masks apart."""
+    for index in sorted(empty):
+        module, likes = graph.constant(vertex.predecessors[index].name, vertex.name, 0.0, last=1)
+        name = graph.dag.unique_name(f"{vertex.name}_{('query', 'key')[index]}")
+        graph.dag.set_predecessor(vertex, index, graph.dag.add_vertex(name, module, likes))
+    return vertex
+
+
+@axis_rule("core.scaled_dot_product_attention", stand_in=uniform)
 def scaled_dot_product_attention(ctx: Context) -> Relation:
     """Contract queries with keys over the head, then weights with values over the keys, which stay.
 
@@ -37,6 +48,3 @@ def _batch(ctx: Context, query: Axes, key: Axes) -> Axes:
     shared, each = ctx.reshape([query[-1]], [key[-1].n, -1])
     ctx.unify(shared, key[-1])
     return [*broadcast(ctx, [query[:-1], key[:-1]]), product(shared, each)]
-
-
-RULES: tuple[AxisRule, ...] = (scaled_dot_product_attention,)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch_dag_pruning.axes import Axis, Fixed, product
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.stand_ins import bias_along, bias_operand_along, zeros
 from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put
 
 
-@axis_rule("core.linear")
+@axis_rule("core.linear", stand_in=bias_along(-1))
 def linear(ctx: Context) -> Relation:
     """Contract the last axis with the weight's second."""
     own = ctx.parameters("weight", "bias")
@@ -19,7 +20,7 @@ def linear(ctx: Context) -> Relation:
     return _affine(ctx, out, inner, own.get("bias"), own, {"in_features": inner, "out_features": out})
 
 
-@axis_rule("core.linear_function")
+@axis_rule("core.linear_function", stand_in=bias_operand_along(-1))
 def linear_function(ctx: Context) -> Relation:
     """Do as `linear` does, with a weight that is an operand."""
     weight = ctx.inputs[1]
@@ -64,14 +65,14 @@ def bilinear(ctx: Context) -> Relation:
 # Convolutions ----------------------------------------------------------------------------------------------------
 
 
-@axis_rule("core.conv1d", "core.conv2d", "core.conv3d")
+@axis_rule("core.conv1d", "core.conv2d", "core.conv3d", stand_in=bias_along(1))
 def convolution(ctx: Context) -> Relation:
     """Relate any convolution: (g, i) in, (g, o) out, and a sum over i; depthwise and ungrouped are cases."""
     own = ctx.parameters("weight", "bias")
     return _convolution(ctx, own["weight"], own.get("bias"), own)
 
 
-@axis_rule("core.convolution")
+@axis_rule("core.convolution", stand_in=bias_operand_along(1))
 def convolution_function(ctx: Context) -> Relation:
     """Do as `convolution` does, with a weight that is an operand."""
     return _convolution(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
@@ -93,14 +94,14 @@ def _convolution(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict
     return Relation([axes], (_group_sink(channel, groups, inner),), parameters, rewrite, learned=(out,))
 
 
-@axis_rule("core.conv_transpose1d", "core.conv_transpose2d", "core.conv_transpose3d")
+@axis_rule("core.conv_transpose1d", "core.conv_transpose2d", "core.conv_transpose3d", stand_in=bias_along(1))
 def transposed_convolution(ctx: Context) -> Relation:
     """Relate a transposed convolution, whose weight is (g i, o, kernel)."""
     own = ctx.parameters("weight", "bias")
     return _transposed(ctx, own["weight"], own.get("bias"), own)
 
 
-@axis_rule("core.transposed_convolution")
+@axis_rule("core.transposed_convolution", stand_in=bias_operand_along(1))
 def transposed_convolution_function(ctx: Context) -> Relation:
     """Do as `transposed_convolution` does, with a weight that is an operand."""
     return _transposed(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
@@ -149,7 +150,7 @@ def _kernel(ctx: Context, rank: int) -> Sequence[int]:
 # Products --------------------------------------------------------------------------------------------------------
 
 
-@axis_rule("core.matmul")
+@axis_rule("core.matmul", stand_in=zeros)
 def matmul(ctx: Context) -> Relation:
     """Contract the last axis of the first operand with the last but one of the second."""
     x, y = ctx.inputs
@@ -166,10 +167,10 @@ def _product(ctx: Context, x: Axes, inner: Axes, columns: Axes) -> Relation:
     return Relation([[*x[:-1], *columns]], (Sink(0, (len(x) - 1,), (inner[0],)),))
 
 
-@axis_rule("core.einsum")
+@axis_rule("core.einsum", stand_in=zeros)
 def einsum(ctx: Context) -> Relation:
     """Tie equal letters; a letter that the result lacks is summed, and masked on the first operand that has it."""
-    terms, result = _terms(ctx.module.equation, [len(axes) for axes in ctx.inputs])
+    terms, result = ctx.module.terms([len(axes) for axes in ctx.inputs])
     places: dict[str, list[tuple[int, int]]] = {}
     for operand, term in enumerate(terms):
         for dim, letter in enumerate(term):
@@ -186,30 +187,3 @@ def einsum(ctx: Context) -> Relation:
 
 def _is_learned(ctx: Context, kept: bool, places: list[tuple[int, int]]) -> bool:  # noqa: FBT001
     return kept and len(places) == 1 and any(ctx.learned[places[0][0] : places[0][0] + 1])
-
-
-def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """Return the letters of each operand and of the result; an ellipsis is numbers, counted from the right."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = [_letters(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
-    dots = max((sum(letter.isdigit() for letter in term) for term in terms), default=0)
-    if arrow:
-        return terms, _letters(right, len(right.replace("...", "")) + (dots if "..." in right else 0))
-    flat = [letter for term in terms for letter in term if not letter.isdigit()]
-    once = sorted(letter for letter in set(flat) if flat.count(letter) == 1)
-    return terms, [*_numbered(dots), *once]
-
-
-def _letters(term: str, rank: int) -> list[str]:
-    before, dots, after = term.partition("...")
-    return [*before, *(_numbered(rank - len(before) - len(after)) if dots else ()), *after]
-
-
-def _numbered(count: int) -> list[str]:
-    return [str(place) for place in reversed(range(count))]
-
-
-RULES: tuple[AxisRule, ...] = (
-    linear, linear_function, bilinear, convolution, convolution_function, transposed_convolution,
-    transposed_convolution_function, matmul, einsum,
-)  # fmt: skip

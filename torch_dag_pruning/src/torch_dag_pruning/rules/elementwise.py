@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
+from torch_dag_core.graph.vertex import InnerVertex
+from torch_dag_core.ops.arithmetic import Cast
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Context, Relation, axis_rule
+from torch_dag_pruning.axes.stand_in import Emptied
 from torch_dag_pruning.rules.broadcasting import broadcast
 
-_BINARY = (
-    "add", "sub", "mul", "div", "floor_div", "remainder", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt",
-    "ge", "and", "or", "xor", "atan2", "where", "masked_fill",
-)  # fmt: skip
-_UNARY = (
-    "neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "erf", "floor",
-    "ceil", "round", "sign", "invert", "is_nan", "clamp", "cast", "cast_like",
-)  # fmt: skip
-_ACTIVATIONS = (
-    "re_lu", "re_lu6", "leaky_re_lu", "elu", "selu", "celu", "gelu", "si_lu", "mish", "sigmoid", "tanh", "hardswish",
-    "hardsigmoid", "hardtanh", "softplus", "softsign", "log_sigmoid", "tanhshrink", "hardshrink", "softshrink",
-    "threshold",
-)  # fmt: skip
-_DROPS = (
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "functional_dropout",
-    "drop_path", "stochastic_depth",
-)  # fmt: skip
 
-
-def _keys(*names: str) -> list[str]:
-    return [f"core.{name}" for name in names]
-
-
-@axis_rule(*_keys(*_DROPS, "identity", "contiguous", "detach", "keep"))
+@axis_rule(
+    "core.dropout", "core.dropout1d", "core.dropout2d", "core.dropout3d", "core.alpha_dropout",
+    "core.feature_alpha_dropout", "core.functional_dropout", "core.drop_path", "core.stochastic_depth", "core.identity",
+    "core.detach", "core.keep",
+)  # fmt: skip
 def passed(ctx: Context) -> Relation:
     """Pass the axes, and with them the zeros of dead slots."""
     return Relation([list(ctx.inputs[0])], cleared=tuple(ctx.cleared[0]) if ctx.cleared else ())
 
 
-@axis_rule(*_keys(*_UNARY, *_ACTIVATIONS))
-def unary(ctx: Context) -> Relation:
+def _unary(ctx: Context) -> Relation:
     """Pass the axes of the first operand; others give a type or a size only."""
     return Relation([list(ctx.inputs[0])])
 
 
-@axis_rule(*_keys(*_BINARY), "core.training_switch")
+UNARY = axis_rule(
+    "core.neg", "core.abs", "core.exp", "core.expm1", "core.log", "core.log1p", "core.sqrt", "core.rsqrt",
+    "core.reciprocal", "core.square", "core.sin", "core.cos", "core.erf", "core.floor", "core.ceil", "core.round",
+    "core.sign", "core.invert", "core.isnan", "core.clamp", "core.cast", "core.relu", "core.relu6", "core.leaky_relu",
+    "core.elu", "core.selu", "core.celu", "core.gelu", "core.silu", "core.mish", "core.sigmoid", "core.tanh",
+    "core.hardswish", "core.hardsigmoid", "core.hardtanh", "core.softplus", "core.softsign", "core.logsigmoid",
+    "core.tanhshrink", "core.hardshrink", "core.softshrink", "core.threshold",
+)(_unary)  # fmt: skip
+
+
+def cast(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
+    """Name the element type, which can be read off the second operand no longer."""
+    graph.substitute(vertex, Cast(graph.dtype_of(vertex.name)), vertex.predecessors[:1])
+
+
+CAST_LIKE = axis_rule("core.cast_like", stand_in=cast)(_unary)
+
+
+@axis_rule(
+    "core.add", "core.sub", "core.mul", "core.div", "core.floor_div", "core.remainder", "core.pow", "core.maximum",
+    "core.minimum", "core.eq", "core.ne", "core.lt", "core.le", "core.gt", "core.ge", "core.and", "core.or", "core.xor",
+    "core.atan2", "core.where", "core.masked_fill", "core.training_switch",
+)  # fmt: skip
 def joined(ctx: Context) -> Relation:
     """Tie operands that broadcast against each other."""
     return Relation([broadcast(ctx, ctx.inputs)])
 
 
-@axis_rule("core.p_re_lu")
+@axis_rule("core.prelu")
 def prelu(ctx: Context) -> Relation:
     """Tie the slopes to dimension 1, wherever there is more than one."""
     parameters = ctx.parameters("weight")
@@ -66,6 +72,3 @@ def glu(ctx: Context) -> Relation:
     ctx.freeze([halves], "the two halves of a gated unit")
     axes[dim] = half
     return Relation([axes])
-
-
-RULES: tuple[AxisRule, ...] = (passed, unary, joined, prelu, glu)

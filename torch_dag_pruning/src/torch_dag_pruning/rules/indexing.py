@@ -8,15 +8,18 @@ from typing import Any
 import torch
 
 from torch_dag_core.graph.values import Slot
+from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis, Fixed, concat
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, axis_rule
+from torch_dag_pruning.axes.stand_in import Emptied
 from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.stand_ins import restated
 from torch_dag_pruning.rules.touching import all_frozen, frozen
 
 _PICKED = "slots are picked by position"
 
 
-@axis_rule("core.index")
+@axis_rule("core.index", stand_in=restated)
 def index(ctx: Context) -> Relation:
     """Cut by slices, freeze what ints and tensors pick from, and take over the axes of index tensors."""
     if _selects_by_mask(ctx):
@@ -28,7 +31,12 @@ def index(ctx: Context) -> Relation:
     return Relation([axes], rewrite={"items": picked.items})
 
 
-@axis_rule("core.set_index")
+def unwritten(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
+    """Leave the copied tensor as it is: nothing is left of the value, so nothing is left of the written region."""
+    graph.skip(vertex, 0)
+
+
+@axis_rule("core.set_index", stand_in=unwritten)
 def set_index(ctx: Context) -> Relation:
     """Tie the written region to the value; the result has the axes of what is copied."""
     if _selects_by_mask(ctx):
@@ -197,6 +205,3 @@ def _rows_of(ctx: Context, table: Axes, parameters: dict[str, Axes]) -> Relation
     ctx.freeze([rows], "rows are looked up")
     rewrite = {"embedding_dim": width}
     return Relation([[*ctx.inputs[0], width]], (), parameters, rewrite, learned=(width,))
-
-
-RULES: tuple[AxisRule, ...] = (index, set_index, gather, index_select, embedding, embedding_function)

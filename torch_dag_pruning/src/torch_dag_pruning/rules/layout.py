@@ -6,10 +6,14 @@ import itertools
 from typing import Any
 
 from torch_dag_core.graph.values import Size
+from torch_dag_core.graph.vertex import InnerVertex
+from torch_dag_core.ops.layout import Cat
 from torch_dag_pruning.axes import Axis, Fixed, concat, product
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, axis_rule
+from torch_dag_pruning.axes.stand_in import Emptied
 from torch_dag_pruning.rules.broadcasting import broadcast
-from torch_dag_pruning.rules.touching import ALONG, all_frozen, frozen, moved, touches
+from torch_dag_pruning.rules.stand_ins import restated
+from torch_dag_pruning.rules.touching import ALONG, frozen, moved, touches
 
 
 @axis_rule("core.get_item")
@@ -30,7 +34,7 @@ def pack(ctx: Context) -> Relation:
     return Relation(_tensors(tuple(ctx.inputs)))
 
 
-@axis_rule("core.reshape")
+@axis_rule("core.reshape", stand_in=restated)
 def reshape(ctx: Context) -> Relation:
     """Regroup positions, whatever the target was called: only the result's shape counts."""
     axes = ctx.reshape(ctx.inputs[0], ctx.outputs[0])
@@ -57,7 +61,7 @@ def permute(ctx: Context) -> Relation:
     return Relation([[ctx.inputs[0][dim] for dim in ctx.module.dims]])
 
 
-@axis_rule("core.expand")
+@axis_rule("core.expand", stand_in=restated)
 def expand(ctx: Context) -> Relation:
     """Make new slots where a size of one is repeated, unless the count follows the inputs."""
     sizes = ctx.module.sizes
@@ -82,14 +86,14 @@ def made(ctx: Context, n: int, size: Any, role: str) -> Axis:
     return Fixed(n, ctx.cause("its size follows the input's"))
 
 
-@axis_rule("core.repeat")
+@axis_rule("core.repeat", stand_in=restated)
 def repeat(ctx: Context) -> Relation:
     """Repeat whole axes: the copy is the outer factor."""
     given = [Fixed(1)] * (len(ctx.outputs[0]) - len(ctx.inputs[0])) + list(ctx.inputs[0])
     return Relation([[product(Fixed(n // axis.n), axis) for n, axis in zip(ctx.outputs[0], given, strict=True)]])
 
 
-@axis_rule("core.repeat_interleave")
+@axis_rule("core.repeat_interleave", stand_in=restated)
 def repeat_interleave(ctx: Context) -> Relation:
     """Repeat slots: the copy is the inner factor."""
     axes, dim = list(ctx.inputs[0]), ctx.module.dim
@@ -100,7 +104,14 @@ def repeat_interleave(ctx: Context) -> Relation:
     return Relation([axes])
 
 
-@axis_rule("core.cat")
+def joined(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
+    """Concatenate what is left."""
+    module: Any = vertex.module
+    left = [operand for index, operand in enumerate(vertex.predecessors) if index not in empty]
+    return graph.substitute(vertex, Cat(module.dim), left)
+
+
+@axis_rule("core.cat", stand_in=joined)
 def cat(ctx: Context) -> Relation:
     """Concatenate one axis and tie the others; empty tensors of one dimension are skipped, as torch does."""
     parts = [axes for axes, shape in zip(ctx.inputs, ctx.shapes, strict=True) if tuple(shape) != (0,)]
@@ -118,7 +129,7 @@ def stack(ctx: Context) -> Relation:
     return Relation([[*axes[:dim], Fixed(len(ctx.inputs), ctx.cause("stacked tensors")), *axes[dim:]]])
 
 
-@axis_rule("core.split")
+@axis_rule("core.split", stand_in=restated)
 def split(ctx: Context) -> Relation:
     """Cut one axis; the pieces are pruned independently."""
     axes, dim = ctx.inputs[0], ctx.module.dim % len(ctx.inputs[0])
@@ -127,12 +138,6 @@ def split(ctx: Context) -> Relation:
     ends = list(itertools.accumulate(ctx.module.sizes))[:-1]
     pieces = ctx.solver.cut(axes[dim], ends, ctx.cause("a single slot is split off"))
     return Relation([[*axes[:dim], piece, *axes[dim + 1 :]] for piece in pieces], rewrite={"sizes": tuple(pieces)})
-
-
-@axis_rule("core.split_evenly")
-def split_evenly(ctx: Context) -> Relation:
-    """Freeze an axis that is split into as many pieces as fit."""
-    return _pieces(ctx, ctx.module.dim)
 
 
 def _pieces(ctx: Context, dim: int) -> Relation:
@@ -178,7 +183,16 @@ def unfold_dim(ctx: Context) -> Relation:
 # Padding ---------------------------------------------------------------------------------------------------------
 
 
-@axis_rule("core.pad")
+def padding_alone(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
+    """Leave the constant where nothing is left of what was padded; an emptied operand may have given a size only."""
+    module: Any = vertex.module
+    if 0 not in empty:
+        return restated(graph, vertex, empty)
+    graph.fill(vertex, module.value or 0.0)
+    return None
+
+
+@axis_rule("core.pad", stand_in=padding_alone)
 def pad(ctx: Context) -> Relation:
     """Concatenate new slots to an axis padded by a constant; other modes freeze what they pad."""
     axes, amounts = list(ctx.inputs[0]), ctx.module.pad
@@ -202,10 +216,12 @@ def _grows(amount: Any) -> bool:
     return isinstance(amount, int) and amount >= 0
 
 
-_PADS = ("zero", "constant", "reflection", "replication", "circular")
-
-
-@axis_rule(*(f"core.{kind}_pad{rank}d" for kind in _PADS for rank in (1, 2, 3)))
+@axis_rule(
+    "core.zero_pad1d", "core.zero_pad2d", "core.zero_pad3d", "core.constant_pad1d", "core.constant_pad2d",
+    "core.constant_pad3d", "core.reflection_pad1d", "core.reflection_pad2d", "core.reflection_pad3d",
+    "core.replication_pad1d", "core.replication_pad2d", "core.replication_pad3d", "core.circular_pad1d",
+    "core.circular_pad2d", "core.circular_pad3d",
+)  # fmt: skip
 def pad_module(ctx: Context) -> Relation:
     """Freeze the spatial dimensions that are padded."""
     padding = ctx.module.padding
@@ -266,16 +282,3 @@ def fold(ctx: Context) -> Relation:
     channels, window = ctx.reshape([wide], [ctx.outputs[0][-3], -1])
     ctx.freeze([window, places], ALONG)
     return Relation([[*batch, channels, *(Fixed(n, ctx.cause(ALONG)) for n in ctx.outputs[0][-2:])]])
-
-
-@axis_rule("core.state")
-def state(ctx: Context) -> Relation:
-    """Freeze what the model itself overwrites."""
-    return all_frozen(ctx, "the model overwrites this state")
-
-
-RULES: tuple[AxisRule, ...] = (
-    get_item, pack, reshape, flatten, unflatten, permute, expand, repeat, repeat_interleave, cat, stack, split,
-    split_evenly, unbind, roll, flip, triangle, unfold_dim, pad, pad_module, same_pad, pixel_shuffle, pixel_unshuffle,
-    channel_shuffle, unfold, fold, state,
-)  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from torch import nn
+
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, axis_rule
 from torch_dag_pruning.masked import normalizations
 from torch_dag_pruning.rules.touching import frozen
 
@@ -24,24 +27,38 @@ def _tie(ctx: Context, axes: Sequence[Axis], tensors: Sequence[Axes]) -> None:
 # Over the last dimensions ----------------------------------------------------------------------------------------
 
 
-@axis_rule("core.layer_norm", "core.rms_norm")
+@axis_rule("core.layer_norm")
 def layer_norm(ctx: Context) -> Relation:
     """Tie scale and shift to the last dimensions, which the statistics run over."""
     own = ctx.parameters(*_AFFINE)
-    return _over_last(ctx, list(own.values()), own)
+    return _over_last(ctx, normalizations.MaskedLayerNorm, list(own.values()), own)
 
 
-@axis_rule("core.layer_norm_function", "core.rms_norm_function")
+@axis_rule("core.layer_norm_function")
 def layer_norm_function(ctx: Context) -> Relation:
-    """Do as `layer_norm` does, with tensors that are operands."""
-    return _over_last(ctx, ctx.inputs[1:], {})
+    """Relate a layer norm whose tensors are operands."""
+    return _over_last(ctx, normalizations.MaskedLayerNorm, ctx.inputs[1:], {})
 
 
-def _over_last(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axes]) -> Relation:
+@axis_rule("core.rms_norm")
+def rms_norm(ctx: Context) -> Relation:
+    """Tie the scale to the last dimensions, which the statistics run over."""
+    own = ctx.parameters("weight")
+    return _over_last(ctx, normalizations.MaskedRMSNorm, list(own.values()), own)
+
+
+@axis_rule("core.rms_norm_function")
+def rms_norm_function(ctx: Context) -> Relation:
+    """Relate a root mean square norm whose scale is an operand."""
+    return _over_last(ctx, normalizations.MaskedRMSNorm, ctx.inputs[1:], {})
+
+
+def _over_last(
+    ctx: Context, masked: Callable[..., nn.Module], affine: Sequence[Axes], parameters: dict[str, Axes]
+) -> Relation:
     axes: Axes = ctx.inputs[0]
     last = tuple(axes[len(axes) - len(ctx.module.normalized_shape) :])
     _tie(ctx, last, affine)
-    masked = normalizations.MaskedRMSNorm if "rms" in ctx.op else normalizations.MaskedLayerNorm
     return Relation(
         [list(axes)],
         parameters=parameters,
@@ -117,16 +134,21 @@ def frozen_batch_norm(ctx: Context) -> Relation:
     return Relation([list(ctx.inputs[0])])
 
 
-@axis_rule("core.instance_norm1d", "core.instance_norm2d", "core.instance_norm3d")
-def instance_norm(ctx: Context) -> Relation:
+def _instance_norm(ctx: Context, rank: int) -> Relation:
     """Tie everything to the channels; the statistics run over space, which stays."""
     axes: Axes = ctx.inputs[0]
-    rank = int(ctx.op.removesuffix("d")[-1])
     channel = len(axes) - rank - 1
     frozen(ctx, axes, range(channel + 1, len(axes)))
     own = ctx.parameters(*_AFFINE, "running_mean", "running_var")
     _tie(ctx, axes[channel : channel + 1], list(own.values()))
     return Relation([list(axes)], parameters=own, rewrite={"num_features": axes[channel]})
+
+
+INSTANCE_NORMS = (
+    axis_rule("core.instance_norm1d")(partial(_instance_norm, rank=1)),
+    axis_rule("core.instance_norm2d")(partial(_instance_norm, rank=2)),
+    axis_rule("core.instance_norm3d")(partial(_instance_norm, rank=3)),
+)
 
 
 @axis_rule("core.normalize")
@@ -143,9 +165,3 @@ def normalize(ctx: Context) -> Relation:
         masked=lambda module, mask_of: normalizations.MaskedNormalize(module, dims, over, mask_of),
         statistics=over,
     )
-
-
-RULES: tuple[AxisRule, ...] = (
-    layer_norm, layer_norm_function, group_norm, group_norm_function, batch_norm, batch_norm_function,
-    frozen_batch_norm, instance_norm, normalize,
-)  # fmt: skip

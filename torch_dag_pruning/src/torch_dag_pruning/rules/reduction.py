@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from torch_dag_pruning.axes import Axis, Fixed, product
-from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.masked import reductions
 from torch_dag_pruning.masked.base import MaskOf
 from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.stand_ins import zeros
 from torch_dag_pruning.rules.touching import frozen, touches
 
 _POSITIONS = "the result is a position along this axis"
@@ -34,7 +35,7 @@ def _sinks(operand: int, axes: Axes, dims: Sequence[int]) -> tuple[Sink, ...]:
     return tuple(Sink(operand, (dim,), (axes[dim],)) for dim in dims)
 
 
-@axis_rule("core.sum", "core.norm")
+@axis_rule("core.sum", "core.norm", stand_in=zeros)
 def total(ctx: Context) -> Relation:
     """Mask what is summed: zeros add nothing to a sum or to a norm. Norms of negative order freeze."""
     dims = _dims(ctx, ctx.module.dim)
@@ -59,10 +60,16 @@ def _statistic(
     )
 
 
-@axis_rule("core.mean", "core.log_sum_exp")
+@axis_rule("core.mean", stand_in=zeros)
 def mean(ctx: Context) -> Relation:
+    """Divide by the number of slots that are left."""
+    return _statistic(ctx, reductions.MaskedMean, ctx.module.dim, 0, keepdim=ctx.module.keepdim)
+
+
+@axis_rule("core.logsumexp")
+def logsumexp(ctx: Context) -> Relation:
     """Reduce over the slots that are left."""
-    return _statistic(ctx, _MASKED[ctx.op], ctx.module.dim, 0, keepdim=ctx.module.keepdim)
+    return _statistic(ctx, reductions.MaskedLogSumExp, ctx.module.dim, 0, keepdim=ctx.module.keepdim)
 
 
 @axis_rule("core.amax", "core.amin")
@@ -93,7 +100,7 @@ def position(ctx: Context) -> Relation:
     return Relation([_rest(ctx, dims, keepdim=ctx.module.keepdim)])
 
 
-@axis_rule("core.cum_sum", "core.sort", "core.top_k")
+@axis_rule("core.cumsum", "core.sort", "core.topk")
 def along(ctx: Context) -> Relation:
     """Freeze the axis that the op runs along."""
     return touches(ctx, [ctx.module.dim])
@@ -135,10 +142,3 @@ def cosine_similarity(ctx: Context) -> Relation:
         if len(own) - len(axes) + dim >= 0
     ]
     return Relation([[*axes[:dim], *axes[dim + 1 :]]], tuple(sinks))
-
-
-_MASKED: dict[str, Any] = {"core.mean": reductions.MaskedMean, "core.log_sum_exp": reductions.MaskedLogSumExp}
-
-RULES: tuple[AxisRule, ...] = (
-    total, mean, extreme, variance, extreme_along, position, along, softmax, cosine_similarity,
-)  # fmt: skip

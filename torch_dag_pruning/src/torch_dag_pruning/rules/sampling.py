@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Context, Relation, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
+from torch_dag_pruning.rules.stand_ins import restated
 from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put, touches
 
 
-def _rank(ctx: Context) -> int:
-    """Return the number of spatial dimensions, which the name of the op ends on."""
-    return int(ctx.op.removesuffix("d")[-1])
-
-
-_POOLS = (*(f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)), "lp_pool1d", "lp_pool2d")
-
-
-@axis_rule(*(f"core.{name}" for name in _POOLS))
-def pool(ctx: Context) -> Relation:
+def _pool(ctx: Context, rank: int) -> Relation:
     """Freeze the spatial dimensions that the window moves along."""
-    rank, module = _rank(ctx), ctx.module
+    module = ctx.module
     kernel = per_dim(module.kernel_size, rank)
     stride = per_dim(module.kernel_size if module.stride is None else module.stride, rank)
     padding = per_dim(getattr(module, "padding", 0), rank)
@@ -27,16 +21,26 @@ def pool(ctx: Context) -> Relation:
     return touches(ctx, [dim for dim, *setting in settings if not stays_put(*setting)])
 
 
-@axis_rule(*(f"core.adaptive_{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3)))
-def adaptive_pool(ctx: Context) -> Relation:
+def _adaptive_pool(ctx: Context, rank: int) -> Relation:
     """Freeze the spatial dimensions."""
-    return touches(ctx, range(-_rank(ctx), 0))
+    return touches(ctx, range(-rank, 0))
 
 
-@axis_rule("core.interpolate", "core.upsample", "core.upsampling_nearest2d", "core.upsampling_bilinear2d")
-def interpolate(ctx: Context) -> Relation:
+def _resized(ctx: Context) -> Relation:
     """Freeze the spatial dimensions, which come after batch and channels."""
     return touches(ctx, range(2, len(ctx.inputs[0])))
+
+
+POOLS = (
+    axis_rule("core.max_pool1d", "core.avg_pool1d", "core.lp_pool1d")(partial(_pool, rank=1)),
+    axis_rule("core.max_pool2d", "core.avg_pool2d", "core.lp_pool2d")(partial(_pool, rank=2)),
+    axis_rule("core.max_pool3d", "core.avg_pool3d")(partial(_pool, rank=3)),
+    axis_rule("core.adaptive_avg_pool1d", "core.adaptive_max_pool1d")(partial(_adaptive_pool, rank=1)),
+    axis_rule("core.adaptive_avg_pool2d", "core.adaptive_max_pool2d")(partial(_adaptive_pool, rank=2)),
+    axis_rule("core.adaptive_avg_pool3d", "core.adaptive_max_pool3d")(partial(_adaptive_pool, rank=3)),
+)
+INTERPOLATE = axis_rule("core.interpolate", stand_in=restated)(_resized)
+UPSAMPLE = axis_rule("core.upsample", "core.upsampling_nearest2d", "core.upsampling_bilinear2d")(_resized)
 
 
 @axis_rule("core.grid_sample")
@@ -61,8 +65,3 @@ def pairwise_distance(ctx: Context) -> Relation:
         ctx.freeze(axes[-1:], "a constant is added to every slot before the norm")
     rest = broadcast(ctx, ctx.inputs)[:-1]
     return Relation([[*rest, *([Fixed(1)] if ctx.module.keepdim else [])]])
-
-
-RULES: tuple[AxisRule, ...] = (
-    pool, adaptive_pool, interpolate, grid_sample, local_response_norm, pairwise_distance,
-)  # fmt: skip

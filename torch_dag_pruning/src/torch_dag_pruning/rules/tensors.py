@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Context, Relation, axis_rule
 from torch_dag_pruning.rules.layout import made
+from torch_dag_pruning.rules.stand_ins import restated
+from torch_dag_pruning.rules.touching import all_frozen
 
 
 @axis_rule("core.free_parameter")
@@ -24,7 +26,7 @@ def constant(ctx: Context) -> Relation:
     return Relation([axes], parameters={"value": axes})
 
 
-@axis_rule("core.full", "core.random")
+@axis_rule("core.full", "core.random", stand_in=restated)
 def filled(ctx: Context) -> Relation:
     """Let every dimension be cut whose size is a number; the slots are all alike."""
     sizes = enumerate(zip(ctx.outputs[0], ctx.module.shape, strict=True))
@@ -32,10 +34,13 @@ def filled(ctx: Context) -> Relation:
     return Relation([axes], rewrite={"shape": tuple(axes)})
 
 
-@axis_rule("core.arange", "core.linspace")
+@axis_rule("core.arange", "core.linspace", stand_in=restated)
 def counted(ctx: Context) -> Relation:
     """Keep every slot: each holds its own number."""
     return Relation([[Fixed(n, ctx.cause("numbered slots")) for n in ctx.outputs[0]]])
 
 
-RULES: tuple[AxisRule, ...] = (free_parameter, constant, filled, counted)
+@axis_rule("core.state")
+def state(ctx: Context) -> Relation:
+    """Freeze what the model itself overwrites."""
+    return all_frozen(ctx, "the model overwrites this state")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch_dag_pruning.axes import Axis, Fixed
-from torch_dag_pruning.axes.relation import Axes, Context, Relation
+from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation
 
 ALONG = "the op runs along this axis"
+NO_RULE = "no axis rule describes this op"
 
 
 def frozen(ctx: Context, axes: Axes, dims: Iterable[int], reason: str = ALONG) -> list[int]:
@@ -37,6 +38,11 @@ def all_frozen(ctx: Context, reason: str) -> Relation:
     for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
         ctx.freeze(ctx.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), reason)
     return Relation([[Fixed(n, ctx.cause(reason)) for n in shape] for shape in ctx.outputs])
+
+
+def kept_whole(*keys: str) -> AxisRule:
+    """Declare that nothing is known of the axes of some ops, so that everything they touch stays."""
+    return AxisRule(keys, lambda ctx: all_frozen(ctx, NO_RULE))
 
 
 def _flat(axes: Any) -> list[Axis]:

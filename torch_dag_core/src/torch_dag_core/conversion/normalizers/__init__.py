@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
-from torch_dag_core.conversion.normalizers.declaration import declared
+from torch_dag_core.plugins.declarations import gather
 from torch_dag_core.plugins.registry import Normalizer
-
-_TABLES = ("arithmetic", "contraction", "creation", "indexing", "layout", "modules", "normalization", "reduction")
 
 
 def normalizers() -> tuple[Normalizer, ...]:
     """Return all of them."""
-    for table in _TABLES:
-        importlib.import_module(f"{__name__}.{table}")
-    return declared()
+    return gather(__name__, Normalizer)

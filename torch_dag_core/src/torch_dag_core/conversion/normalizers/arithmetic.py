@@ -10,9 +10,8 @@ from torch import nn
 from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.graph.values import DTYPES
+from torch_dag_core.ops import arithmetic
 from torch_dag_core.ops.arithmetic import (
-    BINARY,
-    REVERSED,
     Add,
     Binary,
     Cast,
@@ -24,8 +23,12 @@ from torch_dag_core.ops.arithmetic import (
     Mul,
     Where,
 )
+from torch_dag_core.plugins.declarations import gather
+from torch_dag_core.plugins.registry import OpSpec
 
-_OPS = {name: op for op, names in BINARY.items() for name in names}
+_BINARY = [spec.target for spec in gather(arithmetic.__name__, OpSpec) if issubclass(spec.target, Binary)]
+_OPS = {name: op for op in _BINARY for name in op.spellings}
+_REFLECTED = {name: op for op in _BINARY for name in op.reflected}
 
 
 @normalizes(*_OPS)
@@ -41,12 +44,12 @@ def binary(call: Call, input: Any, other: Any, *, alpha: Any = 1, rounding_mode:
     return _emit(call, op, input, other)
 
 
-@normalizes(*REVERSED)
+@normalizes(*_REFLECTED)
 def reflected(call: Call, input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """Turn ``2 - x`` into the op with its operands swapped."""
     if alpha != 1:
         return NotImplemented
-    return _emit(call, REVERSED[call.name], other, input)
+    return _emit(call, _REFLECTED[call.name], other, input)
 
 
 def _emit(call: Call, op: type[Binary], first: Any, second: Any) -> Value:
@@ -87,11 +90,9 @@ def masked_fill(call: Call, input: Value, mask: Value, value: Any) -> Any:
     return call.emit(MaskedFill(value), input, mask)
 
 
-@normalizes("clamp", "clip", "hardtanh")
+@normalizes("clamp", "clip")
 def clamp(call: Call, input: Value, min: Any = None, max: Any = None) -> Any:
     """Limit by constants; tensors as limits go the general way."""
-    if call.name == "hardtanh":
-        min, max = (-1.0 if min is None else min), (1.0 if max is None else max)
     return NotImplemented if isinstance(min, Value) or isinstance(max, Value) else call.emit(Clamp(min, max), input)
 
 
@@ -157,6 +158,7 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "selu": (nn.SELU, ()), "leaky_relu": (nn.LeakyReLU, ("negative_slope",)), "softsign": (nn.Softsign, ()),
     "softplus": (nn.Softplus, ("beta", "threshold")), "logsigmoid": (nn.LogSigmoid, ()), "glu": (nn.GLU, ("dim",)),
     "tanhshrink": (nn.Tanhshrink, ()), "celu": (nn.CELU, ("alpha",)),
+    "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
 }  # fmt: skip
 
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from torch_dag_core.plugins.declarations import attach
 from torch_dag_core.plugins.registry import Normalizer
 
-Function = Callable[..., Any]
-_DECLARED: dict[str, Normalizer] = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def normalizes(*names: str) -> Callable[[Function], Function]:
-    """Declare a normalizer for the torch functions of these names; ``module:Name`` stands for a module class."""
+    """Declare the decorated function as the normalizer of the torch functions of these names."""
 
-    def declare(function: Function) -> Function:
-        _DECLARED[f"{function.__module__}.{function.__qualname__}"] = Normalizer(functions=names, normalize=function)
-        return function
+    def decorate(function: Function) -> Function:
+        return attach(function, Normalizer(functions=names, normalize=function))
 
-    return declare
-
-
-def declared() -> tuple[Normalizer, ...]:
-    """Return every normalizer declared so far."""
-    return tuple(_DECLARED.values())
+    return decorate

@@ -1,0 +1,7 @@
+"""Recurrent layers and cells, which are kept whole with everything that they touch."""
+
+from __future__ import annotations
+
+from torch_dag_pruning.rules.touching import kept_whole
+
+RECURRENT = kept_whole("core.lstm", "core.gru", "core.rnn", "core.lstm_cell", "core.gru_cell", "core.rnn_cell")
