@@ -21,7 +21,7 @@ _BATCHES = (1, 2, 3)
 
 
 @dataclass(frozen=True)
-class Measured:
+class VertexFacts:
     """The vertices that evaluation needs, by name.
 
     Attributes:
@@ -36,7 +36,7 @@ class Measured:
     shapes: Mapping[str, tuple[int, ...]]
 
 
-def flat(dag: DagModule) -> DagModule:
+def flattened(dag: DagModule) -> DagModule:
     """Return the graph itself if it holds no nested graph, else a flat copy."""
     nested = any(hasattr(vertex.module, "inner_vertices") for vertex in dag.inner_vertices)
     return dag.flatten() if nested else dag
@@ -57,7 +57,7 @@ def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]
     return remembered[1:]
 
 
-def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None = None) -> Measured:
+def vertex_facts(dag: DagModule, input_shape_without_batch: Sequence[int] | None = None) -> VertexFacts:
     """Measure a flat graph without running it on data. Mutates nothing.
 
     Args:
@@ -109,7 +109,7 @@ def _blank(spec: TensorSpec, size: Sequence[int], batch: int | None) -> Tensor:
     return torch.empty(tuple(shape), dtype=spec.dtype, device="meta")
 
 
-def _joined(dag: DagModule, runs: Sequence[_Run]) -> Measured:
+def _joined(dag: DagModule, runs: Sequence[_Run]) -> VertexFacts:
     values: dict[str, list[Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for run in runs:
@@ -121,4 +121,4 @@ def _joined(dag: DagModule, runs: Sequence[_Run]) -> Measured:
             if row.outputs:
                 shapes.setdefault(row.name, row.outputs[0])
     costs = {row.name: row.flops for row in runs[0].table.rows}
-    return Measured(costs, {name: tuple(each) for name, each in values.items()}, shapes)
+    return VertexFacts(costs, {name: tuple(each) for name, each in values.items()}, shapes)
