@@ -1,4 +1,4 @@
-"""Lookup of the axes of values and operands, which also works while the graph is being cut."""
+"""The axes of the values and operands of an analysed graph, also while it is being cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """Looks up axes by vertex name. Vertices that were added after the analysis have none (an empty list)."""
+    """Looks axes up by the names of vertices; those that the analysis did not see have none."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
@@ -21,13 +21,13 @@ class Places:
         self._outputs: dict[str, list[list[Axis]]] = {}
 
     def outputs(self, name: str) -> list[list[Axis]]:
-        """Return the axes of each output tensor of a vertex."""
+        """Return the axes of each tensor that a vertex gives."""
         if name not in self._outputs:
             self._outputs[name] = self.analysis.axes_of(name) if name in self._known else []
         return self._outputs[name]
 
     def operand(self, vertex: InnerVertex, index: int) -> list[Axis]:
-        """Return the axes of an operand; an empty list if it is a tuple of tensors."""
+        """Return the axes of an operand; of a tuple, none."""
         predecessor = vertex.predecessors[index]
         if is_constant(predecessor) and vertex.name in self._known:
             return self.constant(vertex, index)
@@ -35,10 +35,10 @@ class Places:
         return axes[0] if len(axes) == 1 else []
 
     def constant(self, user: UserVertex, index: int) -> list[Axis]:
-        """Return the axes of a constant in one of its uses."""
+        """Return the axes that a constant has for one of its users."""
         return self.analysis.operand_axes(user.name, index)
 
 
 def is_constant(vertex: Vertex) -> bool:
-    """Tell whether a vertex holds a constant, which has its own axes in each of its uses."""
+    """Tell whether a vertex holds a constant, which is cut for each of its users in another way."""
     return isinstance(vertex, InnerVertex) and isinstance(vertex.module, Constant)
