@@ -1,4 +1,4 @@
-"""The cost of one call, from the rule of its op."""
+"""The FLOPs of one call of an op, by the op's own rule."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def call_flops(
     """Return the FLOPs of one call: by the op's own rule, or one for each element that it returns.
 
     Args:
-        spec: The op, None for a module that is none.
+        spec: The op; None for a module that is not in the registry.
         module: The vertex's module.
         inputs: Shapes of its operands; ints or differentiable scalars.
         outputs: Shapes of its results.
         parameters: Shapes of the module's own tensors by name.
 
     Raises:
-        PluginError: the rule of a plugin raised, or returned anything but a number from 0 up; an int for ints.
+        PluginError: the rule of a plugin raised an error, or did not return a number of at least 0; for sizes that are
+            ints it must be an int.
     """
     if spec is None or spec.flops is None:
         return per_output(module, inputs, outputs, parameters)
@@ -47,7 +48,7 @@ def call_flops(
 def _is_cost(cost: Any, *, exact: bool) -> bool:
     if exact:
         return type(cost) is int and cost >= 0
-    # Differentiable scalars, and polynomials in sizes, have no sign to look at yet.
+    # The sign of differentiable scalars and of polynomials in sizes is not known yet.
     return cost is not None and not isinstance(cost, (str, bool)) and not _is_bad_number(cost)
 
 

@@ -1,7 +1,9 @@
-"""Dominator trees with jump pointers: common dominators in O(log depth) steps, built in one pass over a graph.
+"""Dominator trees, built in one pass over a graph, that find common dominators in O(log depth) steps.
 
-Build the tree from the roots on: ``child(common(place of each predecessor), vertex)``. Going the other way, from what
-is returned back to the inputs, gives post-dominators.
+A vertex dominates another if every path from the inputs to the other goes through it. Each node of the tree has a jump
+pointer to an ancestor further up, as in a skip list. To build a tree, visit vertices in topological order and add each
+as ``child(common(places of its predecessors), vertex)``. The same in reverse order, from the outputs to the inputs,
+gives post-dominators.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch_dag_core.graph.vertex import Vertex
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """An item's place in a dominator tree; ``jump`` is an ancestor further up."""
+    """A node of a dominator tree, with the item that it stands for; ``jump`` is an ancestor further up."""
 
     item: Any
     depth: int
@@ -29,7 +31,7 @@ ROOT = Place(None, 0, None, None)
 
 
 def child(parent: Place, item: Any) -> Place:
-    """Return the place of an item that ``parent`` dominates immediately. O(1)."""
+    """Return a new node for an item whose immediate dominator is ``parent``. O(1)."""
     jump = parent
     far = parent.jump
     if far is not None and far.jump is not None and parent.depth - far.depth == far.depth - far.jump.depth:
@@ -38,7 +40,7 @@ def child(parent: Place, item: Any) -> Place:
 
 
 def ancestor(place: Place, depth: int) -> Place:
-    """Return the ancestor at a depth, or the place itself if it is not deeper. O(log depth)."""
+    """Return the ancestor at the given depth; the node itself if it is not deeper. O(log depth)."""
     while place.depth > depth:
         assert place.parent is not None
         place = place.jump if place.jump is not None and place.jump.depth >= depth else place.parent
@@ -46,12 +48,12 @@ def ancestor(place: Place, depth: int) -> Place:
 
 
 def dominates(first: Place, second: Place) -> bool:
-    """Tell whether every path to ``second`` goes through ``first``; each goes through itself. O(log depth)."""
+    """Tell whether ``first`` dominates ``second``; every node dominates itself. O(log depth)."""
     return ancestor(second, first.depth) is first
 
 
 def common(places: Iterable[Place]) -> Place:
-    """Return the deepest place that dominates all of one or more. O(log depth) each."""
+    """Return the deepest node that dominates all of the given ones, at least one. O(log depth) each."""
     return reduce(_common_of_two, places)
 
 
@@ -67,7 +69,7 @@ def _common_of_two(first: Place, second: Place) -> Place:
 
 
 def dominators(dag: Graph) -> dict[Vertex, Place]:
-    """Return the place in the dominator tree of every vertex that depends on an input. O(n log n)."""
+    """Return the node in the dominator tree of every vertex that depends on an input. O(n log n)."""
     places: dict[Vertex, Place] = {vertex: child(ROOT, vertex) for vertex in dag.input_vertices}
     for vertex in dag.inner_vertices:
         known = [places[predecessor] for predecessor in dict.fromkeys(vertex.predecessors) if predecessor in places]

@@ -1,4 +1,4 @@
-"""The contract that plugins keep, as tests that their authors run.
+"""The contract of plugins, as tests that the authors of plugins run.
 
 In ``conftest.py``: ``pytest_plugins = ["torch_dag_core.testing"]``. In a test module::
 
@@ -6,8 +6,8 @@ In ``conftest.py``: ``pytest_plugins = ["torch_dag_core.testing"]``. In a test m
     def test_contract(torch_dag_contract):
         torch_dag_contract()
 
-which becomes one test for each check on each example that the plugin's records give (``examples=``). pytest comes with
-``pip install torch-dag-core[testing]``.
+This becomes one test for each check on each example of the plugin's records (``examples=``). ``pip install
+torch-dag-core[testing]`` installs pytest as well.
 """
 
 from torch_dag_core.testing.awake import awaken

@@ -1,4 +1,4 @@
-"""The contract of one plugin as a list of tests, and how pytest is given them."""
+"""The contract of one plugin as a list of tests, and the pytest hooks that collect them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ MARKER = "torch_dag_plugin"
 
 @dataclass(frozen=True)
 class Bound:
-    """One test: a check with what it is run on."""
+    """One test of a contract: a check bound to its case."""
 
     name: str
     run: Callable[[], None]
 
     def __call__(self) -> None:
-        """Run it."""
+        """Run the test."""
         self.run()
 
 
 def contract(plugin: str) -> list[Bound]:
-    """Return every test of an installed plugin, named by itself or its distribution."""
+    """Return all tests of an installed plugin, given by its own name or that of its distribution."""
     from torch_dag_core.plugins.loading import default_registry
 
     registry = default_registry()
@@ -47,7 +47,7 @@ def contract(plugin: str) -> list[Bound]:
 
 
 def record_tests(record: Record, registry: Registry) -> list[Bound]:
-    """Return every test of one record; one that fails where it has no examples."""
+    """Return all tests of one record; a single failing test if it has no examples."""
     cases = cases_of(record, registry)
     if not cases:
         return [Bound(f"{record_name(record)}-has examples", partial(_no_examples, record))]
@@ -68,7 +68,7 @@ def takes_part(plugin: str) -> None:
     """A plugin loads, and everything that it adds is accepted.
 
     Raises:
-        PluginLoadError: says what is wrong with it.
+        PluginLoadError: the plugin cannot be loaded, or something that it adds is refused.
     """
     algorithms()
     named_contributions("torch_dag_commands", click.Command)
@@ -81,12 +81,12 @@ def _no_examples(record: Record) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker with pytest."""
     config.addinivalue_line("markers", f"{MARKER}(name): the plugin whose contract the fixture {FIXTURE} runs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Turn a test that takes the fixture into one for each test of the contract."""
+    """Parametrize a test that takes the fixture over all tests of the contract."""
     if FIXTURE not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker(MARKER)
