@@ -24,7 +24,10 @@ def convert(call: Call, module: Any, x: Value) -> Value:
 
 
 def drop_block(module: Any, x: Tensor) -> Tensor:
-    """Compute what DropBlock2d does (arXiv:1810.12890), with the same random draws, for images of any size."""
+    """Compute what DropBlock2d does (arXiv:1810.12890), with the same random draws.
+
+    The drop rate is computed from the image size, so that tracing makes a constant of it.
+    """
     if not (module.training and module.drop_prob):
         return x
     batch, channels, *space = x.shape

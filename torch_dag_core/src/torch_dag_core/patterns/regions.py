@@ -33,7 +33,7 @@ class _BlockSearch:
     def __init__(self, dag: Graph, sums: frozenset[type[nn.Module]]) -> None:
         self.order = dag.inner_vertices
         self.sums = sums
-        self.places = dominators(dag)
+        self.nodes = dominators(dag)
         self.position: Mapping[Vertex, int] = {vertex: i for i, vertex in enumerate(self.order)}
         self.found: dict[Vertex, tuple[InnerVertex, ...]] = {}
 
@@ -51,8 +51,8 @@ class _BlockSearch:
         """Return the fork of a sum of at least two branches; None for any other vertex."""
         if not isinstance(vertex, InnerVertex) or type(vertex.module) not in self.sums:
             return None
-        branches = {predecessor for predecessor in vertex.predecessors if predecessor in self.places}
-        parent = self.places[vertex].parent if len(branches) > 1 else None
+        branches = {predecessor for predecessor in vertex.predecessors if predecessor in self.nodes}
+        parent = self.nodes[vertex].parent if len(branches) > 1 else None
         return None if parent is None else parent.item
 
     def _is_part_of_larger_sum(self, vertex: Vertex, fork: Vertex) -> bool:
@@ -68,7 +68,7 @@ class _BlockSearch:
             _, vertex = heapq.heappop(waiting)
             leaks = any(user not in members for user, _ in vertex._uses)
             if vertex in self.found or (leaks and vertex is not root):
-                if vertex in self.places:
+                if vertex in self.nodes:
                     return None
                 continue
             members[vertex] = None

@@ -24,7 +24,7 @@ MARKER = "torch_dag_plugin"
 
 
 @dataclass(frozen=True)
-class Bound:
+class ContractTest:
     """One test of a contract: a check bound to its case."""
 
     name: str
@@ -35,24 +35,24 @@ class Bound:
         self.run()
 
 
-def contract(plugin: str) -> list[Bound]:
+def contract(plugin: str) -> list[ContractTest]:
     """Return all tests of an installed plugin, given by its own name or that of its distribution."""
     from torch_dag_core.plugins.loading import default_registry
 
     registry = default_registry()
-    tests = [Bound("takes part", partial(takes_part, plugin))]
+    tests = [ContractTest("takes part", partial(takes_part, plugin))]
     for record in plugin_records(plugin):
         tests += record_tests(record, registry)
     return tests
 
 
-def record_tests(record: Record, registry: Registry) -> list[Bound]:
+def record_tests(record: Record, registry: Registry) -> list[ContractTest]:
     """Return all tests of one record; a single failing test if it has no examples."""
     cases = cases_of(record, registry)
     if not cases:
-        return [Bound(f"{record_name(record)}-has examples", partial(_no_examples, record))]
+        return [ContractTest(f"{record_name(record)}-has examples", partial(_no_examples, record))]
     return [
-        Bound(f"{case.name}-{check.name}", partial(check.run, case))
+        ContractTest(f"{case.name}-{check.name}", partial(check.run, case))
         for case in cases
         for check in all_checks()
         if check.applies(case)
