@@ -9,6 +9,7 @@ import pytest
 
 from torch_dag_core.errors import PluginLoadError
 from torch_dag_core.plugins.loading import default_registry, list_plugins, plugin_manager, require
+from torch_dag_core.testing import contract
 
 
 @pytest.fixture
@@ -102,3 +103,9 @@ def test_require_says_that_a_plugin_is_switched_off(three, monkeypatch):
         PluginLoadError, match=r"plugin 'blue' \(sample-blue 1.0\) is switched off by TORCH_DAG_PLUGINS"
     ):
         require("sample-blue")
+
+
+def test_a_plugin_that_is_not_installed_is_one_failing_test(site):
+    (test,) = contract("nobody")
+    with pytest.raises(PluginLoadError, match="no plugin or distribution named 'nobody' is installed"):
+        test()

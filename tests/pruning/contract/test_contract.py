@@ -21,7 +21,7 @@ from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.contract import CHECKS
 
 PRUNES = CHECKS[0]
-TABLE = Path(__file__).parents[2] / "core" / "contract" / "test_vocabulary.py"
+TABLE = Path(__file__).parents[2] / "core" / "ops" / "test_vocabulary.py"
 _SPEC = importlib.util.spec_from_file_location("core_vocabulary", TABLE)
 vocabulary = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(vocabulary)

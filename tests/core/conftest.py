@@ -1,12 +1,18 @@
+"""Graphs built by hand, a count of the Python calls that an operation makes, and graphs compared with their models."""
+
 from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 
 import pytest
 import torch
+from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.serialization import load
 
 
@@ -38,12 +44,12 @@ def reloaded(faithful, tmp_path):
     return check_file
 
 
-class Body(torch.nn.Module):
+class Body(nn.Module):
     """A model made of one function, with a layer in front so that there is something to learn."""
 
     def __init__(self, function):
         super().__init__()
-        self.fc, self.function = torch.nn.Linear(6, 6), function
+        self.fc, self.function = nn.Linear(6, 6), function
 
     def forward(self, x):
         return self.function(self.fc(x))
@@ -51,7 +57,7 @@ class Body(torch.nn.Module):
 
 def as_model(given):
     """Return a model as it is, a function as a `Body`."""
-    return given if isinstance(given, torch.nn.Module) else Body(given)
+    return given if isinstance(given, nn.Module) else Body(given)
 
 
 def check(model, make, *, batches=(1, 2, 5), relative=0.0, training=True, **options):
@@ -154,3 +160,71 @@ def assert_same(expected, actual, relative=0.0, where="result"):
             assert_same(a, b, relative, f"{where}[{index}]")
     else:
         assert expected == actual, where
+
+
+@pytest.fixture
+def chain_of():
+    def build(length, module=nn.Tanh, prefix="v"):
+        dag = DagModule()
+        vertex = dag.add_input("x")
+        for index in range(length):
+            vertex = dag.add_vertex(f"{prefix}{index}", module(), [vertex])
+        dag.set_output(vertex)
+        return dag
+
+    return build
+
+
+@pytest.fixture
+def diamond():
+    """x -> stem.a -> (left, right) -> sum -> tail"""
+    dag = DagModule()
+    x = dag.add_input("x")
+    a = dag.add_vertex("stem.a", nn.Linear(4, 4), [x])
+    left = dag.add_vertex("block.left", nn.Linear(4, 4), [a])
+    right = dag.add_vertex("block.right", nn.Tanh(), [a])
+    total = dag.add_vertex("block.sum", Add(), [left, right])
+    tail = dag.add_vertex("tail", nn.Linear(4, 4), [total])
+    dag.set_output(tail)
+    return dag
+
+
+@pytest.fixture
+def outer_of():
+    """Return a function that puts a graph into another as its one vertex ``nested``."""
+
+    def build(nested, *, inputs=1):
+        dag = DagModule()
+        vertices = [dag.add_input(f"x{i}") for i in range(inputs)]
+        vertex = dag.add_vertex("nested", nested, vertices)
+        dag.set_output(vertex)
+        return dag, vertex
+
+    return build
+
+
+@pytest.fixture
+def batch():
+    return torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def calls_of():
+    """Count Python calls: a measure of work that no other load on the machine changes."""
+
+    def count(action):
+        calls = 0
+
+        def on_event(frame, event, arg):
+            nonlocal calls
+            calls += event == "call"
+
+        before = sys.getprofile()
+        sys.setprofile(on_event)
+        try:
+            action()
+        finally:
+            sys.setprofile(before)
+        return calls
+
+    return count

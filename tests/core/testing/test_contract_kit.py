@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion import normalizers
-from torch_dag_core.errors import PluginLoadError
 from torch_dag_core.ops.arithmetic import Mul
 from torch_dag_core.ops.tensors import FreeParameter
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.codecs import ModuleCodec
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
-from torch_dag_core.testing import CHECKS, Case, ContractError, contract, pytest_generate_tests
+from torch_dag_core.testing import CHECKS, Case, ContractError, pytest_generate_tests
 from torch_dag_core.testing.collection import record_tests
 
 
@@ -188,12 +187,6 @@ def test_a_normalizer_that_never_answers_is_found(function):
 def test_a_record_without_examples_fails(record):
     (test,) = record_tests(record, Registry())
     with pytest.raises(ContractError, match="has no examples; pass examples="):
-        test()
-
-
-def test_a_plugin_that_is_not_installed_is_one_failing_test(site):
-    (test,) = contract("nobody")
-    with pytest.raises(PluginLoadError, match="no plugin or distribution named 'nobody' is installed"):
         test()
 
 
