@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.analysis.cost_table import flops
-from torch_dag_core.analysis.measuring import measure, sample_shape
+from torch_dag_core.analysis.vertex_facts import sample_shape, vertex_facts
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import InputError
 
@@ -28,39 +28,39 @@ def net():
 
 
 def test_costs_are_those_of_one_sample(net):
-    assert sum(measure(net, (3, 8, 8)).flops.values()) == flops(net, torch.zeros(1, 3, 8, 8)).flops
+    assert sum(vertex_facts(net, (3, 8, 8)).flops.values()) == flops(net, torch.zeros(1, 3, 8, 8)).flops
 
 
 def test_the_remembered_size_is_the_default(net):
-    assert measure(net) == measure(net, (3, 8, 8))
-    assert measure(net) != measure(net, (3, 9, 9))
+    assert vertex_facts(net) == vertex_facts(net, (3, 8, 8))
+    assert vertex_facts(net) != vertex_facts(net, (3, 9, 9))
     assert sample_shape(net, None) == (3, 8, 8)
 
 
 def test_values_are_equal_only_if_they_are_at_every_batch(net):
-    measured = measure(net, (3, 8, 8))
-    first = next(v.name for v in net.inner_vertices if measured.values[v.name] != measured.values["norm"]
-                 and measured.shapes[v.name] == measured.shapes["norm"])  # fmt: skip
-    assert measured.values["conv"] == measured.values["norm"]
-    assert measured.shapes[first] == (1, 4, 6, 6)
+    facts = vertex_facts(net, (3, 8, 8))
+    first = next(v.name for v in net.inner_vertices if facts.values[v.name] != facts.values["norm"]
+                 and facts.shapes[v.name] == facts.shapes["norm"])  # fmt: skip
+    assert facts.values["conv"] == facts.values["norm"]
+    assert facts.shapes[first] == (1, 4, 6, 6)
 
 
 def test_types_tell_values_apart(net):
-    measured = measure(net, (3, 8, 8))
+    facts = vertex_facts(net, (3, 8, 8))
     half = net.outputs[1].name
-    assert measured.shapes[half] == measured.shapes["norm"]
-    assert measured.values[half] != measured.values["norm"]
+    assert facts.shapes[half] == facts.shapes["norm"]
+    assert facts.values[half] != facts.values["norm"]
 
 
 def test_a_size_that_the_graph_does_not_take_is_refused(net):
     with pytest.raises(InputError):
-        measure(net, (4, 8, 8))
+        vertex_facts(net, (4, 8, 8))
 
 
 def test_a_graph_without_a_known_size_asks_for_one(diamond):
     with pytest.raises(InputError, match="pass input_shape_without_batch"):
-        measure(diamond)
-    assert measure(diamond, (4,)).shapes["stem.a"] == (1, 4)
+        vertex_facts(diamond)
+    assert vertex_facts(diamond, (4,)).shapes["stem.a"] == (1, 4)
 
 
 def test_several_inputs_are_taken_at_their_remembered_sizes():
@@ -69,9 +69,9 @@ def test_several_inputs_are_taken_at_their_remembered_sizes():
             return x + pair[0] * pair[1]
 
     graph = build_from_unstructured_module(Two(), (torch.zeros(2, 5), [torch.zeros(2, 5), torch.zeros(2, 5)]))
-    assert set(measure(graph).flops.values()) == {5}
+    assert set(vertex_facts(graph).flops.values()) == {5}
     with pytest.raises(InputError, match="takes 3 tensors, of which input_shape_without_batch describes one"):
-        measure(graph, (5,))
+        vertex_facts(graph, (5,))
 
 
 def test_a_fixed_batch_is_taken_as_it_is():
@@ -80,4 +80,4 @@ def test_a_fixed_batch_is_taken_as_it_is():
             return x + torch.arange(4.0).reshape(4, 1)
 
     graph = build_from_unstructured_module(Fixed(), torch.zeros(4, 5))
-    assert measure(graph, (5,)).shapes[graph.outputs[0].name] == (4, 5)
+    assert vertex_facts(graph, (5,)).shapes[graph.outputs[0].name] == (4, 5)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import torch_dag_core as td
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning import analyze
-from torch_dag_pruning.analysis.cost import CostModel, Polynomial, Variables, polynomial
+from torch_dag_pruning.analysis.polynomials import CostModel, Polynomial, Variables, polynomial
 
 
 class Net(nn.Module):

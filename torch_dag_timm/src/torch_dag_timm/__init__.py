@@ -1,1 +1,1 @@
-"""The timm plugin of torch-dag; installing it is enough."""
+"""The timm plugin of torch-dag. It is used as soon as it is installed."""

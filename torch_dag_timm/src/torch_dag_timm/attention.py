@@ -1,4 +1,4 @@
-"""timm's plain self-attention, of its ViT and DeiT-3 models among many, as the core's composite op."""
+"""Conversion of timm's plain self-attention, as in its ViT and DeiT-3 models, into the core's composite op."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EXAMPLES = examples(
 
 
 def _norm(module: nn.Module) -> str | None:
-    """Return what the core's op calls this norm, None if it has none of the kind."""
+    """Return the name of this norm in the core's op; None if the op does not support it."""
     kind = _NORMS.get(qualified_name(type(module)))
     weights = {"none": (), "layer_norm": ("weight", "bias"), "rms_norm": ("weight",)}.get(kind or "", ())
     return kind if all(getattr(module, name, None) is not None for name in weights) else None
@@ -49,7 +49,7 @@ def _eps(module: Any) -> set[Any]:
 
 
 def is_plain(module: Any) -> bool:
-    """Tell whether an attention module is one fused projection, optional norms, and nothing else."""
+    """Tell whether an attention module consists of a fused projection, optional norms, and nothing else."""
     kinds = [_norm(norm) for norm in _norms(module)]
     return (
         None not in kinds
@@ -96,7 +96,7 @@ def core_attention(module: Any) -> Attention:
 
 
 def _causal_mask(call: Call, x: Value) -> Value:
-    """Emit minus infinity above the diagonal (tokens, tokens)."""
+    """Emit a mask (tokens, tokens) with minus infinity above the diagonal and zeros elsewhere."""
     tokens = (x.shape or (0, 0))[1]
     full = call.emit(Full((tokens, tokens), float("-inf")), x, path=f"{call.path}_mask_values")
     return call.emit(Triangle(1, upper=True), full, path=f"{call.path}_mask")

@@ -1,6 +1,7 @@
-"""timm's EvoNorm with statistics of the batch (arXiv:2004.02967), for batches and images of any size.
+"""timm's EvoNorm-B (arXiv:2004.02967), traced so that it works for batches and images of any size.
 
-timm corrects the variance that it remembers by the number of samples as a Python number, which tracing would fix.
+timm scales its running variance by a correction that contains the number of samples as a Python number. Tracing timm's
+own code would make a constant of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _CASES: tuple[Case, ...] = (((6,), {}, (3, 6, 5, 4)), ((6,), {"momentum": 0.3, "
 
 
 def _variance(module: Any, x: Tensor) -> Tensor:
-    """Return the variance of each channel, of the batch in training, which is remembered."""
+    """Return the variance of each channel (C,): in training that of the batch, which also updates the running one."""
     remembered: Tensor = module.running_var
     if not module.training:
         return remembered
@@ -55,7 +56,7 @@ def _b2(module: Any, x: Tensor) -> Tensor:
 
 
 def _norm(of_instance: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
-    """Return the norm whose divisor is the larger of the batch's deviation and what one instance gives."""
+    """Return the norm that divides by the maximum of the batch's standard deviation and ``of_instance``."""
 
     def norm(module: Any, x: Tensor) -> Tensor:
         tensors: tuple[Tensor, Tensor] = module.weight, module.bias
@@ -73,7 +74,7 @@ _DIVISORS = {
     "timm.layers.evo_norm.EvoNorm2dB1": _b1,
     "timm.layers.evo_norm.EvoNorm2dB2": _b2,
 }
-# The norms of the S series are traced as they are.
+# The norms of the S series can be traced as they are.
 NORMS = tuple(
     AtomicSpec(target=name, trace_as=_norm(divisor), examples=examples(name, *_CASES))
     for name, divisor in _DIVISORS.items()

@@ -1,4 +1,4 @@
-"""Images of the size that a timm model wants."""
+"""Example inputs of the size that a timm model expects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def example_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
-    """Return a batch of two black images for a model of timm's, None for any other."""
+    """Return two black images (2, channels, height, width) for a timm model; None for other models."""
     config: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = config.get("input_size") if hasattr(config, "get") else None
     if size is None or not type(model).__module__.startswith("timm."):
@@ -19,7 +19,7 @@ def example_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
 
 
 def _image_size(model: nn.Module) -> tuple[int, int] | None:
-    """Return the size that the model was built for (``img_size=``), if any of its modules remembers that."""
+    """Return (height, width) as passed by ``img_size=``; None if no module has an attribute of that name."""
     for module in model.modules():
         size = getattr(module, "img_size", None)
         if isinstance(size, int):
@@ -30,11 +30,11 @@ def _image_size(model: nn.Module) -> tuple[int, int] | None:
 
 
 def _channels(model: nn.Module, config: Any, channels: int) -> int:
-    """Return the number of channels of the image, where it was changed by ``in_chans=``."""
+    """Return the number of image channels, which may have been changed by ``in_chans=``."""
     first = config.get("first_conv")
     names = [first] if isinstance(first, str) else list(first or ())
     modules = dict(model.named_modules())
     widths = [getattr(modules.get(name), "in_channels", channels) for name in names]
-    # A stem that moves pixels into channels has a multiple of the image's.
+    # A stem that moves pixels into channels has a multiple of the image's channels; that is no change.
     changed = [width for width in widths if width % channels]
     return changed[0] if changed else channels

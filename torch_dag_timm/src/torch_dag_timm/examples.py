@@ -16,7 +16,12 @@ Case = tuple[tuple[Any, ...], dict[str, Any], tuple[int, ...]]
 
 
 def examples(target: str | Callable[..., nn.Module], *cases: Case) -> Examples:
-    """Return a function that builds a class, given by its dotted name, always with the same random weights."""
+    """Return a function that makes the examples of one class, with random but always equal weights.
+
+    Args:
+        target: The dotted name of the class, or a function that builds an instance.
+        cases: Constructor arguments and input shapes, one for each example.
+    """
 
     def build() -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
         from torch_dag_core.testing.awake import awaken

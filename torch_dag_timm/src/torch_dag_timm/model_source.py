@@ -1,4 +1,4 @@
-"""Models by timm's names."""
+"""Building models by timm's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREFIX = "timm:"
 
 
 def timm_model(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
-    """Build the model that ``timm:NAME`` names, with random weights by default; None for other references.
+    """Build the model that ``timm:NAME`` names, by default with random weights. Return None for other references.
 
     Raises:
         ModelReferenceError: timm has no such model, or it cannot be built with these options.

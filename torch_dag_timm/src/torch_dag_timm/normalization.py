@@ -1,4 +1,4 @@
-"""timm's batch norm with an activation inside, as a batch norm and an activation."""
+"""timm's batch norm with a built-in activation, converted into a batch norm and an activation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_dag_timm.examples import Case, examples
 
 
 def norm_then_act(module: Any, x: Tensor) -> Tensor:
-    """Compute what the module does, its batch norm as one call."""
+    """Compute what the module does, with its batch norm as a single call."""
     return _drop_and_act(module, module(x))
 
 
@@ -23,7 +23,7 @@ def _drop_and_act(module: Any, x: Tensor) -> Tensor:
 
 
 def convert(call: Call, module: Any, x: Value) -> Value:
-    """Emit the batch norm alone, under the module's own name."""
+    """Emit the batch norm without the activation, under the name of the module."""
     norm = nn.BatchNorm2d(
         module.num_features, module.eps, module.momentum, affine=module.affine,
         track_running_stats=module.track_running_stats, device="meta",
@@ -34,7 +34,7 @@ def convert(call: Call, module: Any, x: Value) -> Value:
 
 
 def frozen_norm_then_act(module: Any, x: Tensor) -> Tensor:
-    """Compute what the module does, its arithmetic as one batch norm."""
+    """Compute what the module does, with its arithmetic as a single batch norm."""
     tensors = module.running_mean, module.running_var, module.weight, module.bias
     return _drop_and_act(module, FrozenBatchNorm(module.eps)(x, *tensors))
 

@@ -1,6 +1,7 @@
-"""timm's convolutions and poolings with TensorFlow's 'same' padding, whose amount follows the image size.
+"""timm's convolutions and poolings with TensorFlow's 'same' padding, whose amount depends on the image size.
 
-Tracing through them would fix the amount; a `SamePad` op in front of a plain convolution or pooling follows the image.
+Tracing timm's own code would make a constant of the amount. Here a `SamePad` op, which computes it from the image,
+comes before a plain convolution or pooling.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def average_pooling(module: Any, x: Tensor) -> Tensor:
 
 
 def max_pooling(module: Any, x: Tensor) -> Tensor:
-    """Compute what MaxPool2dSame does; before 1.0.30 it took no account of the dilation in its padding."""
+    """Compute what MaxPool2dSame does. Before timm 1.0.30 its padding ignored the dilation."""
     padded = _padded(module, x, module.dilation if at_least(1, 0, 30) else 1, -math.inf)
     settings = module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode
     return functional.max_pool2d(padded, *settings)

@@ -18,7 +18,7 @@ TORCH_DAG_HOOK_API = 1
 
 @hookimpl
 def torch_dag_atomic_modules() -> Iterable[AtomicSpec]:
-    """Name timm's classes that become core ops, or are traced through a function that stands in for them."""
+    """Add timm's classes that become core ops, or that are traced through another function."""
     return gather(torch_dag_timm.__name__, AtomicSpec)
 
 

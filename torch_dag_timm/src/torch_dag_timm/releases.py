@@ -1,4 +1,4 @@
-"""Which timm is installed: some classes compute something else since a release."""
+"""The installed release of timm; some classes compute something else from a certain release on."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from importlib.metadata import version
 
 
 def at_least(*release: int) -> bool:
-    """Tell whether timm is of this release or a later one; that needs no import of timm."""
+    """Tell whether the installed timm is this release or a later one, without importing it."""
     return tuple(map(int, re.findall(r"\d+", version("timm")))) >= release

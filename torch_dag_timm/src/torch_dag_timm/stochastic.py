@@ -1,4 +1,4 @@
-"""timm's stochastic depth as the core's op, and its DropBlock for batches of any size."""
+"""timm's stochastic depth, converted into the core's op, and its DropBlock, traced for batches of any size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from torch_dag_timm.releases import at_least
 
 
 def convert(call: Call, module: Any, x: Value) -> Value:
-    """Emit the op; a rate of zero is nothing."""
+    """Emit the op; with a rate of zero, return the input."""
     if not module.drop_prob:
         return x
     return call.emit(DropPath(float(module.drop_prob), bool(module.scale_by_keep)), x, path=call.path)
 
 
 def drop_block(module: Any, x: Tensor) -> Tensor:
-    """Compute what DropBlock2d does (arXiv:1810.12890), with the same draws; their rate follows from the image size."""
+    """Compute what DropBlock2d does (arXiv:1810.12890), with the same random draws.
+
+    The drop rate is computed from the image size, so that tracing makes a constant of it.
+    """
     if not (module.training and module.drop_prob):
         return x
     batch, channels, *space = x.shape
@@ -38,20 +41,20 @@ def drop_block(module: Any, x: Tensor) -> Tensor:
 
 
 def _seed_rate(module: Any, space: list[int], window: tuple[int, ...]) -> float:
-    """Return how likely a place is the middle of a block, so that about ``drop_prob`` of all places fall into one."""
+    """Return the probability that a pixel is the middle of a block; about ``drop_prob`` of all pixels are dropped."""
     middles = math.prod(size - block + 1 for size, block in zip(space, window, strict=True))
     return float(module.gamma_scale * module.drop_prob * math.prod(space)) / math.prod(window) / middles
 
 
 def _around(seeds: Tensor, window: tuple[int, ...]) -> Tensor:
-    """Return ones in blocks around ones; blocks of an even size have one place less on one side."""
+    """Return a block of ones around each one in ``seeds``; a block of even size is one pixel shorter on one side."""
     height, width = window
     blocks = functional.max_pool2d(seeds, window, 1, (height // 2, width // 2))
     return blocks[..., (height + 1) % 2 :, (width + 1) % 2 :]
 
 
 def _scaled(kept: Tensor) -> Tensor:
-    """Return zeros and a number that makes their mean one, zeros alone where nothing is kept."""
+    """Divide a mask of zeros and ones by its mean; where nothing is kept, the result is zeros."""
     return kept / kept.float().mean().clamp(min=1e-7).to(kept.dtype)
 
 

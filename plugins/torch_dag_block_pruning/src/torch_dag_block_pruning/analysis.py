@@ -8,7 +8,7 @@ from torch_dag_block_pruning.candidates import CutSearch, LegalCut
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockCandidate, BlockReport
 from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
-from torch_dag_core.analysis.measuring import flat, measure
+from torch_dag_core.analysis.vertex_facts import flattened, vertex_facts
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
 
@@ -33,10 +33,10 @@ def analyze_blocks(
     """
     config = config or BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1)
     _refuse_missing(config)
-    dag = flat(dag)
-    measured = measure(dag, input_shape_without_batch)
-    skeleton = Skeleton.of(dag, measured.flops)
-    legal = tuple(CutSearch(dag, measured.values, config).run())
+    dag = flattened(dag)
+    facts = vertex_facts(dag, input_shape_without_batch)
+    skeleton = Skeleton.of(dag, facts.flops)
+    legal = tuple(CutSearch(dag, facts.values, config).run())
     candidates, cuts = _candidates(skeleton, legal)
     deepest = _deepest(skeleton, candidates, cuts, config.max_removed)
     return BlockReport(

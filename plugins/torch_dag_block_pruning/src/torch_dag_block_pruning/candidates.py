@@ -11,7 +11,7 @@ from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.arithmetic import Add, Mul
-from torch_dag_core.patterns.dominance import ROOT, Place, dominates, dominators
+from torch_dag_core.patterns.dominance import ROOT, TreeNode, dominates, dominators
 
 _KINDS: Mapping[type[nn.Module], str] = {Add: "residual", Mul: "gate"}
 """What the operands of each join are called."""
@@ -75,7 +75,7 @@ class CutSearch:
         del goes, join
         return True
 
-    def _fork(self, join: InnerVertex) -> Place:
+    def _fork(self, join: InnerVertex) -> TreeNode:
         parent = self._places[join].parent
         return ROOT if parent is None else parent
 

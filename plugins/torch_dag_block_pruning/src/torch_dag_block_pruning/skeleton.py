@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.patterns.dominance import ROOT, Place, child, common
+from torch_dag_core.patterns.dominance import ROOT, TreeNode, child, common
 
 
 class Cut(NamedTuple):
@@ -92,7 +92,7 @@ class Cones:
 
     def _post_dominators(self) -> list[int | Cut | None]:
         """Return what immediately post-dominates each vertex: a vertex, an edge in question, or a root."""
-        exits: list[list[Place]] = [
+        exits: list[list[TreeNode]] = [
             [ROOT] if number in self._skeleton.roots else [] for number in range(len(self._skeleton.names))
         ]
         parents: list[int | Cut | None] = [None] * len(exits)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from torch_dag_core.algorithms.reports import Skipped
-from torch_dag_core.analysis.measuring import Measured, flat, measure
+from torch_dag_core.analysis.vertex_facts import VertexFacts, flattened, vertex_facts
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
@@ -38,13 +38,13 @@ def analyze_ranks(
     config = config or LowRankConfig(pruning_proportion=1.0, num_training_steps=1)
     if config.cost != "flops":
         raise StubError(_NAME, "analyze", f"the cost {config.cost!r} of a layer; so far there is 'flops'")
-    dag = flat(dag)
-    measured = measure(dag, input_shape_without_batch)
-    search = LayerSearch(dag, measured, config)
-    fit, skipped = _split(search, measured)
+    dag = flattened(dag)
+    facts = vertex_facts(dag, input_shape_without_batch)
+    search = LayerSearch(dag, facts, config)
+    fit, skipped = _split(search, facts)
     found = [_candidate(search, group, config) for group in _groups(fit, share=config.share_siblings)]
     worth = tuple(each for each in found if each.tables)
-    flops = sum(measured.flops.values())
+    flops = sum(facts.flops.values())
     return LowRankReport(
         algorithm=_NAME,
         flops=flops,
@@ -54,7 +54,7 @@ def analyze_ranks(
     )
 
 
-def _split(search: LayerSearch, measured: Measured) -> tuple[list[InnerVertex], list[Skipped]]:
+def _split(search: LayerSearch, facts: VertexFacts) -> tuple[list[InnerVertex], list[Skipped]]:
     """Tell the layers that can be factored from those that cannot."""
     fit: list[InnerVertex] = []
     skipped: list[Skipped] = []
@@ -62,8 +62,8 @@ def _split(search: LayerSearch, measured: Measured) -> tuple[list[InnerVertex], 
         reason = search.reason_to_skip(vertex)
         if reason is None:
             fit.append(vertex)
-        elif measured.flops[vertex.name]:
-            skipped.append(Skipped(vertex.name, measured.flops[vertex.name], reason))
+        elif facts.flops[vertex.name]:
+            skipped.append(Skipped(vertex.name, facts.flops[vertex.name], reason))
     return fit, skipped
 
 

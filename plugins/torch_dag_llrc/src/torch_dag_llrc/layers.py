@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from torch_dag_core.analysis.measuring import Measured
+from torch_dag_core.analysis.vertex_facts import VertexFacts
 from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
@@ -54,10 +54,10 @@ _SIZES: Mapping[type[nn.Module], Callable[[Any, Shape, Shape], LayerSizes]] = {
 class LayerSearch:
     """Tells which vertices with a weight matrix or kernel can be factored. O(n)."""
 
-    def __init__(self, dag: DagModule, measured: Measured, config: LowRankConfig) -> None:
-        needed = [vertex for vertex in dag.inner_vertices if vertex.name in measured.flops]
+    def __init__(self, dag: DagModule, facts: VertexFacts, config: LowRankConfig) -> None:
+        needed = [vertex for vertex in dag.inner_vertices if vertex.name in facts.flops]
         self.learned = [vertex for vertex in needed if _has_matrix(vertex.module)]
-        self._shapes = measured.shapes
+        self._shapes = facts.shapes
         self._config = config
         self._registry = default_registry()
         self._uses = Counter(id(each) for vertex in dag.inner_vertices for each in vertex.module.parameters())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.algorithms.settings import CompressionConfig
-from torch_dag_core.analysis.measuring import sample_shape
+from torch_dag_core.analysis.vertex_facts import sample_shape
 from torch_dag_core.errors import SettingsError
 
 if TYPE_CHECKING:

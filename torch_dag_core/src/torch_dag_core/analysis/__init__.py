@@ -1,1 +1,1 @@
-"""What can be said of a model or a graph without changing it: differences, costs, measurements, convertibility."""
+"""Analyses that change neither models nor graphs: differences of outputs, costs, sizes, convertibility."""

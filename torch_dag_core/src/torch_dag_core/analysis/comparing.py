@@ -1,4 +1,4 @@
-"""Two models on the same inputs: how far their results are apart, and where the difference begins."""
+"""Comparison of two models on the same inputs: how much their results differ, and where the difference begins."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two values of one name are apart.
+    """The difference between two values with the same name.
 
     Attributes:
-        name: A vertex, or the path of a module; empty for the result.
-        absolute: The largest difference of two elements.
-        relative: The same, as a share of the largest element of the first value.
+        name: Name of a vertex, or path of a module; empty for the result of the model.
+        absolute: The largest absolute difference of two elements; infinite if the shapes differ.
+        relative: The same, divided by the largest absolute element of the first model's value.
     """
 
     name: str
@@ -37,12 +37,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_module_outputs` found.
+    """The result of `compare_module_outputs`.
 
     Attributes:
-        result: The difference of what the models return.
-        steps: The differences of the values that both have under one name, in the order of the second model.
-        tolerance: The relative difference from which a step counts as different.
+        result: The difference between the results of the models.
+        steps: The differences between intermediate values that both models have under the same name, in the order in
+            which the second model computes them.
+        tolerance: The relative difference above which a step counts as different.
     """
 
     result: Difference
@@ -56,7 +57,7 @@ class Comparison:
 
     @property
     def relative(self) -> float:
-        """The largest difference in the result, as a share of its largest element."""
+        """The largest absolute difference in the result, divided by its largest absolute element."""
         return self.result.relative
 
     @property
@@ -66,7 +67,7 @@ class Comparison:
 
     @property
     def first(self) -> Difference | None:
-        """The first step beyond the tolerance, None if there is none."""
+        """The first step whose relative difference is above the tolerance; None if there is none."""
         return next((step for step in self.steps if not step.relative <= self.tolerance), None)
 
     def __str__(self) -> str:
@@ -78,16 +79,16 @@ class Comparison:
 
 
 def compare_module_outputs(a: nn.Module, b: nn.Module, inputs: Any, *, tolerance: float = 1e-5) -> Comparison:
-    """Run two models with equal seeds and compare their results and the values in between.
+    """Run two models with equal seeds and compare their results and intermediate values.
 
-    Values are matched by name: vertices of graphs, and submodules of other models by their path (``path_1`` for a
-    second call). The models run as they are, in the mode they are in.
+    Values are matched by name: that of the vertex in a graph, the path of the submodule in other models (``path_1`` for
+    its second call). The models run in the mode that they are in.
 
     Args:
         a: The reference.
         b: The model to judge.
         inputs: A tensor, a tuple of arguments, a dict of keyword arguments, or a pair of both.
-        tolerance: The relative difference from which a value in between counts as different.
+        tolerance: The relative difference above which an intermediate value counts as different.
     """
     args, kwargs = as_arguments(inputs)
     expected = dict(_seeded_values(a, args, kwargs))
@@ -146,12 +147,15 @@ def _tensors(value: Any) -> list[Tensor]:
 def _difference(name: str, expected: list[Tensor], actual: list[Tensor]) -> Difference:
     if [tensor.shape for tensor in expected] != [tensor.shape for tensor in actual]:
         return Difference(name, math.inf, math.inf)
-    pairs = [_apart(a, b) for a, b in zip(expected, actual, strict=True)]
+    pairs = [_largest_differences(a, b) for a, b in zip(expected, actual, strict=True)]
     return Difference(name, max((p[0] for p in pairs), default=0.0), max((p[1] for p in pairs), default=0.0))
 
 
-def _apart(expected: Tensor, actual: Tensor) -> tuple[float, float]:
-    """Return the largest absolute and relative difference of two tensors; equal infinities are equal."""
+def _largest_differences(expected: Tensor, actual: Tensor) -> tuple[float, float]:
+    """Return the largest absolute and relative difference of two tensors.
+
+    Infinities of the same sign are equal, and so are two NaNs; a NaN differs infinitely from any number.
+    """
     if not expected.numel():
         return 0.0, 0.0
     wide = torch.complex128 if expected.is_complex() else torch.float64

@@ -1,4 +1,4 @@
-"""FLOPs and parameters of a graph, by vertex and in total."""
+"""FLOPs and parameters of a graph, for each vertex and in total."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _shown(shapes: Shapes) -> str:
 
 
 def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | None = None) -> CostTable:
-    """Count what one call in evaluation costs, from shapes alone.
+    """Count the FLOPs of one call in evaluation mode from shapes alone, without running the graph on data.
 
     Args:
         dag: The graph; vertices that evaluation does not need are left out.
@@ -137,7 +137,7 @@ def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
 
 
 def _count(dag: DagModule, inputs: Sequence[Any], run: ShapeRun) -> tuple[list[VertexCost], Any]:
-    """Return the costs of the vertices, and what the graph gives."""
+    """Return the costs of the vertices, and the result of the graph without data."""
     rows: list[VertexCost] = []
     counted: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""The cost of one call, from the rule of its op."""
+"""The FLOPs of one call of an op, by the op's own rule."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def call_cost(
     """Return what one call costs, by the rule of its op.
 
     Args:
-        spec: The op, None for a module that is none.
+        spec: The op; None for a module that is not in the registry.
         module: The vertex's module.
         inputs: Shapes of its operands; ints or differentiable scalars.
         outputs: Shapes of its results.
         parameters: Shapes of the module's own tensors by name.
 
     Raises:
-        PluginError: the rule of a plugin raised, or returned anything but a number from 0 up; an int for ints.
+        PluginError: the rule of a plugin raised an error, or did not return a number of at least 0; for sizes that are
+            ints it must be an int.
     """
     cost: Any = NotImplemented
     if spec is not None and spec.flops is not None:
@@ -70,7 +71,7 @@ def _check_cost(spec: OpSpec, cost: Any, *, exact: bool) -> None:
 def _is_cost(cost: Any, *, exact: bool) -> bool:
     if exact:
         return type(cost) is int and cost >= 0
-    # The sign of a differentiable scalar, or of a polynomial in sizes, is not known here.
+    # The sign of differentiable scalars and of polynomials in sizes is not known yet.
     return cost is not None and not isinstance(cost, (str, bool)) and not _is_bad_number(cost)
 
 

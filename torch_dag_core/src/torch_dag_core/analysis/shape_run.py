@@ -1,4 +1,4 @@
-"""A graph run for shapes and types alone: on tensors without data."""
+"""Running a graph on tensors without data, to find the shapes and dtypes of its values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from torch_dag_core.tracing.execution import META, WithoutData, run_on_zeros
 
 @dataclass(frozen=True)
 class ShapeRun:
-    """Calls the vertices of graphs in evaluation without data, as `walk` wants them called. Mutates no graph.
+    """Calls vertices in evaluation mode without data; an instance can be passed to `walk`. Changes no graph.
 
-    An op that can be saved is called once for each configuration, form of its own tensors and form of its operands:
-    nothing else can tell two calls apart. Modules must not be edited between calls.
+    The results of an op that can be saved depend only on its configuration, on the shapes and dtypes of its own
+    tensors, and on those of its operands. They are cached under these, so modules must not be edited between calls.
     """
 
     registry: Registry
@@ -33,7 +33,7 @@ class ShapeRun:
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def values(self, dag: DagModule, inputs: Sequence[Tensor]) -> Mapping[Vertex, Any]:
-        """Return the value of every vertex, those that only training needs included.
+        """Return the value of every vertex, including those that run in training only.
 
         Raises:
             InputError: a vertex does not run at these sizes.
@@ -44,24 +44,24 @@ class ShapeRun:
         return found
 
     def __call__(self, vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
-        """Return what one vertex makes of operands without data.
+        """Return the result of one vertex for operands without data.
 
         Raises:
-            InputError: it does not run at these sizes.
+            InputError: the vertex does not run at these sizes.
         """
         if isinstance(vertex.module, DagModule):
             *_, (_, value) = walk(vertex.module, operands, self, training=False)
             return value
         if isinstance(vertex.module, Constant) and vertex.module.value.dtype == torch.bool:
-            return vertex.module.value  # a mask: how many elements it selects is in its values
+            return vertex.module.value  # a mask keeps its data, which decides how many elements it selects
         identity = self._identity(vertex.module)
         try:
-            return self._called(vertex.module, identity, operands)
+            return self._call(vertex.module, identity, operands)
         except Exception as error:
             message = f"vertex {vertex.name!r} cannot be run without data at these sizes: {error}"
             raise InputError(message) from error
 
-    def _called(self, module: nn.Module, identity: Hashable, operands: tuple[Any, ...]) -> Any:
+    def _call(self, module: nn.Module, identity: Hashable, operands: tuple[Any, ...]) -> Any:
         form = _form(operands)
         if (identity, form) not in self._known:
             twin = _deep_twin(module) if identity is module or module._modules else _plain_twin(module)
@@ -69,11 +69,11 @@ class ShapeRun:
                 with torch.no_grad(), WithoutData():
                     self._known[identity, form] = twin(*operands)
             except RuntimeError:
-                return self._decided_by_values(module, operands)
+                return self._call_with_data(module, operands)
         return self._known[identity, form]
 
-    def _decided_by_values(self, module: nn.Module, operands: tuple[Any, ...]) -> Any:
-        """Call a module on its own buffers and on zeros for everything else."""
+    def _call_with_data(self, module: nn.Module, operands: tuple[Any, ...]) -> Any:
+        """Call a module that needs data: with its own buffers, and zeros for parameters and operands."""
         self._identities[module] = module
         with torch.no_grad():
             value = run_on_zeros(_deep_twin(module, module.parameters()), operands, {})
@@ -81,7 +81,7 @@ class ShapeRun:
         return value
 
     def _identity(self, module: nn.Module) -> Hashable:
-        """Return what decides the form of a module's results: the module itself where that is not known."""
+        """Return a key that is equal for modules with results of equal shapes; the module itself without a codec."""
         if module not in self._identities:
             spec = self.registry.for_module(module)
             identity: Hashable = module
@@ -93,13 +93,13 @@ class ShapeRun:
 
 
 def _deep_twin(module: nn.Module, tensors: Iterable[Tensor] | None = None) -> nn.Module:
-    """Return a copy in evaluation mode in which these tensors, by default all, have no data."""
+    """Return a deep copy in evaluation mode in which the given tensors, by default all, have no data."""
     tensors = (*module.parameters(), *module.buffers()) if tensors is None else tensors
     return copy.deepcopy(module, {id(tensor): _blank(tensor) for tensor in tensors}).eval()
 
 
 def _plain_twin(module: nn.Module) -> nn.Module:
-    """Return the same for a module that is nothing but constants and tensors; much faster."""
+    """Return a shallow copy without data of a module that has no submodules; much faster than `_deep_twin`."""
     twin = copy.copy(module)
     tensors = {kind: vars(module)[kind].items() for kind in ("_parameters", "_buffers")}
     blank = {kind: {name: _blank(tensor) for name, tensor in items} for kind, items in tensors.items()}
@@ -112,13 +112,13 @@ def _blank(tensor: Any) -> Any:
 
 
 def _own_forms(module: nn.Module) -> Hashable:
-    """Return the forms of a module's tensors by their names."""
+    """Return the shapes and dtypes of a module's own tensors, with their names."""
     owned = (tensors for part in module.modules() for tensors in (part._parameters, part._buffers))
     return tuple((name, _form(_blank(tensor))) for tensors in owned for name, tensor in tensors.items())
 
 
 def _form(value: Any) -> Hashable:
-    """Return what of nested values can decide a form: shape and type of a tensor, all of one that has data."""
+    """Return a cache key for an operand: shape and dtype of a tensor without data, identity of one with data."""
     if isinstance(value, Tensor):
         return (value.shape, value.dtype) if value.is_meta else id(value)
     return tuple(map(_form, value)) if isinstance(value, (tuple, list)) else repr(value)

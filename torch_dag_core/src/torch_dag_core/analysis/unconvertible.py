@@ -1,4 +1,4 @@
-"""Which module classes of a model convert into a graph, and what keeps the others from it."""
+"""Finding the module classes of a model that cannot be converted into a graph, and the reasons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch_dag_core.tracing.restoring import restored
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One module class of the model.
+    """The outcome for one module class of the model.
 
     Attributes:
         name: Its dotted name.
@@ -42,12 +42,13 @@ class ClassReport:
 
 @dataclass(frozen=True)
 class ConvertibilityReport:
-    """What `find_unconvertible` found.
+    """The result of `find_unconvertible`.
 
     Attributes:
         classes: Every module class of the model, innermost first.
-        remedy: The classes that, kept whole, let the rest convert; empty if the model converts or nothing helps.
-        opaque: Vertices that are calls of torch functions without an op of their own.
+        remedy: The classes to pass as ``atomic_modules`` so that the rest of the model converts; empty if the model
+            converts as it is, or if that does not help.
+        opaque: Names of the vertices that call a torch function without an op of its own.
     """
 
     classes: tuple[ClassReport, ...]
@@ -56,7 +57,7 @@ class ConvertibilityReport:
 
     @property
     def unconvertible(self) -> tuple[ClassReport, ...]:
-        """The classes that fail for a reason of their own."""
+        """The classes that fail themselves, not because of a class inside them."""
         return tuple(report for report in self.classes if report.status == "fails")
 
     @property
@@ -65,7 +66,7 @@ class ConvertibilityReport:
         return not self.unconvertible
 
     def __str__(self) -> str:
-        """Return what fails, why, and what to do."""
+        """Return what fails, why, and what to do about it."""
         if self.converts:
             opaque = f"; opaque: {', '.join(self.opaque)}" if self.opaque else ""
             return f"the model converts: {len(self.classes)} module classes{opaque}"
@@ -79,10 +80,10 @@ class ConvertibilityReport:
 def find_unconvertible(
     model: nn.Module, example_inputs: Any = None, *, registry: Registry | None = None
 ) -> ConvertibilityReport:
-    """Try to convert a model, and where that fails, each of its module classes with what it is called on.
+    """Try to convert a model and, if that fails, each of its module classes on the inputs that it is called with.
 
-    The model is run once, in evaluation mode, on the example inputs. A class counts as failing only for a reason
-    of its own: those inside it that fail are kept whole while it is tried.
+    For that the model is run once, in evaluation mode, on the example inputs. Classes inside a class that fail are kept
+    whole while it is tried, so that it counts as failing only for a reason of its own.
 
     Args:
         model: Any module.
@@ -145,7 +146,7 @@ def _try(module: nn.Module, call: Any, atomic: list[type[nn.Module]], registry: 
 
 
 def _calls(model: nn.Module, inputs: Any) -> dict[str, Any]:
-    """Run the model and return what each submodule is first called with, as tensors without data."""
+    """Run the model and return the arguments of the first call of each submodule, as tensors without data."""
     calls: dict[str, Any] = {}
 
     def hook(path: str) -> Any:

@@ -21,10 +21,10 @@ from torch_dag_core.plugins.loading import named_contributions
 
 
 class Application(click.Group):
-    """A group that asks plugins for commands when one of them, or the list of all, is wanted."""
+    """A command group that includes the commands of plugins. Plugins are loaded when a command is looked up."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
-        """Run a command; an error of torch-dag is one red line and exit code 1, unless ``--debug`` is given."""
+        """Run a command. Without ``--debug``, a `TorchDagError` is printed as one red line, with exit code 1."""
         arguments = list(sys.argv[1:] if args is None else args)
         with warnings.catch_warnings():
             warnings.simplefilter("always", PluginWarning)
@@ -39,14 +39,14 @@ class Application(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the core's commands and those of plugins."""
-        return sorted({*super().list_commands(ctx), *self._added(ctx)})
+        return sorted({*super().list_commands(ctx), *self._plugin_commands(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; plugins cannot replace one of the core's."""
+        """Return the command of this name; a plugin cannot replace one of the core's."""
         own = super().get_command(ctx, cmd_name)
-        return own or self._added(ctx).get(cmd_name)
+        return own or self._plugin_commands(ctx).get(cmd_name)
 
-    def _added(self, ctx: click.Context) -> dict[str, click.Command]:
+    def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
         own = super().list_commands(ctx)
         return named_contributions("torch_dag_commands", click.Command, taken=own)
 

@@ -73,10 +73,14 @@ def shipped_photographs() -> list[Path]:
 
 
 def read_images(paths: Sequence[Path], size: Sequence[int]) -> Tensor:
-    """Return images (number, 3, height, width), resized, with the usual ImageNet mean and deviation taken out.
+    """Return images (number, 3, height, width), resized and normalised with the mean and deviation of ImageNet.
+
+    Args:
+        paths: The image files.
+        size: Height and width in pixels.
 
     Raises:
-        ModelReferenceError: Pillow is not installed, or a file is no image.
+        ModelReferenceError: Pillow is not installed, or a file cannot be read as an image.
     """
     try:
         from PIL import Image

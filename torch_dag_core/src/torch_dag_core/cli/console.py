@@ -1,4 +1,4 @@
-"""Where the commands print."""
+"""Printing to the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.text import Text
 
 
 def console() -> Console:
-    """Return the console for progress, which goes to standard error."""
+    """Return a console for progress messages, which are printed to standard error."""
     return Console(stderr=True)
 
 

@@ -33,7 +33,7 @@ def show(choice: ModelChoice, summary: bool) -> None:  # noqa: FBT001
 
 
 def loading_lines(path: Path) -> str:
-    """Return where a file is, and the lines of Python that load it."""
+    """Return a message that names the saved file and shows the Python code that loads it."""
     size = path.stat().st_size / 1e6
     return (
         f"saved {path} ({size:.1f} MB); to load it, with neither the model's source nor its plugins:\n\n"

@@ -1,4 +1,4 @@
-"""The model of a command: one argument and the options that go with it, the same in every command."""
+"""The argument MODEL and its options, which all commands that take a model share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the user said of the model."""
+    """The model that the user named, with the options that go with it."""
 
     reference: str
     arguments: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class ModelChoice:
         return load_model(self.reference, self.arguments, self.weights).eval()
 
     def example(self) -> Tensor | None:
-        """Return an example of the size that was asked for, of a batch of two; None leaves it to the plugins."""
+        """Return a random batch of two of the size in ``--size``; None without it, so that plugins offer an example."""
         return None if self.size is None else torch.randn(2, *self.size)
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
@@ -62,7 +62,7 @@ _OPTIONS: Sequence[Callable[[F], F]] = (
 
 
 def takes_model(command: F) -> F:
-    """Give a command the argument MODEL and its options, passed on as one `ModelChoice` named ``choice``."""
+    """Add the argument MODEL and its options to a command, which receives them as a `ModelChoice` named ``choice``."""
 
     @functools.wraps(command)
     def with_choice(

@@ -24,7 +24,7 @@ FILES: Mapping[str, str] = {
     "tests/test_@KEY@.py": "tests.txt",
     ".github/workflows/test.yml": "workflow.txt",
 }
-"""What a new package holds: path to template."""
+"""The files of a new package: path to the name of the template."""
 
 _TAKEN = ("core", "user")
 
@@ -51,7 +51,7 @@ def new_plugin(name: str, directory: Path) -> None:
 
 
 def words_for(name: str) -> dict[str, str]:
-    """Return what stands for each word of the templates."""
+    """Return the values of the ``@WORD@`` placeholders in the templates."""
     key = name.replace("-", "_")
     return {
         "NAME": name,
@@ -65,12 +65,12 @@ def words_for(name: str) -> dict[str, str]:
 
 
 def filled(text: str, words: Mapping[str, str]) -> str:
-    """Replace every ``@WORD@`` of a template."""
+    """Replace every placeholder ``@WORD@`` in a template."""
     return re.sub(r"@([A-Z_]+)@", lambda match: words[match[1]], text)
 
 
 def _requirement(version: str) -> str:
-    """Return the core from this release to before the next that may break plugins."""
+    """Return a requirement on the core: this release or later, but before the next that may break plugins."""
     release = re.match(r"(\d+)\.(\d+)", version)
     if release is None:
         return CORE_DISTRIBUTION

@@ -17,7 +17,7 @@ from torch_dag_core.plugins.loading import PluginInfo, contributions, default_re
 
 @click.command()
 def plugins() -> None:
-    """Show the installed plugins and what is wrong with them."""
+    """Show the installed plugins and their errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)  # the errors themselves follow below
         conflicts = [error for build in (default_registry, algorithms) if (error := _conflict(build)) is not None]
@@ -33,7 +33,7 @@ def plugins() -> None:
 
 
 def _conflict(build: Callable[[], object]) -> TorchDagError | None:
-    """Ask plugins for all they add, so that their errors are known before they are listed."""
+    """Collect everything that plugins add, so that their errors are known before the plugins are listed."""
     try:
         build()
     except TorchDagError as error:
@@ -42,7 +42,7 @@ def _conflict(build: Callable[[], object]) -> TorchDagError | None:
 
 
 def _stubs() -> frozenset[str]:
-    """Return the distributions with an algorithm that is a stub."""
+    """Return the distributions that have an algorithm whose status is "stub"."""
     found = contributions("torch_dag_algorithms", AlgorithmSpec)
     return frozenset(owner for owner, spec in found if spec.status == "stub")
 

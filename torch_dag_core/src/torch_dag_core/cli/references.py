@@ -1,7 +1,7 @@
 """Models named on the command line.
 
-A reference is ``timm:NAME`` or any other prefix that a plugin answers, ``package.module:callable``, or the path of a
-saved graph. A prefix that is answered wins over a module of the same name.
+A reference is the path of a saved graph, ``PREFIX:NAME`` with a prefix that a plugin provides (``timm:resnet18``), or
+``package.module:callable``. Prefixes of plugins take precedence over Python modules of the same name.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the callable of a reference is called with."""
+    """The arguments for the callable that a reference names."""
 
     positional: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Arguments:
-        """Read ``key=value`` and plain values; a value that is no Python literal is a string.
+        """Parse ``key=value`` pairs and plain values. A value that is not a Python literal is taken as a string.
 
         >>> Arguments.parse(["3", "name", "depth=(1, 2)", "act=relu"])
         Arguments(positional=(3, 'name'), options={'depth': (1, 2), 'act': 'relu'})
@@ -57,10 +57,10 @@ def _value(text: str) -> Any:
 
 
 def load_model(reference: str, arguments: Sequence[str] = (), weights: Path | None = None) -> nn.Module:
-    """Build or load the model that a reference names and give it weights.
+    """Build or load the model that a reference names, and load weights into it.
 
     Raises:
-        ModelReferenceError: the reference names nothing, or the weights do not fit.
+        ModelReferenceError: the reference names no model, or the weights do not fit it.
     """
     parsed = Arguments.parse(arguments)
     model = _saved_graph(reference, parsed)
@@ -109,7 +109,7 @@ def _imported_model(reference: str, arguments: Arguments) -> nn.Module:
 
 def _attribute(reference: str, module_name: str, attribute: str) -> Any:
     if "" not in sys.path:
-        # A console script, unlike `python -m`, does not look into the folder that it is run in.
+        # Console scripts, unlike `python -m`, do not have the current folder on their path.
         sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module_name)
@@ -142,10 +142,10 @@ def _call(reference: str, target: Any, arguments: Arguments) -> nn.Module:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file or a state dict saved by ``torch.save``; nothing is unpickled but tensors.
+    """Load a safetensors file, or a state dict saved by ``torch.save``, of which nothing but tensors is unpickled.
 
     Raises:
-        ModelReferenceError: the file cannot be read, or its tensors are not the model's.
+        ModelReferenceError: the file cannot be read, or its tensors do not match those of the model.
     """
     try:
         state = _read_weights(path)
@@ -175,7 +175,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _tied_names(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of parameters that come in under another name of theirs."""
+    """Return the names of shared parameters for which the state has a value under one of their names."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     given = {id(parameter) for name, parameter in parameters.items() if name in state}
     return {name for name, parameter in parameters.items() if id(parameter) in given}

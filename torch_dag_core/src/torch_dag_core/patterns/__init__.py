@@ -1,1 +1,1 @@
-"""Finding shapes in a graph: small patterns with the rewrites of them, and whole regions by dominance."""
+"""Finding structure in a graph: small patterns, with rewrites of them, and regions such as residual blocks."""

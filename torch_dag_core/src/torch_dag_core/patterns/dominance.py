@@ -1,7 +1,9 @@
-"""Dominator trees with jump pointers: common dominators in O(log depth) steps, built in one pass over a graph.
+"""Dominator trees, built in one pass over a graph, that find common dominators in O(log depth) steps.
 
-Build the tree from the roots on: ``child(common(place of each predecessor), vertex)``. Going the other way, from what
-is returned back to the inputs, gives post-dominators.
+A vertex dominates another if every path from the inputs to the other goes through it. Each node of the tree has a jump
+pointer to an ancestor further up, as in a skip list. To build a tree, visit vertices in topological order and add each
+as ``child(common(nodes of its predecessors), vertex)``. The same in reverse order, from the outputs to the inputs,
+gives post-dominators.
 """
 
 from __future__ import annotations
@@ -16,46 +18,46 @@ from torch_dag_core.graph.vertex import Vertex
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """An item's place in a dominator tree; ``jump`` is an ancestor further up."""
+class TreeNode:
+    """A node of a dominator tree, with the item that it stands for; ``jump`` is an ancestor further up."""
 
     item: Any
     depth: int
-    parent: Place | None
-    jump: Place | None
+    parent: TreeNode | None
+    jump: TreeNode | None
 
 
-ROOT = Place(None, 0, None, None)
+ROOT = TreeNode(None, 0, None, None)
 
 
-def child(parent: Place, item: Any) -> Place:
-    """Return the place of an item that ``parent`` dominates immediately. O(1)."""
+def child(parent: TreeNode, item: Any) -> TreeNode:
+    """Return a new node for an item whose immediate dominator is ``parent``. O(1)."""
     jump = parent
     far = parent.jump
     if far is not None and far.jump is not None and parent.depth - far.depth == far.depth - far.jump.depth:
         jump = far.jump
-    return Place(item, parent.depth + 1, parent, jump)
+    return TreeNode(item, parent.depth + 1, parent, jump)
 
 
-def ancestor(place: Place, depth: int) -> Place:
-    """Return the ancestor at a depth, or the place itself if it is not deeper. O(log depth)."""
-    while place.depth > depth:
-        assert place.parent is not None
-        place = place.jump if place.jump is not None and place.jump.depth >= depth else place.parent
-    return place
+def ancestor(node: TreeNode, depth: int) -> TreeNode:
+    """Return the ancestor at the given depth; the node itself if it is not deeper. O(log depth)."""
+    while node.depth > depth:
+        assert node.parent is not None
+        node = node.jump if node.jump is not None and node.jump.depth >= depth else node.parent
+    return node
 
 
-def dominates(first: Place, second: Place) -> bool:
-    """Tell whether every path to ``second`` goes through ``first``; each goes through itself. O(log depth)."""
+def dominates(first: TreeNode, second: TreeNode) -> bool:
+    """Tell whether ``first`` dominates ``second``; every node dominates itself. O(log depth)."""
     return ancestor(second, first.depth) is first
 
 
-def common(places: Iterable[Place]) -> Place:
-    """Return the deepest place that dominates all of one or more. O(log depth) each."""
-    return reduce(_common_of_two, places)
+def common(nodes: Iterable[TreeNode]) -> TreeNode:
+    """Return the deepest node that dominates all of the given ones, at least one. O(log depth) each."""
+    return reduce(_common_of_two, nodes)
 
 
-def _common_of_two(first: Place, second: Place) -> Place:
+def _common_of_two(first: TreeNode, second: TreeNode) -> TreeNode:
     depth = min(first.depth, second.depth)
     first, second = ancestor(first, depth), ancestor(second, depth)
     while first is not second:
@@ -66,11 +68,11 @@ def _common_of_two(first: Place, second: Place) -> Place:
     return first
 
 
-def dominators(dag: DagModule) -> dict[Vertex, Place]:
-    """Return the place in the dominator tree of every vertex that depends on an input. O(n log n)."""
-    places: dict[Vertex, Place] = {vertex: child(ROOT, vertex) for vertex in dag.input_vertices}
+def dominators(dag: DagModule) -> dict[Vertex, TreeNode]:
+    """Return the node in the dominator tree of every vertex that depends on an input. O(n log n)."""
+    nodes: dict[Vertex, TreeNode] = {vertex: child(ROOT, vertex) for vertex in dag.input_vertices}
     for vertex in dag.inner_vertices:
-        known = [places[predecessor] for predecessor in dict.fromkeys(vertex.predecessors) if predecessor in places]
+        known = [nodes[predecessor] for predecessor in dict.fromkeys(vertex.predecessors) if predecessor in nodes]
         if known:
-            places[vertex] = child(common(known), vertex)
-    return places
+            nodes[vertex] = child(common(known), vertex)
+    return nodes

@@ -15,11 +15,11 @@ Ops = type[nn.Module] | Iterable[type[nn.Module]]
 
 
 class Pattern:
-    """What one vertex has to look like.
+    """A condition on one vertex and, through ``operands``, on the vertices that it reads.
 
     Attributes:
-        ops: The exact classes that the vertex's module may have; None also admits inputs.
-        operands: One pattern per operand; empty leaves the operands open.
+        ops: The exact classes that the vertex's module may have; None accepts any vertex, inputs included.
+        operands: One pattern per operand; empty if any operands are accepted.
         height: The number of vertices on the longest path through the pattern.
     """
 
@@ -35,7 +35,7 @@ class Pattern:
             name: Captures the vertex in `Match.captures`. The same name twice asks for the same vertex twice.
             where: A further condition on the vertex.
             commutative: The operands may come in any order.
-            single_use: The vertex must have exactly one use, as what a rewrite removes usually has to.
+            single_use: The vertex must have exactly one use. Vertices that a rewrite removes usually need this.
         """
         self.ops = None if ops is None else frozenset([ops] if isinstance(ops, type) else ops)
         self.operands = operands
@@ -77,9 +77,9 @@ def anything(name: str | None = None, *, where: Callable[[Vertex], bool] | None 
 
 
 def chain(*ops: Ops, **named: Ops) -> Pattern:
-    """Return the pattern of one-operand vertices in a row, first op first; all but the last have a single use.
+    """Return the pattern of a chain of one-operand vertices, first op first; all but the last have a single use.
 
-    Keywords capture their vertex.
+    The vertices of keyword arguments are captured under their keywords.
 
     >>> chain(nn.Conv2d, nn.BatchNorm2d, act=nn.ReLU)
     Pattern(ReLU, Pattern(BatchNorm2d, Pattern(Conv2d, single_use=True), single_use=True), name='act')
@@ -99,9 +99,9 @@ class Match:
     """Where a pattern was found.
 
     Attributes:
-        root: The vertex that the outermost pattern stands for.
-        captures: The vertices of named patterns; ``match["name"]`` for short.
-        vertices: The inner vertices whose op the pattern names, operands first; the root is last.
+        root: The vertex that the outermost pattern matches.
+        captures: The vertices of named patterns; ``match["name"]`` is short for it.
+        vertices: The inner vertices that patterns with ``ops`` match, operands first; the root is last.
     """
 
     root: Vertex
@@ -116,7 +116,7 @@ _Goals = tuple[Pattern, Vertex, "_Goals"] | None
 
 
 class _Search:
-    """Depth-first search with an explicit stack of alternatives, so that no pattern is too deep."""
+    """Depth-first search with an explicit stack of alternatives, so that patterns may be arbitrarily deep."""
 
     def __init__(self, pattern: Pattern, root: Vertex) -> None:
         self.root = root

@@ -1,7 +1,7 @@
-"""Finding small shapes in a graph, and rewriting them until none is left.
+"""Finding patterns in a graph, and rewriting them until none is left.
 
-A `Pattern` describes one vertex and, through its operands, what lies before it; `find` lists its matches. A `Rule`
-adds what to do with a match, and `rewrite` applies rules until none fires.
+A `Pattern` describes a vertex and, through its operands, the vertices before it; `find` lists its matches. A `Rule`
+is a pattern with a function that edits the graph at a match, and `rewrite` applies rules until none of them fires.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find(dag: DagModule, pattern: Pattern, *, disjoint: bool = False) -> list[Ma
     Args:
         dag: The graph; nested graphs are not entered.
         pattern: What to look for.
-        disjoint: Leave out matches that share one of `Match.vertices` with an earlier one.
+        disjoint: Leave out matches that share a vertex in `Match.vertices` with an earlier match.
     """
     matches: list[Match] = []
     taken: set[Vertex] = set()
@@ -43,12 +43,12 @@ def find(dag: DagModule, pattern: Pattern, *, disjoint: bool = False) -> list[Ma
 
 @dataclass(frozen=True)
 class Rule:
-    """What to do where a pattern matches.
+    """An edit to make where a pattern matches.
 
     Attributes:
         pattern: Where the rule may fire.
         rewrite: Called with the match and the graph; edits the graph and returns whether it changed anything.
-        name: Shown where rules do not settle; the function's name by default.
+        name: Shown in the error when rules never stop firing; the name of the function by default.
     """
 
     pattern: Pattern
@@ -72,13 +72,13 @@ class RewriteResult:
 
 
 def rewrite(dag: DagModule, rules: Rule | Iterable[Rule], *, max_steps: int = 10_000) -> RewriteResult:
-    """Apply rules in place until none fires; earlier rules are tried first. Near linear in vertices plus steps.
+    """Apply rules in place until none fires; earlier rules are tried first. Nearly linear in vertices plus steps.
 
-    Vertices are visited in topological order; after a step, those near what it edited are visited again, and at the
-    end all of them once more, so the result is a fixed point of every rule.
+    Vertices are visited in topological order. After each step, the vertices near the edited ones are visited again, and
+    when none is left, all vertices once more, so that the result is a fixed point of every rule.
 
     Raises:
-        RewriteLimitError: rules fired more than ``max_steps`` times; the graph is valid, though not settled.
+        RewriteLimitError: rules fired more than ``max_steps`` times. The graph is valid, but not a fixed point.
     """
     return _Driver(dag, (rules,) if isinstance(rules, Rule) else tuple(rules), max_steps).run()
 
@@ -96,7 +96,7 @@ class _Driver:
         self.steps = 0
 
     def run(self) -> RewriteResult:
-        """Sweep until a whole sweep changes nothing."""
+        """Visit all vertices until a whole round changes nothing."""
         before = -1
         while self.steps != before:
             before = self.steps
@@ -112,7 +112,7 @@ class _Driver:
                 self._visit(vertex)
 
     def _visit(self, vertex: InnerVertex) -> None:
-        """Fire the first rule that changes something, and queue what that may concern."""
+        """Fire the first rule that changes something, and queue the vertices whose matches may have changed."""
         for rule in self._rules_for(type(vertex.module)):
             match = rule.pattern.match(vertex)
             if match is None:
@@ -130,7 +130,7 @@ class _Driver:
         return rules
 
     def _fire(self, rule: Rule, match: Match) -> Mapping[Vertex, bool] | None:
-        """Return the edited vertices, or None where the rule left everything as it was."""
+        """Return the edited vertices, or None if the rule changed nothing."""
         version = self.dag._version
         with self.dag.recording() as edited:
             changed = rule.rewrite(match, self.dag)
@@ -143,10 +143,13 @@ class _Driver:
         return edited
 
     def _requeue(self, edited: Mapping[Vertex, bool]) -> None:
-        """Queue the roots whose match may have come or gone: edited vertices and what lies within reach after them.
+        """Queue the vertices whose matches may have changed: edited ones, and those within reach that depend on them.
 
-        A vertex that merely gained or lost uses matters to patterns only through ``single_use``, so its users are
-        queued where it has one use: a widely read vertex does not queue the graph at every step.
+        A vertex that only gained or lost uses can change matches only through ``single_use``. Its users are therefore
+        queued only if it has a single use, so that an edit near a widely read vertex does not queue the whole graph.
+
+        Args:
+            edited: The edited vertices, each with whether more than its uses changed.
         """
         level = [vertex for vertex, itself in edited.items() if itself or len(vertex._uses) == 1]
         self._enqueue(level)

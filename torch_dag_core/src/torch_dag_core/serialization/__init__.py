@@ -1,8 +1,8 @@
 """One safetensors file per graph: weights any safetensors tool can open, and the graph in the header's metadata.
 
-The metadata key ``torch_dag`` holds one JSON document (`describe`) in which everything is data: ops by registry
-key, constants of the closed set of `torch_dag_core.graph.values`, operands by position. Nothing in a file is imported,
-unpickled or evaluated.
+The metadata entry ``torch_dag`` is a JSON document, written by `describe`. Everything in it is data: ops are named by
+their registry keys, constants are of the closed set that `torch_dag_core.graph.values` defines, operands are given by
+position. Nothing in a file is imported, unpickled or evaluated.
 """
 
 from __future__ import annotations

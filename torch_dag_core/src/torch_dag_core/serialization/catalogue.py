@@ -1,4 +1,4 @@
-"""Which ops a file may use: the registry, and classes that the caller vouches for."""
+"""The ops that a file may use: those of the registry, and classes that the caller passes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ USER_NAMESPACE = "user."
 
 
 def chosen_registry(registry: Registry | None) -> Registry:
-    """Return a copy of the given or the default registry, free to be added to."""
+    """Return a copy of the given or the default registry, to which classes may be added."""
     if registry is None:
         registry = default_registry()
     return registry.copy()
 
 
 def add_classes(registry: Registry, classes: Iterable[type[nn.Module]]) -> None:
-    """Add a user's own classes under ``user.<ClassName>``; those registered already keep their key."""
+    """Register a user's own classes as ``user.<ClassName>``; a class that is registered already keeps its key.
+
+    Raises:
+        SerializationError: a class has no method ``config()``.
+    """
     for target in classes:
         if registry.for_class(target) is None:
             registry.add(_user_spec(target), owner="")
@@ -44,7 +48,11 @@ def _user_spec(target: type[nn.Module]) -> OpSpec:
 
 
 def spec_of(registry: Registry, vertex: str, module: nn.Module) -> OpSpec:
-    """Return the op that saves a module, adding the module's class if it can speak for itself."""
+    """Return the op with whose codec a module is saved; registers the class first if it has a method ``config()``.
+
+    Raises:
+        SerializationError: the class is not registered, or has no codec; names the vertex.
+    """
     spec = registry.for_class(type(module))
     if spec is None and callable(getattr(type(module), "config", None)):
         add_classes(registry, [type(module)])
@@ -61,7 +69,9 @@ def spec_of(registry: Registry, vertex: str, module: nn.Module) -> OpSpec:
 
 
 def build(spec: OpSpec, config: Mapping[str, Any]) -> nn.Module:
-    """Build a module on the meta device; what its constructor warns of was said when the model was made.
+    """Build a module on the meta device from its configuration.
+
+    Warnings of its constructor are suppressed: they were shown when the model was made.
 
     Raises:
         TypeError: the codec returned a module of another class, or any error of the constructor.
@@ -77,15 +87,15 @@ def build(spec: OpSpec, config: Mapping[str, Any]) -> nn.Module:
 
 
 def named_op(spec: OpSpec) -> str:
-    """Return the key of an op, with the distribution that a plugin's op comes from."""
+    """Return the key of an op for messages; for an op of a plugin, with the plugin's distribution."""
     return f"{spec.key!r} of {named(spec.owner)}" if is_foreign(spec.owner) else repr(spec.key)
 
 
 def constants_of(spec: OpSpec, module: nn.Module) -> dict[str, Any]:
-    """Return the configuration that an op's codec reads off a module.
+    """Return the configuration of a module, as the codec of its op gives it.
 
     Raises:
-        TypeError: the codec returned something else, or any error of the codec.
+        TypeError: the codec returned anything but a dict with string keys. Errors of the codec itself pass through.
     """
     assert spec.codec is not None
     config: Any = spec.codec.config(module)
@@ -96,5 +106,5 @@ def constants_of(spec: OpSpec, module: nn.Module) -> dict[str, Any]:
 
 
 def owner_version(owner: str) -> str:
-    """Return the installed version of a distribution, empty where there is none of this name."""
+    """Return the installed version of a distribution; an empty string if it is not installed."""
     return distribution_version(owner)

@@ -10,10 +10,10 @@
                 ``persistent``, ``layout``, ``alias`` and ``same``
 ==============  ==========================================================================================
 
-Modules are listed once, each nested graph after all that it contains, so that a reader builds them front to back
-and nothing can refer to itself. Vertices stand in topological order and name their operands by position, inputs
-first. ``outputs`` has a second entry where training returns something else; ``registration`` lists the vertices
-that modules are named after, in the order of the graph's parameters.
+Each module is listed once, and each nested graph after everything that it contains, so that a reader can build them
+in order and nothing can refer to itself. Vertices are in topological order; operands are positions in the list of
+inputs followed by vertices. ``outputs`` has a second entry if the graph returns something else in training.
+``registration`` lists the vertices under whose names modules are registered, in the order of ``graph.parameters()``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ FORMAT = 1
 
 
 def describe(dag: DagModule, registry: Registry) -> dict[str, Any]:
-    """Return the document of a graph without its tensors; ``registry`` may gain the user's own classes.
+    """Return the document of a graph, without the table of tensors.
+
+    Args:
+        dag: The graph.
+        registry: The ops that may be saved. Classes of the graph that have a method ``config()`` are added to it.
 
     Raises:
-        SerializationError: something in it has no place in a file.
+        SerializationError: the graph holds something that cannot be saved; names the vertex.
     """
     description = _Description(dag, registry)
     *nested, root = graphs(dag)
@@ -64,14 +68,14 @@ class _Description:
         self._index: dict[nn.Module, int] = {}
 
     def add_graph(self, graph: DagModule) -> None:
-        """List a nested graph as a module."""
+        """Add a nested graph to the list of modules."""
         entry: dict[str, Any] = {"graph": self.graph(graph)}
         if graph.training is not self.training:
             entry["mode"] = [""]
         self._append(graph, entry)
 
     def graph(self, graph: DagModule) -> dict[str, Any]:
-        """Return the JSON form of one graph; its modules are listed on the way."""
+        """Return the JSON form of one graph, and add its modules to the list of modules."""
         _refuse_foreign_tensors(graph)
         self.extent.add(graph)
         position = {vertex: i for i, vertex in enumerate(graph.vertices)}
@@ -132,7 +136,7 @@ def _config(spec: OpSpec, vertex: InnerVertex) -> dict[str, Any]:
 
 
 def _check_rebuilt(spec: OpSpec, vertex: InnerVertex, config: dict[str, Any]) -> None:
-    """Refuse a module that its configuration would not bring back: other tensors, other constants."""
+    """Raise an error if a module built from the configuration has other constants, or tensors of other shapes."""
     prefix = f"vertex {vertex.name!r} cannot be saved: a {named_op(spec)}"
     try:
         rebuilt = build(spec, {name: decode(value) for name, value in config.items()})
@@ -155,7 +159,7 @@ def _check_rebuilt(spec: OpSpec, vertex: InnerVertex, config: dict[str, Any]) ->
 
 
 def _tensors(vertex: str, module: nn.Module) -> dict[str, str]:
-    """Describe each tensor by what the configuration has to determine: kind and shape, not precision."""
+    """Describe each tensor by what its module's configuration determines: kind and shape, but not dtype."""
     return {
         place.name: f"a {'parameter' if place.is_parameter else 'buffer'} of shape {tuple(place.tensor.shape)}"
         f"{'' if place.is_persistent else ', not persistent'}"
@@ -178,7 +182,7 @@ def _output(output: OutputVertex, position: dict[Vertex, int]) -> dict[str, Any]
 
 
 def _refuse_foreign_tensors(graph: DagModule) -> None:
-    """Refuse tensors that were put into the graph beside its vertices, which a file would lose."""
+    """Raise an error for tensors that belong to the graph but to none of its vertices; a file would lose them."""
     modules = {vertex.module for vertex in graph.inner_vertices}
     stack: list[tuple[str, nn.Module]] = [("", graph)]
     while stack:

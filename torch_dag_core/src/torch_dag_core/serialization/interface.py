@@ -1,7 +1,7 @@
-"""How a graph is called and what it returns, as JSON; checked the same way when written and when read.
+"""The JSON form of a graph's signature and outputs, with the same checks for writing and reading.
 
-The forward of a graph is generated code, so everything here that becomes part of it is checked to be what it
-claims: identifiers, literals, slots in range.
+The forward of a graph is generated code. Everything here that becomes part of that code is therefore checked:
+parameter names are identifiers, defaults are literals, slots are in range.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch_dag_core.graph.structure import record_type, slots
 from torch_dag_core.graph.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
 from torch_dag_core.serialization.node import BAD_DATA, Node
 
-# Python's own compiler refuses about 100 nested brackets.
+# Python's compiler accepts about 100 nested brackets.
 MAX_NESTING = 40
 _KEYS = (str, int, bool, type(None))
 
 
 def encode_spec(spec: InputSpec, inputs: int) -> dict[str, Any]:
-    """Return the JSON form of an input spec for a graph of so many inputs."""
+    """Return the JSON form of the input spec of a graph with ``inputs`` inputs."""
     check_spec(spec, inputs)
     return {
         "parameters": [
@@ -49,7 +49,7 @@ def decode_spec(node: Node, inputs: int) -> InputSpec:
         assumptions=tuple(Assumption(item.constant()) for item in fields["assumptions"].items()),
         notes=tuple(item.text() for item in fields["notes"].items()),
     )
-    _at(node, lambda: check_spec(spec, inputs))
+    _check_located_at(node, lambda: check_spec(spec, inputs))
     return spec
 
 
@@ -69,8 +69,8 @@ def _tensor(node: Node) -> TensorSpec:
     return TensorSpec(DTYPES[name], tuple(sizes), known)
 
 
-def _at(node: Node, check: Callable[[], None]) -> None:
-    """Run a check and say where in the document it failed."""
+def _check_located_at(node: Node, check: Callable[[], None]) -> None:
+    """Run a check; an error gets the path of the node in the document."""
     try:
         check()
     except SerializationError as error:
@@ -79,7 +79,15 @@ def _at(node: Node, check: Callable[[], None]) -> None:
 
 
 def encode_checked(value: Any, what: str) -> Any:
-    """Return the JSON form of a constant, or raise a `SerializationError` that names it."""
+    """Return the JSON form of a constant.
+
+    Args:
+        value: The constant.
+        what: Names it in the error.
+
+    Raises:
+        SerializationError: the value is not of the closed set of constants.
+    """
     try:
         data = encode(value)
         decode(data)
@@ -90,7 +98,7 @@ def encode_checked(value: Any, what: str) -> Any:
 
 
 def check_spec(spec: InputSpec, inputs: int) -> None:
-    """Refuse an input spec from which no correct call can be generated."""
+    """Raise a `SerializationError` for an input spec from which no forward can be generated."""
     names = [parameter.name for parameter in spec.parameters]
     for name in names:
         if not is_parameter_name(name) or names.count(name) > 1:
@@ -109,7 +117,7 @@ def check_spec(spec: InputSpec, inputs: int) -> None:
 
 
 def check_structure(structure: Any, tensors: int, what: str) -> None:
-    """Refuse a template that is nested too deep, or whose slots are not exactly 0..tensors - 1."""
+    """Raise a `SerializationError` for a template that is nested too deep, or whose slots are not 0..tensors - 1."""
     _check_template(structure, what, 0)
     found = sorted(set(slots(structure)))
     if found != list(range(tensors)):
@@ -156,7 +164,7 @@ def _check_condition(condition: Any, inputs: int, depth: int) -> None:
 
 
 def check_operands(value: Any, operands: int, what: str) -> None:
-    """Refuse constants of an op that refer to an operand which the vertex does not have."""
+    """Raise a `SerializationError` if a constant of an op refers to an operand that the vertex does not have."""
     used = _operands_in(value)
     wrong = [index for index in used if not 0 <= index < operands]
     if wrong:

@@ -1,4 +1,4 @@
-"""How large and deep a graph in a file may be; checked when writing too, so that every file written can be read."""
+"""Limits on the size and depth of graphs in files, checked when writing too: what can be written can be read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import nn
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.dag import DagModule
 
-# Deeper trees of modules break torch.nn itself, whose methods recurse.
+# The methods of nn.Module recurse over its tree, and fail for deeper ones.
 MAX_DEPTH = 100
-# Vertices after every nested graph has been counted once per use; a small file could otherwise claim 2**1000.
+# Counts the vertices of a nested graph once for each use: a small file could otherwise stand for 2**1000 vertices.
 MAX_VERTICES = 10_000_000
 # Linking the operands of one vertex takes time quadratic in their number.
 MAX_OPERANDS = 5_000
@@ -17,7 +17,7 @@ MAX_NAME_LENGTH = 1_000
 
 
 def check_name(name: str) -> None:
-    """Refuse a vertex name that is very long or deep, or that no file can hold."""
+    """Raise a `SerializationError` for a vertex name that is too long or too deep, or cannot be stored."""
     if len(name) > MAX_NAME_LENGTH or name.count(".") >= MAX_DEPTH:
         message = f"the vertex name {name!r:.60} is longer than {MAX_NAME_LENGTH} characters or {MAX_DEPTH} levels"
         raise SerializationError(message)
@@ -32,23 +32,23 @@ def check_name(name: str) -> None:
 
 
 def check_operand_count(name: str, count: int) -> None:
-    """Refuse a vertex, or an output, of very many operands."""
+    """Raise a `SerializationError` for a vertex or output with more than `MAX_OPERANDS` operands."""
     if count > MAX_OPERANDS:
         message = f"{name!r:.60} has {count} operands, a file may have {MAX_OPERANDS} a vertex; combine them in steps"
         raise SerializationError(message)
 
 
 class Extent:
-    """Depth and number of vertices of graphs, added up from the inside out."""
+    """Adds up the depth and the number of vertices of graphs, inner graphs first."""
 
     def __init__(self) -> None:
         self._known: dict[nn.Module, tuple[int, int]] = {}
 
     def add(self, graph: DagModule) -> None:
-        """Take in a graph whose nested graphs were added before.
+        """Add a graph whose nested graphs were added before.
 
         Raises:
-            SerializationError: it is deeper or larger than can be run.
+            SerializationError: it is deeper than `MAX_DEPTH` or has more than `MAX_VERTICES` vertices.
         """
         depth, count = 0, 0
         for vertex in graph.inner_vertices:

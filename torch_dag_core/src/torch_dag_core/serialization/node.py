@@ -1,4 +1,4 @@
-"""Values of a JSON document together with where they stand, read only through checks."""
+"""Values of a JSON document with their paths; all access is checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.values import decode
 
-# What decoding and building raise for data that makes no sense to them.
+# The errors that decoding and building raise for invalid data.
 BAD_DATA = (
     ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, AssertionError, MemoryError,
 )  # fmt: skip
@@ -28,7 +28,7 @@ class Node:
 
     @property
     def path(self) -> str:
-        """Where the value stands, such as ``graph document.modules[3].config``; put together for messages only."""
+        """The path of the value, such as ``graph document.modules[3].config``; computed for messages only."""
         keys, node = [self._key], self._parent
         while node is not None:
             keys.append(node._key)

@@ -51,7 +51,7 @@ def load(
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; its own checks and ours fail with the name of the file in a note."""
+    """Open a safetensors file; every `SerializationError` names the file, in its message or in a note."""
     try:
         with safe_open(path, framework="pt") as handle:
             yield handle

@@ -1,4 +1,4 @@
-"""A graph from its JSON document, on the meta device: every module built and compared, no weights read."""
+"""Building a graph from its JSON document on the meta device, without reading weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch_dag_core.serialization.limits import Extent, check_name, check_operan
 from torch_dag_core.serialization.node import Node
 from torch_dag_core.serialization.walk import is_graph
 
-# Torch calls that the constructors of a file may make together: stops a module of 10**9 layers.
+# Limits on the number of torch calls that all constructors together may make, against modules of 10**9 layers.
 _CALLS, _CALLS_PER_MODULE, _CALLS_PER_TENSOR = 10_000, 1_000, 100
 
 
@@ -38,7 +38,7 @@ def rebuild(document: Node, registry: Registry) -> DagModule:
 
 
 def _check_format(document: Node) -> None:
-    """Read the version before anything else: a newer format may have other fields."""
+    """Check the version before anything else, because a newer format may have other fields."""
     table = document.table()
     if "format" not in table:
         document.fail("has no 'format'")
@@ -52,7 +52,13 @@ def _check_format(document: Node) -> None:
 
 @dataclass(frozen=True)
 class _UsedOp:
-    """An op of the file, the version whose configuration the file has, and the distribution that wrote it."""
+    """An op that the file uses.
+
+    Attributes:
+        spec: The op here.
+        version: The version of the op whose configuration is in the file.
+        writer: The distribution that wrote the file, with its version.
+    """
 
     spec: OpSpec
     version: int
@@ -76,7 +82,7 @@ class _Builder:
             for index, entry in enumerate(self.entries):
                 self.modules.append(self._module(index, entry))
         root = self._graph(self.fields["graph"])
-        unused = set(self.modules) - _called([root, *self.modules])
+        unused = set(self.modules) - _called_modules([root, *self.modules])
         if unused:
             self.fields["modules"].fail(f"lists {len(unused)} modules that no vertex calls")
         self._set_modes(root)
@@ -90,8 +96,8 @@ class _Builder:
         owner = _distribution(fields["owner"].text(), fields["owner_version"].text())
         spec = self.registry.find(key)
         if spec is None or spec.codec is None:
-            way = _way_to(key, owner, spec, fields["owner"].text())
-            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {way}"
+            remedy = _remedy(key, owner, spec, fields["owner"].text())
+            message = f"{self._caller_of_op(key)} uses the op {key!r:.60}, {remedy}"
             raise SerializationError(message)
         if version > spec.version:
             message = f"the op {key!r} has version {version} in the file, {spec.version} here; upgrade {owner}"
@@ -131,7 +137,7 @@ class _Builder:
             raise SerializationError(message) from error
 
     def _caller(self, index: int) -> str:
-        """Name the first vertex that calls a module; needed for messages only."""
+        """Return a name for messages: that of the first vertex that calls a module."""
         nested = (entry.value.get("graph") for entry in self.entries if isinstance(entry.value, dict))
         name = _callers([self.fields["graph"].value, *nested]).get(index)
         return f"module {index}, which no vertex calls," if name is None else f"vertex {name!r:.100}"
@@ -149,8 +155,8 @@ class _Builder:
         graph = DagModule()
         vertices: list[Vertex] = []
         for name in fields["inputs"].items():
-            with _placed(name):
-                vertices.append(graph.add_input(_checked(name.text())))
+            with _errors_located_at(name):
+                vertices.append(graph.add_input(_valid_name(name.text())))
         for vertex in fields["vertices"].items():
             vertices.append(self._vertex(graph, vertex, vertices))
         _register(graph, fields["registration"], vertices)
@@ -159,15 +165,15 @@ class _Builder:
         graph.provenance = fields["provenance"].constant()
         if type(graph.provenance) is not dict:
             fields["provenance"].fail("must be a dictionary")
-        with _placed(node):
+        with _errors_located_at(node):
             self.extent.add(graph)
         return graph
 
     def _vertex(self, graph: DagModule, node: Node, vertices: list[Vertex]) -> Vertex:
         fields = node.fields("name", "module", "operands")
         module = self.modules[fields["module"].integer(below=len(self.modules))]
-        with _placed(node):
-            name = _checked(fields["name"].text())
+        with _errors_located_at(node):
+            name = _valid_name(fields["name"].text())
             operands = _operands(name, fields["operands"], vertices)
             check_operands(self.constants.get(module, []), len(operands), f"vertex {name!r}")
             return graph.add_vertex(name, module, operands)
@@ -194,7 +200,7 @@ def _operands(name: str, node: Node, vertices: list[Vertex]) -> list[Vertex]:
 
 
 def _register(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
-    """Register the modules in the order of the saved graph, for optimizers number parameters by it."""
+    """Register the modules in the order of the saved graph, because optimizers number parameters in this order."""
     registrations = graph._records.registrations
     chosen = [vertices[item.integer(below=len(vertices))] for item in node.items()]
     naming = {vertex.module: vertex for vertex in chosen if isinstance(vertex, InnerVertex)}
@@ -210,20 +216,20 @@ def _set_outputs(graph: DagModule, node: Node, vertices: list[Vertex]) -> None:
     for output, training_only in zip(outputs, (False, True), strict=False):
         fields = output.fields("structure", "operands")
         structure = fields["structure"].constant()
-        with _placed(output):
+        with _errors_located_at(output):
             operands = _operands("the output", fields["operands"], vertices)
             check_structure(structure, len(operands), "the output")
             graph.set_outputs(structure, operands, training_only=training_only)
 
 
-def _checked(name: str) -> str:
+def _valid_name(name: str) -> str:
     check_name(name)
     return name
 
 
 @contextlib.contextmanager
-def _placed(node: Node) -> Iterator[None]:
-    """Say where in the document a check failed."""
+def _errors_located_at(node: Node) -> Iterator[None]:
+    """Add the path of a node in the document to the errors of checks."""
     try:
         yield
     except (GraphError, SerializationError) as error:
@@ -232,7 +238,7 @@ def _placed(node: Node) -> Iterator[None]:
         raise SerializationError(message) from error
 
 
-def _called(graphs: Iterable[nn.Module]) -> set[nn.Module]:
+def _called_modules(graphs: Iterable[nn.Module]) -> set[nn.Module]:
     return {vertex.module for graph in graphs if is_graph(graph) for vertex in graph.inner_vertices}
 
 
@@ -240,7 +246,8 @@ def _distribution(owner: str, version: str) -> str:
     return f"{owner!r:.60}{f' {version:.30}' if version else ''}"
 
 
-def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str:
+def _remedy(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str:
+    """Say why an op cannot be built here, and what to do about it."""
     if spec is not None:
         return "which is registered here without a codec; register it with one"
     if key.startswith(USER_NAMESPACE):
@@ -250,7 +257,7 @@ def _way_to(key: str, owner: str, spec: OpSpec | None, distribution: str) -> str
 
 
 def _plugin_state(distribution: str) -> str:
-    """Say what is the matter with a distribution that is installed and yet does not bring an op."""
+    """Say why an installed distribution does not provide an op; an empty string if it is not installed."""
     found = next((info for info in list_plugins() if info.distribution == distribution), None)
     if found is None:
         return ""
@@ -260,13 +267,13 @@ def _plugin_state(distribution: str) -> str:
 
 
 def _other_writer(op: _UsedOp) -> str:
-    """Name both versions where the file was written by another one than reads it."""
+    """Name the distribution's versions in the file and here, if they differ."""
     here = _distribution(op.spec.owner, owner_version(op.spec.owner))
     return "" if op.writer == here else f" (the file was written with {op.writer}, here is {here})"
 
 
 def _callers(graphs: Iterable[Any]) -> dict[int, str]:
-    """Name the first vertex that calls each module, from a document that may be damaged anywhere."""
+    """Return the name of the first vertex that calls each module. Any part of the document may be damaged."""
     found: dict[int, str] = {}
     for graph in graphs:
         vertices = graph.get("vertices") if isinstance(graph, dict) else None
@@ -277,7 +284,7 @@ def _callers(graphs: Iterable[Any]) -> dict[int, str]:
 
 
 class _CallBudget(TorchFunctionMode):
-    """Stops a constructor that makes tensors without end."""
+    """Raises an error when constructors have made more torch calls than allowed."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Tensors of a graph: which are stored, under which name, and how they come back.
+"""How the tensors of a graph are stored and restored.
 
-A tensor that several places share is stored once. ``alias`` names the place that has it; ``same`` tells whether
-the two places held one parameter or two that share memory.
+A tensor that several places share is stored once. For the other places, ``alias`` names the place under which it is
+stored, and ``same`` tells whether both held the same parameter, or two that shared memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ LAYOUT_DIMS = {"channels_last": 4, "channels_last_3d": 5}
 
 
 def collect(places: Iterable[TensorPlace]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors to store, contiguous and each with memory of its own, and the table that describes all.
+    """Return the tensors to store, by name, and the table that describes all tensors.
 
-    The model's own tensors stay as they are.
+    The tensors to store are contiguous and do not share memory. Those of the model are not changed.
+
+    Raises:
+        SerializationError: a tensor has no values, is a subclass of `Tensor`, or has a dtype or layout that cannot be
+            stored; names the vertex.
     """
     stored: dict[str, Tensor] = {}
     table: dict[str, Any] = {}
@@ -45,7 +49,7 @@ def collect(places: Iterable[TensorPlace]) -> tuple[dict[str, Tensor], dict[str,
 
 
 def _identity(tensor: Tensor) -> Any:
-    """Return a key that two tensors share exactly when they are the same elements in memory."""
+    """Return a key that is equal for two tensors if they are the same elements of the same memory."""
     if tensor.numel() == 0:
         return id(tensor)
     return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
@@ -85,7 +89,7 @@ def _layout(tensor: Tensor) -> str | None:
 
 
 def _standalone(tensor: Tensor, memory: set[int]) -> Tensor:
-    """Return contiguous real numbers in memory that no other stored tensor has."""
+    """Return a contiguous real tensor in memory that no other stored tensor uses; complex ones get a last axis of 2."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.is_complex():
         plain = torch.view_as_real(plain)
@@ -98,11 +102,16 @@ def _standalone(tensor: Tensor, memory: set[int]) -> Tensor:
 
 
 def restore(mapped: Tensor, dtype: str, layout: str | None) -> Tensor:
-    """Return a stored tensor as the model had it, in memory of its own.
+    """Return a copy of a stored tensor with the dtype and memory layout that it had in the model.
 
-    Copied out of the mapped file, because kernels choose their order of summation by alignment (a mapped tensor
-    gives other last bits), and because a program that rewrites the file in place would change the model. Copied
-    as bytes, because kernels may crash on numbers that lie at an odd address.
+    It is copied out of the mapped file for two reasons. Kernels choose their order of summation by the alignment of
+    their operands, so that a mapped tensor would give other last bits; and a program that rewrites the file in place
+    would change the model. It is copied as bytes, because kernels may crash on numbers that are not aligned.
+
+    Args:
+        mapped: The tensor in the file.
+        dtype: Name of the dtype; complex tensors are stored as pairs of real numbers.
+        layout: A key of `LAYOUTS`, or None for contiguous.
     """
     tensor = torch.empty(mapped.shape, dtype=mapped.dtype, device="cpu")
     if tensor.numel():
@@ -113,10 +122,10 @@ def restore(mapped: Tensor, dtype: str, layout: str | None) -> Tensor:
 
 
 def assign(place: TensorPlace, tensor: Tensor, *, requires_grad: bool) -> None:
-    """Put a tensor where the rebuilt module expects it."""
+    """Assign a tensor to its place in the rebuilt module."""
     if place.is_parameter:
         tensor = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad)
     elif requires_grad:
         tensor.requires_grad_()
-    # Not through the dictionaries: recurrent modules keep a list of their weights up to date on assignment.
+    # With setattr, because recurrent modules update their list of weights when an attribute is assigned.
     setattr(place.owner, place.attribute, tensor)

@@ -1,4 +1,4 @@
-"""The order in which a file lists nested graphs, modules and tensors; the same when writing and when reading."""
+"""The order of nested graphs, modules and tensors in a file, which writing and reading share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch_dag_core.serialization.limits import MAX_DEPTH
 
 @dataclass(frozen=True)
 class Leaf:
-    """A module that is no graph, under the name that it has in the root graph."""
+    """A module that is not a graph, with its name in the root graph."""
 
     name: str
     module: nn.Module
@@ -38,18 +38,22 @@ class TensorPlace:
     @property
     def tensor(self) -> Tensor:
         """The tensor that is there now."""
-        held = self.owner._parameters if self.is_parameter else self.owner._buffers
-        tensor: Tensor = held[self.attribute]  # type: ignore[assignment]
+        tensors = self.owner._parameters if self.is_parameter else self.owner._buffers
+        tensor: Tensor = tensors[self.attribute]  # type: ignore[assignment]
         return tensor
 
 
 def is_graph(module: nn.Module) -> TypeGuard[DagModule]:
-    """Tell whether a module is stored as a nested graph; a subclass may compute something else."""
+    """Tell whether a module is stored as a nested graph. Subclasses are not: they may compute something else."""
     return type(module) is DagModule
 
 
 def graphs(root: DagModule) -> list[DagModule]:
-    """List the graphs nested in ``root``, each once and after those inside it; ``root`` is last."""
+    """List ``root`` and all graphs nested in it, each once and after those inside it; ``root`` is last.
+
+    Raises:
+        SerializationError: graphs contain each other, or are nested deeper than `MAX_DEPTH`.
+    """
     done: dict[DagModule, None] = {}
     path = [root]
     stack = [_nested(root)]
@@ -72,7 +76,7 @@ def _nested(graph: DagModule) -> Iterator[DagModule]:
 
 
 def leaves(root: DagModule) -> list[Leaf]:
-    """List the modules that are no graphs, each once, in the order in which they are called."""
+    """List the modules that are not graphs, each once, in the order in which they are called."""
     seen: set[nn.Module] = {root}
     found: list[Leaf] = []
     stack: list[tuple[str, Iterator[InnerVertex]]] = [("", iter(root.inner_vertices))]
@@ -94,7 +98,7 @@ def leaves(root: DagModule) -> list[Leaf]:
 
 
 def registering_vertex(vertex: InnerVertex) -> InnerVertex:
-    """Return the vertex under whose name the module is registered: another one where several share it."""
+    """Return the vertex under whose name the vertex's module is registered; another one if several share the module."""
     return vertex.dag._records.registrations.first_owner(vertex.module)
 
 
@@ -132,7 +136,7 @@ def tensor_places(leaf: Leaf) -> Iterator[TensorPlace]:
 
 
 def _place_of_holder(leaf: Leaf, module: TensorHolder) -> TensorPlace:
-    """Return the place of a tensor that stands alone and has the name of its vertex."""
+    """Return the place of the only tensor of a vertex, which has the name of the vertex."""
     is_parameter = "value" in module._parameters
     is_persistent = is_parameter or "value" not in module._non_persistent_buffers_set
     return TensorPlace(leaf.name, leaf.name, module, "value", is_parameter, is_persistent)

@@ -1,4 +1,4 @@
-"""The tensors of a file: compared with what the rebuilt modules need, then copied into them."""
+"""Loading tensors: all are compared with what the rebuilt modules need before the first is copied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STORED_AS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What the document says of one tensor."""
+    """The entry of one tensor in the document's table ``tensors``."""
 
     dtype: str
     requires_grad: bool
@@ -34,10 +34,16 @@ class Entry:
 
 
 def fill(places: list[TensorPlace], table: Node, handle: Any) -> None:
-    """Give every place its tensor; all are checked before the first is read.
+    """Load the tensor of every place; all are checked before the first is read.
+
+    Args:
+        places: The parameters and buffers of the rebuilt modules.
+        table: The table ``tensors`` of the document.
+        handle: The open safetensors file.
 
     Raises:
-        SerializationError: tensors are missing, left over, or of another kind than the modules need.
+        SerializationError: a tensor is missing, belongs to no module, or has another kind, shape or dtype than its
+            module needs.
     """
     nodes = table.table()
     wanted = {place.name: place for place in places}
@@ -101,7 +107,7 @@ def _check_place(
     what = f"the tensor {place.name!r} of vertex {place.vertex!r}"
     dtype = DTYPES.get(entry.dtype)
     built = place.tensor
-    if dtype is None or not (_is_number(dtype, built.dtype) or dtype is built.dtype):
+    if dtype is None or not (_are_floating(dtype, built.dtype) or dtype is built.dtype):
         _fail(f"{what} has type {entry.dtype!r:.30}, the op needs {built.dtype}")
     if entry.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
         _fail(f"{what} has type {entry.dtype!r} and cannot require a gradient")
@@ -125,8 +131,11 @@ def _check_alias(
         _fail(f"{what} cannot be one parameter with {entry.alias!r:.100}")
 
 
-def _is_number(dtype: torch.dtype, built: torch.dtype) -> bool:
-    """Tell whether both are inexact; a model keeps its precision, whatever its ops are built with."""
+def _are_floating(dtype: torch.dtype, built: torch.dtype) -> bool:
+    """Tell whether both dtypes are real or complex floating point.
+
+    A model may have been saved in another precision than the one in which its modules are built.
+    """
     return (dtype.is_floating_point or dtype.is_complex) and (built.is_floating_point or built.is_complex)
 
 

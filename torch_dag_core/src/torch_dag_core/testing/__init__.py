@@ -1,4 +1,4 @@
-"""The contract that plugins keep, as tests that their authors run.
+"""The contract of plugins, as tests that the authors of plugins run.
 
 In ``conftest.py``: ``pytest_plugins = ["torch_dag_core.testing"]``. In a test module::
 
@@ -6,16 +6,16 @@ In ``conftest.py``: ``pytest_plugins = ["torch_dag_core.testing"]``. In a test m
     def test_contract(torch_dag_contract):
         torch_dag_contract()
 
-which becomes one test for each check on each example that the plugin's records give (``examples=``). pytest comes with
-``pip install torch-dag-core[testing]``.
+This becomes one test for each check on each example of the plugin's records (``examples=``).
+``pip install torch-dag-core[testing]`` installs pytest as well.
 """
 
 from torch_dag_core.testing.awake import awaken
 from torch_dag_core.testing.cases import Case, cases_of, plugin_cases
 from torch_dag_core.testing.checks import CHECKS, ContractCheck, ContractError
-from torch_dag_core.testing.collection import Bound, contract, pytest_configure, pytest_generate_tests
+from torch_dag_core.testing.collection import ContractTest, contract, pytest_configure, pytest_generate_tests
 
 __all__ = [
-    "CHECKS", "Bound", "Case", "ContractCheck", "ContractError", "awaken", "cases_of", "contract", "plugin_cases",
-    "pytest_configure", "pytest_generate_tests",
+    "CHECKS", "Case", "ContractCheck", "ContractError", "ContractTest", "awaken", "cases_of", "contract",
+    "plugin_cases", "pytest_configure", "pytest_generate_tests",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Models whose parameters all matter: what starts at 0 or 1 hides mistakes."""
+"""Randomising models for tests: parameters that are initialised to 0 or 1 hide mistakes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ M = TypeVar("M", bound=nn.Module)
 
 @torch.no_grad()
 def awaken(model: M, seed: int = 0) -> M:
-    """Randomise scales, shifts and running statistics, and move all weights off their start; return the model.
+    """Randomise scales, shifts and running statistics of a model in place, and add noise to all weights.
 
-    Other buffers are constants of the model and stay.
+    Other buffers are constants of the model and stay as they are.
+
+    Returns:
+        The model.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -1,4 +1,4 @@
-"""What the contract is run on: one record of a plugin with one of its examples."""
+"""Test cases of the plugin contract: one record of a plugin with one of its examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Record = OpSpec | AtomicSpec | Normalizer
 
 
 class Holder(nn.Module):
-    """A model around one module."""
+    """A model that holds one module and calls it."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -37,11 +37,11 @@ class Case:
     """One example of one record.
 
     Attributes:
-        record: What a plugin registered.
-        number: Which of its examples.
+        record: The record that a plugin registered.
+        number: Index of the example.
         module: An instance of the class, or a model that calls the function.
-        inputs: What it can be called with.
-        registry: The vocabulary to work in.
+        inputs: Arguments for a call of the module.
+        registry: The vocabulary with which the example is converted and saved.
     """
 
     record: Record
@@ -57,11 +57,11 @@ class Case:
 
     @property
     def op(self) -> OpSpec | None:
-        """The op that is tested, None where the record is none."""
+        """The record if it is an op, else None."""
         return self.record if isinstance(self.record, OpSpec) else None
 
     def graph(self) -> DagModule:
-        """Return a graph of a copy of the module: its one vertex ``op`` where it is an op, converted elsewhere."""
+        """Return a graph of a copy of the module: the single vertex ``op`` if the record is an op, else converted."""
         if self.op is None:
             return self.converted()
         dag = DagModule()
@@ -70,17 +70,17 @@ class Case:
         return dag
 
     def converted(self) -> DagModule:
-        """Return what a model that holds a copy of the module as ``inner`` is converted to."""
+        """Convert a model that holds a copy of the module as ``inner``, and return the graph."""
         model = Holder(copy.deepcopy(self.module))
         return build_from_unstructured_module(model, (copied(self.inputs), {}), registry=self.registry)
 
     def wanted(self, *, training: bool = False) -> Any:
-        """Return what the module itself computes."""
+        """Return the result of the module itself."""
         return run(self.module, self.inputs, training=training)
 
 
 def run(module: nn.Module, inputs: tuple[Any, ...], *, training: bool = False) -> Any:
-    """Call a copy of a module on copies of the inputs, always with the same random numbers."""
+    """Call a copy of a module on copies of the inputs, with a fixed seed."""
     module = copy.deepcopy(module).train(training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -95,7 +95,7 @@ def copied(value: Any) -> Any:
 
 
 def record_name(record: Record) -> str:
-    """Return what a record is known by."""
+    """Return the name of a record in the names of tests."""
     if isinstance(record, OpSpec):
         return record.key
     return record.name if isinstance(record, AtomicSpec) else f"normalizer of {record.functions[0]}"

@@ -1,4 +1,4 @@
-"""The checks of the contract, each on one case: what a graph and its algorithms rely on."""
+"""The checks of the plugin contract. Each runs on one case; graphs and algorithms rely on all of them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ContractCheck:
 
     Attributes:
         name: A verb.
-        run: Raises `ContractError` where the case breaks the contract.
-        applies: Tells of a case whether there is anything to check.
+        run: Raises a `ContractError` if the case breaks the contract.
+        applies: Tells whether the check applies to a case.
     """
 
     name: str
@@ -45,7 +45,14 @@ class ContractCheck:
 
 
 def same(case: Case, what: str, wanted: Any, found: Any, *, close: bool = False) -> None:
-    """Refuse results that differ.
+    """Raise an error if two results differ.
+
+    Args:
+        case: The case, for the error.
+        what: What was done to it, for the error.
+        wanted: The expected result.
+        found: The actual result.
+        close: Accept rounding errors; otherwise the results must be equal bit for bit.
 
     Raises:
         ContractError: names the case, what was done to it, and the difference.
@@ -138,7 +145,7 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def saves(case: Case) -> None:
-    """A file brings the graph back, and a second file has the same bytes; what has no codec is refused by name."""
+    """A saved graph loads with equal results and saves to equal bytes; a module without a codec is refused by name."""
     dag = case.graph()
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "first.safetensors"), Path(folder, "second.safetensors")
@@ -178,14 +185,14 @@ def compiles(case: Case) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(dag, backend="eager")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler warns of its own doings
+        warnings.simplefilter("ignore")  # the compiler's warnings are not about the plugin
         torch.manual_seed(0)
         found = compiled(*copied(case.inputs))
     same(case, "compiled", run(dag, case.inputs), found)
 
 
 def costs(case: Case) -> None:
-    """The FLOPs rule gives a count, the same one again, and leaves the module as it was."""
+    """The FLOPs rule returns a count, returns the same one again, and does not change the module."""
     whole = copy.deepcopy(case.module).eval() if case.op else case.graph()
     before, shown = copied(tuple(_tensors(whole))), repr(whole)
     counts = {_cost(case, whole) for _ in range(2)}
@@ -205,7 +212,7 @@ def _cost(case: Case, module: nn.Module) -> Any:
 
 
 def expands(case: Case) -> None:
-    """The expansion computes the same out of registered ops, at about the cost that the op's own rule states."""
+    """The expansion consists of registered ops, computes the same, and costs about what the op's FLOPs rule says."""
     assert case.op is not None
     assert case.op.expand is not None
     dag = replace(case, module=case.op.expand(copy.deepcopy(case.module))).converted()
@@ -232,7 +239,7 @@ def _graph_flops(dag: DagModule, case: Case) -> Any:
 
 
 def flops_of(spec: OpSpec | None, module: nn.Module, inputs: Any, outputs: Any) -> Any:
-    """Return the FLOPs of one call by the rule of an op, for tensors that were there."""
+    """Return the FLOPs of one call by the rule of an op, for actual inputs and outputs."""
     parameters = {name: tuple(tensor.shape) for name, tensor in module.named_parameters()}
     return call_flops(spec, module, _shapes(inputs), _shapes(outputs), parameters)
 

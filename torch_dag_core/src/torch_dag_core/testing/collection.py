@@ -1,4 +1,4 @@
-"""The contract of one plugin as a list of tests, and how pytest is given them."""
+"""The contract of one plugin as a list of tests, and the pytest hooks that collect them."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ MARKER = "torch_dag_plugin"
 
 
 @dataclass(frozen=True)
-class Bound:
-    """One test: a check with what it is run on."""
+class ContractTest:
+    """One test of a contract: a check bound to its case."""
 
     name: str
     run: Callable[[], None]
 
     def __call__(self) -> None:
-        """Run it."""
+        """Run the test."""
         self.run()
 
 
-def contract(plugin: str) -> list[Bound]:
-    """Return every test of an installed plugin, named by itself or its distribution."""
+def contract(plugin: str) -> list[ContractTest]:
+    """Return all tests of an installed plugin, given by its own name or that of its distribution."""
     registry = default_registry()
-    tests = [Bound("takes part", partial(takes_part, plugin))]
+    tests = [ContractTest("takes part", partial(takes_part, plugin))]
     for record in plugin_records(plugin):
         tests += record_tests(record, registry)
     return tests
 
 
-def record_tests(record: Record, registry: Registry) -> list[Bound]:
-    """Return every test of one record; one that fails where it has no examples."""
+def record_tests(record: Record, registry: Registry) -> list[ContractTest]:
+    """Return all tests of one record; a single failing test if it has no examples."""
     cases = cases_of(record, registry)
     if not cases:
-        return [Bound(f"{record_name(record)}-has examples", partial(_no_examples, record))]
+        return [ContractTest(f"{record_name(record)}-has examples", partial(_no_examples, record))]
     return [
-        Bound(f"{case.name}-{check.name}", partial(check.run, case))
+        ContractTest(f"{case.name}-{check.name}", partial(check.run, case))
         for case in cases
         for check in all_checks()
         if check.applies(case)
@@ -65,7 +65,7 @@ def takes_part(plugin: str) -> None:
     """A plugin loads, and everything that it adds is accepted.
 
     Raises:
-        PluginLoadError: says what is wrong with it.
+        PluginLoadError: the plugin cannot be loaded, or something that it adds is refused.
     """
     algorithms()
     named_contributions("torch_dag_commands", click.Command)
@@ -78,12 +78,12 @@ def _no_examples(record: Record) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker with pytest."""
     config.addinivalue_line("markers", f"{MARKER}(name): the plugin whose contract the fixture {FIXTURE} runs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Turn a test that takes the fixture into one for each test of the contract."""
+    """Parametrize a test that takes the fixture over all tests of the contract."""
     if FIXTURE not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker(MARKER)

@@ -1,1 +1,1 @@
-"""What can be pruned, what cannot and why: rules run over a graph, orbits, and their cost."""
+"""The pruning analysis: runs axis rules over a graph, finds orbits and their costs, and reports what is frozen."""

@@ -1,4 +1,4 @@
-"""What can be pruned in a graph, what cannot and why, and what it would save."""
+"""The pruning analysis of a graph: what can be pruned, what cannot and why, and how much it would save."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_pruning.analysis.closing import close
-from torch_dag_pruning.analysis.cost import CostModel
-from torch_dag_pruning.analysis.costing import Costing
 from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
+from torch_dag_pruning.analysis.freezing import freeze_unprunable
+from torch_dag_pruning.analysis.graph_cost import GraphCost
 from torch_dag_pruning.analysis.installed_rules import axis_rules
 from torch_dag_pruning.analysis.orbits import Orbit, Place, find_orbits
+from torch_dag_pruning.analysis.polynomials import CostModel
 from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.analysis.report import Locks, to_text
 from torch_dag_pruning.analysis.resolution import Resolution
@@ -34,20 +34,21 @@ __all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
 def analyze(
     dag: DagModule, example_inputs: Any = None, *, free_outputs: Collection[str] = (), registry: Registry | None = None
 ) -> Analysis:
-    """Find out what can be pruned in a graph, which is not changed. Linear in its size.
+    """Find out what can be pruned in a graph. Linear in its size; does not change the graph.
 
-    Composite ops are taken apart first. The graph runs without data, at two sizes where it leaves sizes free: what
-    holds only at one of them is a coincidence and is not pruned.
+    Composite ops are expanded first. Then the graph is run without data and the axis rules are applied, at two input
+    sizes if the graph leaves sizes free: axes that are related at one of them only are not pruned.
 
     Args:
         dag: The graph.
-        example_inputs: Give the sizes; those at which the graph was traced by default.
-        free_outputs: Names of returned vertices whose channels may be pruned all the same, as those of a feature
-            extractor whose user follows.
-        registry: The vocabulary; that of the installed plugins by default.
+        example_inputs: Determine the input sizes; by default, those at which the graph was traced.
+        free_outputs: Names of returned vertices whose channels may be pruned nevertheless, for example the features of
+            a backbone whose consumer will be adapted.
+        registry: The vocabulary; that of the core and all installed plugins by default.
 
     Raises:
-        AnalysisError: the sizes are unknown, or a rule contradicts its op.
+        AnalysisError: no input sizes are known, ``free_outputs`` names a vertex that the graph does not return, or an
+            axis rule contradicts the sizes that its op gives.
         InputError: the graph does not run at these sizes.
     """
     registry = registry or default_registry()
@@ -65,7 +66,7 @@ def analyze(
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
             break
-    close(store.solver, propagations)
+    freeze_unprunable(store.solver, propagations)
     return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
 
 
@@ -78,9 +79,9 @@ def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
 
 
 class Analysis:
-    """The result of `analyze`; print it for the report.
+    """The result of `analyze`. ``print(analysis)`` shows the report.
 
-    It holds while the graph is not edited; new values of its parameters do not matter.
+    An analysis is valid as long as the graph is not edited. It does not depend on the values of parameters.
     """
 
     def __init__(
@@ -94,10 +95,10 @@ class Analysis:
 
     @cached_property
     def dag(self) -> DagModule:
-        """The analysed graph: a flat copy without composite ops that shares all tensors with the original.
+        """The analysed graph: a copy without nested graphs and composite ops that shares tensors with the original.
 
         Raises:
-            AnalysisError: the original was edited since.
+            AnalysisError: the original was edited after the analysis.
         """
         if not self._is_shared:
             return self._source
@@ -108,7 +109,7 @@ class Analysis:
 
     @cached_property
     def inputs(self) -> list[Tensor]:
-        """One tensor for each input vertex, of the analysed sizes: the example's, or random ones."""
+        """One tensor for each input vertex, of the analysed sizes: samples of the example, or random numbers."""
         return filled(self._source, self._sizes, self._example_inputs)
 
     # Axes ------------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class Analysis:
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
-        """What each vertex says of its axes, by name, resolved."""
+        """The resolved relation of each vertex, by name."""
         modules = {vertex.name: vertex.module for vertex in self._source.inner_vertices}
         return {
             name: self._resolution.relation(modules[name], relation)
@@ -127,16 +128,16 @@ class Analysis:
         }
 
     def axes_of(self, vertex: str) -> list[Axes]:
-        """Return the axes of each tensor that a vertex gives; of a constant, those at its first use."""
+        """Return the axes of each output tensor of a vertex; for a constant, those of its first use."""
         return [self._resolution.axes(axes) for axes in self._propagation.outputs[vertex]]
 
     def operand_axes(self, vertex: str, index: int) -> Axes:
-        """Return the axes of one operand of a vertex; a constant has others at each use."""
+        """Return the axes of one operand of a vertex. A constant has its own axes at each use."""
         return self._resolution.axes(self._propagation.operands[vertex][index])
 
     @cached_property
     def parameter_axes(self) -> dict[str, Axes]:
-        """The axes of each learned tensor and buffer by its name in ``dag``, tied ones once."""
+        """The axes of each parameter and buffer, by its name in ``dag``; a shared tensor is listed once."""
         found: dict[str, Axes] = {}
         seen: set[int] = set()
         for vertex, name, tensor, axes in self._tensors():
@@ -146,11 +147,11 @@ class Analysis:
         return found
 
     def _tensors(self) -> Iterator[tuple[InnerVertex, str, Any, Axes]]:
-        """Iterate over the tensors of all modules that a rule describes, in vertex order."""
+        """Iterate over (vertex, tensor name, tensor, axes) for all parameters and buffers that a rule describes."""
         for vertex in self._source.inner_vertices:
             relation = self._propagation.relations.get(vertex.name)
             if relation is None or isinstance(vertex.module, Constant):
-                continue  # a constant is cut for each of its uses
+                continue  # a constant has its own axes at each use
             for name, axes in relation.parameters.items():
                 yield vertex, name, getattr(vertex.module, name), axes
 
@@ -158,32 +159,33 @@ class Analysis:
 
     @cached_property
     def orbits(self) -> tuple[Orbit, ...]:
-        """All orbits, in order of their first places."""
+        """All orbits, in the order of their first places in the graph."""
         tensors = ((vertex, name, axes) for vertex, name, _, axes in self._tensors())
         return find_orbits(self.solver, tensors, self._propagation.relations.values())
 
     @cached_property
-    def _costing(self) -> Costing:
-        return Costing(self._source, self._propagation, self.registry, self._batch)
+    def _graph_cost(self) -> GraphCost:
+        return GraphCost(self._source, self._propagation, self.registry, self._batch)
 
     @cached_property
     def _parameters(self) -> CostModel:
-        return self._costing.parameters((tensor, axes) for _, _, tensor, axes in self._tensors())
+        return self._graph_cost.parameters((tensor, axes) for _, _, tensor, axes in self._tensors())
 
-    def _completed(self, counts: Mapping[int, Any]) -> dict[int, Any]:
+    def _all_counts(self, counts: Mapping[int, Any]) -> dict[int, Any]:
         return {orbit.atom.id: counts.get(orbit.atom.id, orbit.n) for orbit in self.orbits}
 
     def cost(self, counts: Mapping[int, Any] | None = None) -> Any:
-        """Return the FLOPs of evaluation for one sample where the atom of each orbit keeps ``counts[atom.id]`` slots.
+        """Return the FLOPs of one sample in evaluation when each orbit keeps ``counts[orbit.atom.id]`` slots.
 
         Args:
-            counts: Ints, or scalar tensors, in which the result is differentiable. Orbits left out stay whole.
+            counts: Numbers of slots by atom id: ints, or scalar tensors, in which the result is differentiable. Orbits
+                that are left out keep all slots.
         """
-        return self._costing.flops(self._completed(counts or {}))
+        return self._graph_cost.flops(self._all_counts(counts or {}))
 
     def parameters_count(self, counts: Mapping[int, Any] | None = None) -> Any:
-        """Return the number of learned elements; ``counts`` as for `cost`."""
-        return self._parameters(self._completed(counts or {}))
+        """Return the number of parameter elements; ``counts`` as for `cost`."""
+        return self._parameters(self._all_counts(counts or {}))
 
     @cached_property
     def _least(self) -> dict[int, int]:
@@ -191,7 +193,7 @@ class Analysis:
 
     @cached_property
     def prunable_proportion(self) -> float:
-        """Share of the FLOPs that goes when every orbit is at its minimum, 1 where it may vanish."""
+        """Share of the FLOPs that is removed when every orbit keeps its minimum, but at least one slot."""
         now = self.cost()
         return 1.0 - float(self.cost(self._least)) / float(now) if now else 0.0
 
@@ -199,16 +201,16 @@ class Analysis:
 
     @cached_property
     def _locks(self) -> Locks:
-        return Locks.of(self.solver.find, self._propagation, self._costing.flops_at(self._least))
+        return Locks.of(self.solver.find, self._propagation, self._graph_cost.flops_at(self._least))
 
     @property
     def locked(self) -> dict[Cause, Any]:
-        """FLOPs that stay at the minimum of all orbits because something froze the channels, by what did."""
+        """FLOPs that stay, with every orbit at its minimum, because of frozen channels; by the cause of the freeze."""
         return {cause: share.flops for cause, share in self._locks.locked.items()}
 
     @property
     def floor(self) -> Any:
-        """FLOPs that stay at the minimum of all orbits although nothing is frozen."""
+        """FLOPs that stay, with every orbit at its minimum, in vertices without frozen channels."""
         return self._locks.floor
 
     def __str__(self) -> str:

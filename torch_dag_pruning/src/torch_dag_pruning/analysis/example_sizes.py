@@ -1,4 +1,4 @@
-"""The sizes of inputs that a graph is analysed at."""
+"""The input sizes at which a graph is analysed, and tensors of these sizes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.layout import Reshape
 from torch_dag_pruning.errors import AnalysisError
 
-#: At least 2, so that the batch is never taken for a dimension that broadcasts; small, as proofs run at the first.
+#: Batch sizes of the two runs. At least 2, because a dimension of size 1 broadcasts; small, because the proof of a
+#: removal runs on the first.
 _BATCHES = (2, 3)
 
-#: What free sizes beyond the batch grow by whole steps of: the first that the graph accepts. The largest comes first,
-#: because strides divide it.
+#: Candidates for the step by which free sizes other than the batch grow in the second run; the first that the graph
+#: accepts is used. The largest comes first, because the strides of a network are likely to divide it.
 _STEPS = (*reversed(STEPS), 0)
 
 
 def blank_inputs(dag: DagModule, example_inputs: Any) -> list[Tensor]:
-    """Return tensors without data in the order of the graph's inputs, of the example's or the remembered sizes.
+    """Return a tensor without data for each input of the graph, of the example's size or of that of the trace.
 
     Raises:
-        AnalysisError: neither is known.
+        AnalysisError: no example is given, and the graph does not record the sizes of its trace.
     """
     if example_inputs is not None:
         return [blank(tensor.shape, tensor.dtype) for tensor in bound(dag, example_inputs)]
@@ -42,10 +43,10 @@ def blank_inputs(dag: DagModule, example_inputs: Any) -> list[Tensor]:
 
 
 def bound(dag: DagModule, example_inputs: Any) -> list[Tensor]:
-    """Return the tensors of a call in the order of the graph's inputs.
+    """Return the tensors in the arguments of a call, in the order of the graph's inputs.
 
     Raises:
-        AnalysisError: an input is missing.
+        AnalysisError: the arguments lack an input.
     """
     args, kwargs = _arguments(example_inputs)
     parameters = dag.input_spec.for_inputs(len(dag.input_vertices)).parameters
@@ -85,32 +86,33 @@ def _tensors(structure: Any, value: Any) -> Iterator[tuple[int, Tensor]]:
 
 
 def filled(dag: DagModule, blanks: Sequence[Tensor], example_inputs: Any) -> list[Tensor]:
-    """Return tensors of these sizes: the rows of the example over again, or random numbers."""
+    """Return tensors of the sizes of ``blanks``: the samples of the example, repeated as needed, or random numbers."""
     device = next((tensor.device for tensor in (*dag.parameters(), *dag.buffers())), torch.device("cpu"))
     if example_inputs is None:
         return [_random(blank, device) for blank in blanks]
     pairs = zip(blanks, bound(dag, example_inputs), strict=True)
-    return [_cycled(tensor, blank.shape).to(device) for blank, tensor in pairs]
+    return [_repeated(tensor, blank.shape).to(device) for blank, tensor in pairs]
 
 
-def _cycled(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+def _repeated(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     if tensor.shape == torch.Size(shape):
         return tensor
     return tensor[torch.arange(shape[0], device=tensor.device) % tensor.shape[0]]
 
 
 def _random(blank: Tensor, device: torch.device) -> Tensor:
-    """Return random numbers; integers are positions 0 and 1, which every table has."""
+    """Return random numbers; integers are 0 or 1, which are valid indices of every embedding."""
     if blank.is_floating_point():
         return torch.randn(blank.shape, dtype=blank.dtype, device=device)
     return torch.randint(0, 2, blank.shape, device=device).to(blank.dtype)
 
 
 def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return inputs of two sizes that the graph accepts, as far as it leaves sizes free; the first is the example.
+    """Return inputs of one or two sizes at which to run the rules, as far as the graph leaves sizes free.
 
-    A relation that holds at one size may be a coincidence; one that holds at both follows from the graph. The batch
-    is replaced by 2 and 3.
+    The first has the sizes of the example with a batch of 2, the second larger ones with a batch of 3. An equality that
+    holds at one size only may be a coincidence; one that holds at both follows from the graph
+    (``docs/axis-algebra.md``, A10).
     """
     spec = dag.input_spec
     if not spec.tensors:
@@ -126,9 +128,9 @@ def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def is_rigid(dag: DagModule, values: Mapping[Vertex, Any]) -> bool:
-    """Tell whether a second size could show nothing new: no reshape moves a free size.
+    """Tell whether a second size cannot change the result, because no reshape regroups a free size.
 
-    Where the first dimension stays and all others of the result are numbers, none of them can be free before it either.
+    A reshape that keeps the first dimension and has numbers for all others has no free size among them before either.
     """
     reshapes = (v for v in dag.inner_vertices if isinstance(v.module, (Reshape, nn.Flatten, nn.Unflatten)))
     return all(_is_rigid_reshape(vertex.module, values[vertex.predecessors[0]], values[vertex]) for vertex in reshapes)
@@ -141,7 +143,7 @@ def _is_rigid_reshape(module: nn.Module, before: Tensor, after: Tensor) -> bool:
 
 
 def batch_of(dag: DagModule, inputs: Sequence[Tensor]) -> int:
-    """Return by how many samples the sizes are to be divided: 1 where the batch is not free."""
+    """Return the number of samples in the inputs, or 1 if the batch size of the graph is not free."""
     spec = dag.input_spec
     free = (t.shape[0] for t, s in zip(inputs, spec.tensors, strict=False) if s.shape[:1] == (None,))
     return next(free, 1)
@@ -156,12 +158,12 @@ def _resized(spec: InputSpec, example: Sequence[Tensor], batch: int | None, step
         if 0 in free and batch is not None and shape[0] == first:
             shape[0] = batch
         for place, dim in enumerate(dim for dim in free if dim > 0):
-            # The same distances at which the model was traced, so that it takes the same paths.
+            # The steps that tracing uses too, so that conditions on sizes hold as they did there.
             shape[dim] += growth(step, place)
         result.append(blank(shape, tensor.dtype))
     return result
 
 
 def blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return a tensor without data."""
+    """Return a tensor on the meta device."""
     return torch.empty(tuple(shape), dtype=dtype, device="meta")

@@ -1,4 +1,4 @@
-"""Composite ops and nested graphs taken apart, so that rules see ops of the vocabulary only."""
+"""Expansion of composite ops and nested graphs, so that rules see primitive ops only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch_dag_pruning.axes.relation import Rule
 
 
 def shared_clone(dag: DagModule) -> DagModule:
-    """Return a flat copy of a graph that shares all tensors with it."""
+    """Return a copy of a graph without nested graphs that shares all parameters and buffers with it."""
     return flatten(dag, DagModule, {id(tensor): tensor for tensor in (*dag.parameters(), *dag.buffers())})
 
 
 def is_plain(dag: DagModule, registry: Registry, rules: Mapping[str, Rule]) -> bool:
-    """Tell whether nothing in a graph has to be taken apart."""
+    """Tell whether a graph has no nested graph, and no composite op without an axis rule of its own."""
     return not any(
         isinstance(vertex.module, DagModule) or _is_composite(vertex, registry, rules) for vertex in dag.inner_vertices
     )
@@ -35,24 +35,30 @@ def _is_composite(vertex: InnerVertex, registry: Registry, rules: Mapping[str, R
 
 
 def expanded(dag: DagModule, inputs: Sequence[Tensor], registry: Registry, rules: Mapping[str, Rule]) -> DagModule:
-    """Return a flat copy without composite ops; it shares tensors with the graph."""
-    flat = shared_clone(dag)
-    composites = [vertex for vertex in flat.inner_vertices if _is_composite(vertex, registry, rules)]
+    """Return a copy without nested graphs and composite ops that shares parameters and buffers with the graph.
+
+    Composite ops of equal configuration on operands of equal form are traced once.
+    """
+    copy = shared_clone(dag)
+    composites = [vertex for vertex in copy.inner_vertices if _is_composite(vertex, registry, rules)]
     if not composites:
-        return flat
-    values = ShapeRun(registry).values(flat, inputs)
+        return copy
+    values = ShapeRun(registry).values(copy, inputs)
     traced: dict[Any, DagModule] = {}
     for vertex in composites:
         operands = tuple(values[predecessor] for predecessor in vertex.predecessors)
         key = _configuration(vertex.module), tuple((o.shape, o.dtype) for o in operands)
         if key not in traced:
             traced[key] = _traced(vertex, operands, registry)
-        flat.replace_module(vertex, _of_instance(traced[key], vertex.module))
-    return shared_clone(flat)
+        copy.replace_module(vertex, _with_own_tensors(traced[key], vertex.module))
+    return shared_clone(copy)
 
 
 def _configuration(module: nn.Module) -> Any:
-    """Return what two modules of one graph have in common; values computed from buffers are each one's own."""
+    """Return a key that is equal for modules with the same expansion.
+
+    A module with buffers is its own key, because values computed from buffers become constants of its expansion.
+    """
     return module if any(True for _ in module.buffers()) else (type(module), repr(module))
 
 
@@ -61,13 +67,13 @@ def _traced(vertex: InnerVertex, operands: tuple[Any, ...], registry: Registry) 
     assert spec is not None
     assert spec.expand is not None
     traced = build_from_unstructured_module(spec.expand(vertex.module), operands, registry=registry)
-    # Operands are positional here; parameters left at their defaults must not keep the graph from being inlined.
+    # The operands are positional. Without this, parameters of forward that keep their defaults would prevent inlining.
     traced.input_spec = InputSpec()
     return traced
 
 
-def _of_instance(traced: DagModule, instance: nn.Module) -> DagModule:
-    """Return the graph of one instance: that of another of the same configuration, with this one's modules."""
+def _with_own_tensors(traced: DagModule, instance: nn.Module) -> DagModule:
+    """Return a copy of an expansion that holds the modules and parameters of one instance."""
     nested = shared_clone(traced)
     parts = dict(instance.named_modules())
     tensors = dict(instance.named_parameters(remove_duplicate=False))

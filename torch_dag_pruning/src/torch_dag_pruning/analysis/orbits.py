@@ -1,4 +1,4 @@
-"""Orbits: slots that are kept or removed one by one, everywhere at once."""
+"""Orbits: the groups of slots that can be pruned, with all places where they occur."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Orbit:
-    """Slots that are kept or removed one by one, everywhere at once.
+    """A free atom with all places where its slots occur. A slot is kept or removed at all of them together.
 
     Attributes:
-        key: Stable name: the first place in vertex order, and there the factor, such as
-            ``blocks.0.attn.qkv.weight:0/1``.
+        key: A name that stays the same between runs: the first place in vertex order, and the position of the atom in
+            the axis there, such as ``blocks.0.attn.qkv.weight:0/1``.
         atom: The atom that stands for the slots in axis expressions.
-        minimum: How many slots must stay; 0 where the whole orbit may go.
-        places: Where the slots occur in learned tensors and buffers.
+        minimum: The number of slots that must stay (the floor); 0 if the whole orbit may be removed.
+        places: The dimensions of parameters and buffers in which the slots occur.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Orbit:
 
     @property
     def name(self) -> str:
-        """The vertex of the first place."""
+        """Name of the vertex of the first place."""
         return self.places[0].vertex
 
 
@@ -70,7 +70,11 @@ def find_orbits(
 
 
 def _minimums(solver: AxisSolver, relations: Iterable[Relation]) -> Mapping[int, int]:
-    """Return the atoms that need slots; of several in one axis the last provides what is needed beyond one each."""
+    """Return the minimum number of slots of each atom that has one, by atom id.
+
+    If an axis that needs ``count`` slots contains several atoms, each must keep one slot and the last must keep
+    ``count``, so that their product has enough.
+    """
     least: dict[int, int] = {}
     for axis, count in (minimum for relation in relations for minimum in relation.minimum):
         inside = atoms(solver.find(axis))

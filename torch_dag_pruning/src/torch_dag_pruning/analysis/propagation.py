@@ -1,4 +1,4 @@
-"""All rules of a graph, run over its vertices in order."""
+"""One run of the axis rules over all vertices of a graph, in topological order."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from torch_dag_pruning.rules.touching import NO_RULE, all_frozen
 
 @dataclass
 class Propagation:
-    """One run of the rules over a graph at known sizes.
+    """One run of the rules over a graph whose values have known sizes.
+
+    A constant has no axes of its own: each use is treated as a private copy, so its rule is called once for each use.
 
     Attributes:
-        relations: What the rule of each vertex said, by name; of a constant, at its first use.
+        relations: The relation of each vertex, by name; for a constant, that of its first use.
         operands: The axes of each operand of each vertex, by name.
-        outputs: The axes of each tensor that a vertex gives, by name.
+        outputs: The axes of each output tensor of each vertex, by name.
     """
 
     dag: DagModule
@@ -43,7 +45,7 @@ class Propagation:
     _is_learned: dict[Vertex, bool] = field(default_factory=dict)
 
     def run(self) -> Propagation:
-        """Relate everything; the solver then holds what follows."""
+        """Call the rule of every vertex and freeze the outputs; the solver then holds all equalities."""
         for vertex in self.dag.input_vertices:
             self._axes[vertex] = _input_axes(vertex.name, self.values[vertex].shape)
             self.outputs[vertex.name] = [self._axes[vertex]]
@@ -55,7 +57,7 @@ class Propagation:
         return self
 
     def depends_on_input(self, vertex: Vertex) -> bool:
-        """Tell whether the value of a vertex follows the inputs."""
+        """Tell whether the value of a vertex depends on the graph's inputs."""
         return not self._is_static[vertex]
 
     # Vertices --------------------------------------------------------------------------------------------------
@@ -66,10 +68,10 @@ class Propagation:
         learned = own or any(self._is_learned[p] for p in vertex.predecessors)
         self._is_learned[vertex] = learned and self._is_static[vertex]
         if isinstance(vertex.module, Constant):
-            return  # one relation a use, made where it is read
+            return  # its relation is made where it is read, once for each use
         operands = [self._operand(vertex, index) for index in range(len(vertex.predecessors))]
         self.operands[vertex.name] = operands
-        relation = self._related(vertex, vertex.name, operands)
+        relation = self._relation(vertex, vertex.name, operands)
         self.relations[vertex.name] = relation
         self.outputs[vertex.name] = relation.outputs
         self._axes[vertex] = _nested(self.values[vertex], iter(relation.outputs))
@@ -78,14 +80,15 @@ class Propagation:
         predecessor = vertex.predecessors[index]
         if not isinstance(predecessor, InnerVertex) or not isinstance(predecessor.module, Constant):
             return self._axes[predecessor]
-        relation = self._related(predecessor, f"{predecessor.name}@{vertex.name}:{index}", [])
+        relation = self._relation(predecessor, f"{predecessor.name}@{vertex.name}:{index}", [])
         if predecessor.name not in self.relations:
             self.relations[predecessor.name] = relation
             self.outputs[predecessor.name] = relation.outputs
             self.operands[predecessor.name] = []
         return relation.outputs[0]
 
-    def _related(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Relation:
+    def _relation(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Relation:
+        """Call the rule of a vertex, and check its result; freeze everything if the op has no rule."""
         ctx = self._context(vertex, name, operands)
         rule = self.rules.get(ctx.op)
         try:
@@ -93,8 +96,8 @@ class Propagation:
         except Exception as error:
             message = f"the axis rule of {ctx.op!r} failed at vertex {vertex.name!r}: {error}"
             raise AnalysisError(message) from error
-        _check(ctx, relation)
-        self._keep_whole(ctx, relation)
+        _check_sizes(ctx, relation)
+        self._freeze_undescribed(ctx, relation)
         self._cleared[vertex] = relation.cleared
         return _without_needless_masks(ctx, relation)
 
@@ -105,7 +108,7 @@ class Propagation:
             module=vertex.module,
             inputs=operands,
             shapes=[_map(value, lambda tensor: tuple(tensor.shape)) for value in values],
-            outputs=[tuple(tensor.shape) for tensor in flat(self.values[vertex])],
+            outputs=[tuple(tensor.shape) for tensor in nested_leaves(self.values[vertex])],
             solver=self.store.solver,
             vertex=name,
             op=type(vertex.module).__name__ if spec is None else spec.key,
@@ -116,8 +119,8 @@ class Propagation:
             store=self.store,
         )
 
-    def _keep_whole(self, ctx: Context, relation: Relation) -> None:
-        """Freeze the tensors of a module that its rule says nothing about."""
+    def _freeze_undescribed(self, ctx: Context, relation: Relation) -> None:
+        """Freeze the tensors of the module that its rule does not mention."""
         for name, tensor in _tensors(ctx.module):
             if name not in relation.parameters and tensor is not None and tensor.dim():
                 ctx.freeze(self.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), f"no rule describes its {name!r}")
@@ -127,7 +130,7 @@ class Propagation:
             axes = self._operand(output, index)
             if vertex.name not in self.free_outputs:
                 cause = Cause(vertex.name, "output", f"output {vertex.name}")
-                for axis in (axis for tensor in flat(axes) for axis in tensor):
+                for axis in (axis for tensor in nested_leaves(axes) for axis in tensor):
                     self.store.solver.freeze(axis, cause)
 
 
@@ -135,8 +138,8 @@ def _input_axes(name: str, shape: Sequence[int]) -> Axes:
     return [Fixed(n, Cause(name, "input", f"dimension {dim} of input {name}")) for dim, n in enumerate(shape)]
 
 
-def _check(ctx: Context, relation: Relation) -> None:
-    """Refuse a relation that contradicts the sizes seen."""
+def _check_sizes(ctx: Context, relation: Relation) -> None:
+    """Raise an error if the axes of a relation do not have the sizes of the vertex's outputs."""
     said = [tuple(axis.n for axis in axes) for axes in relation.outputs]
     if said != list(ctx.outputs):
         message = f"the axis rule of {ctx.op!r} gives {ctx.vertex!r} the sizes {said}, it has {list(ctx.outputs)}"
@@ -150,19 +153,21 @@ def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
 
 
 def _without_needless_masks(ctx: Context, relation: Relation) -> Relation:
+    """Drop the sinks over dimensions in which the operand has exact zeros for removed slots already."""
     needed = tuple(sink for sink in relation.sinks if not set(sink.dims) <= set(ctx.cleared[sink.operand]))
     return relation if len(needed) == len(relation.sinks) else replace(relation, sinks=needed)
 
 
 def _reads(vertex: InnerVertex) -> frozenset[int] | None:
+    """Return which outputs of a vertex are read; None if a reader takes the whole tuple."""
     users = [getattr(user, "module", None) for user, _ in vertex.uses]
     if not all(isinstance(module, GetItem) for module in users):
         return None
     return frozenset(module.index for module in users)  # type: ignore[union-attr]
 
 
-def flat(value: Any) -> list[Any]:
-    """Return the leaves of nested tuples, in order; lists and tensors are leaves."""
+def nested_leaves(value: Any) -> list[Any]:
+    """Return the leaves of nested tuples, in order. Anything but a tuple is a leaf: a tensor, or a list of axes."""
     found: list[Any] = []
     stack = [value]
     while stack:

@@ -1,4 +1,4 @@
-"""What keeps a graph from getting smaller, and the text that says so."""
+"""The report of an analysis: how many FLOPs can be removed, and what keeps the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINES = 12
 
 @dataclass
 class Lock:
-    """FLOPs that one cause keeps, and at which vertices."""
+    """The FLOPs that stay because of one cause, and the vertices that they belong to."""
 
     flops: Any = 0
     vertices: list[str] = field(default_factory=list)
@@ -26,10 +26,11 @@ class Lock:
 
 @dataclass
 class Locks:
-    """FLOPs at the minimum of all orbits: what frozen channels keep, by root cause, and the rest.
+    """The FLOPs that stay when every orbit is at its minimum: those locked by a cause, and the floor.
 
-    A vertex is locked if one of its axes is frozen by something that froze the out axis of a learned op somewhere;
-    what remains of the others, such as a stem at one channel, is the floor.
+    A cause counts if it froze the out axis of a learned op anywhere in the graph. A vertex is locked if such a cause
+    froze one of its axes. What remains of all other vertices, such as a stem with one channel left, is the floor
+    (``docs/axis-algebra.md``, C3).
     """
 
     locked: dict[Cause, Lock] = field(default_factory=dict)
@@ -37,7 +38,13 @@ class Locks:
 
     @classmethod
     def of(cls, find: Callable[[Axis], Axis], propagation: Propagation, costs: Mapping[str, Any]) -> Locks:
-        """Sort the cost of each vertex under the cause that locks it."""
+        """Attribute the cost of each vertex to the cause that locks it, or to the floor.
+
+        Args:
+            find: Resolves an axis.
+            propagation: The relations of all vertices.
+            costs: FLOPs of each vertex, by name, with every orbit at its minimum.
+        """
         relations = propagation.relations
         roots = {c for relation in relations.values() for c in _causes(find, relation.learned)}
         locks = cls()
@@ -54,7 +61,7 @@ class Locks:
 
 
 def _axes(relation: Relation) -> Iterable[Axis]:
-    """Iterate over the axes of a vertex, those that it makes first."""
+    """Iterate over the axes of a vertex, beginning with those that it makes with learned weights."""
     yield from relation.learned
     for axes in relation.outputs:
         yield from axes
@@ -70,7 +77,7 @@ def _causes(find: Callable[[Axis], Axis], axes: Iterable[Axis]) -> Iterable[Caus
 
 
 def to_text(analysis: Analysis, locks: Locks) -> str:
-    """Return the report: what can go, what stays and why."""
+    """Return the text of the report: what can be removed, what stays, and why."""
     now = analysis.cost()
     slots = sum(orbit.n for orbit in analysis.orbits)
     share, parameters = f"{analysis.prunable_proportion:.2%}", _short(analysis.parameters_count())

@@ -1,4 +1,4 @@
-"""What rules said, read after everything is solved."""
+"""Resolving the axes in relations, once all equalities are solved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _AXES = (Fixed, Atom, Product, Concat)
 
 
 def leaves(axis: Axis) -> Iterator[tuple[int | None, Atom]]:
-    """Iterate over the atoms of a resolved axis with their positions among its leaves; one alone has none."""
+    """Iterate over the atoms of a resolved axis, each with its position among the leaves.
+
+    The position is None if the axis is nothing but an atom.
+    """
     if isinstance(axis, Atom):
         yield None, axis
         return
@@ -31,24 +34,29 @@ def leaves(axis: Axis) -> Iterator[tuple[int | None, Atom]]:
 
 @dataclass
 class Resolution:
-    """Resolves axes, each expression once."""
+    """Resolves axes with a cache, so that each expression is resolved once."""
 
     solver: AxisSolver
-    _known: dict[int, tuple[Axis, Axis]] = field(default_factory=dict)
+    _cache: dict[int, tuple[Axis, Axis]] = field(default_factory=dict)
 
     def axis(self, axis: Axis) -> Axis:
-        """Return the axis over free atoms."""
-        known = self._known.get(id(axis))
-        if known is None:
-            known = self._known[id(axis)] = (axis, self.solver.find(axis))
-        return known[1]
+        """Return the axis as an expression over free atoms."""
+        cached = self._cache.get(id(axis))
+        if cached is None:
+            cached = self._cache[id(axis)] = (axis, self.solver.find(axis))
+        return cached[1]
 
     def axes(self, axes: Sequence[Axis]) -> Axes:
-        """Return the axes of one tensor over free atoms."""
+        """Return the axes of one tensor as expressions over free atoms."""
         return [self.axis(axis) for axis in axes]
 
     def relation(self, module: nn.Module, relation: Relation) -> Relation:
-        """Return a relation with everything resolved, and without what nothing can come of."""
+        """Return a relation with all axes resolved, and without entries that involve no prunable axis.
+
+        Args:
+            module: The module of the vertex; tells which entries of ``rewrite`` would change nothing.
+            relation: What the rule of the vertex returned.
+        """
         sinks = (Sink(s.operand, s.dims, tuple(self.axes(s.axes))) for s in relation.sinks)
         statistics = tuple(self.axes(relation.statistics))
         minimum = ((self.axis(axis), least) for axis, least in relation.minimum)
@@ -58,38 +66,38 @@ class Resolution:
             sinks=tuple(sink for sink in sinks if any(map(atoms, sink.axes))),
             parameters={name: self.axes(axes) for name, axes in relation.parameters.items()},
             rewrite=self._rewritten(module, relation.rewrite),
-            masked=self._masked(relation) if any(map(atoms, statistics)) else None,
+            masked=self._masked_form(relation) if any(map(atoms, statistics)) else None,
             statistics=statistics,
             minimum=tuple((axis, least) for axis, least in minimum if atoms(axis)),
             learned=tuple(self.axes(relation.learned)),
         )
 
-    def _masked(self, relation: Relation) -> Callable[[nn.Module, Callable[[Axis], Any]], nn.Module] | None:
-        """Spare the masked form the masks of axes that stay whole."""
+    def _masked_form(self, relation: Relation) -> Callable[[nn.Module, Callable[[Axis], Any]], nn.Module] | None:
+        """Wrap the builder of the masked form so that axes without prunable slots get None for a mask."""
         build = relation.masked
         if build is None:
             return None
         return lambda module, mask_of: build(module, lambda axis: mask_of(axis) if atoms(self.axis(axis)) else None)
 
     def _rewritten(self, module: nn.Module, rewrite: Any) -> dict[str, Any]:
-        settled = {name: self._settled(value, getattr(module, name, None)) for name, value in rewrite.items()}
-        return {name: value for name, value in settled.items() if _differs(value, getattr(module, name, None))}
+        resolved = {name: self._resolve_entry(value, getattr(module, name, None)) for name, value in rewrite.items()}
+        return {name: value for name, value in resolved.items() if _differs(value, getattr(module, name, None))}
 
-    def _settled(self, value: Any, original: Any) -> Any:
-        """Resolve an entry; what holds no atom stays what it was, whichever way it was written."""
+    def _resolve_entry(self, value: Any, original: Any) -> Any:
+        """Resolve the axes in an entry; a part without prunable slots becomes what the module has there now."""
         if isinstance(value, _AXES):
             axis = self.axis(value)
             return axis if atoms(axis) else original
         if isinstance(value, slice):
-            parts = [self._settled(getattr(value, end), None) for end in ("start", "stop", "step")]
+            parts = [self._resolve_entry(getattr(value, end), None) for end in ("start", "stop", "step")]
             has_atoms = any(isinstance(part, _AXES) for part in parts)
-            if not has_atoms and not _covers_rows(value, original):
+            if not has_atoms and not _is_open_stride(value, original):
                 return original
             ends = zip((value.start, value.stop, value.step), parts, strict=True)
             return slice(*(part if isinstance(part, _AXES) else _number(end) for end, part in ends))
         if isinstance(value, tuple):
             originals = original if isinstance(original, (tuple, list)) else (None,) * len(value)
-            return tuple(self._settled(v, o) for v, o in zip(value, originals, strict=True))
+            return tuple(self._resolve_entry(v, o) for v, o in zip(value, originals, strict=True))
         return value
 
 
@@ -97,8 +105,12 @@ def _number(end: Any) -> Any:
     return end.n if isinstance(end, _AXES) else end
 
 
-def _covers_rows(value: slice, original: Any) -> bool:
-    """Tell whether a slice is another one than it was although no bound follows an axis: a stride to the end."""
+def _is_open_stride(value: slice, original: Any) -> bool:
+    """Tell whether a rule has replaced the end of a strided slice by None, which the result must keep.
+
+    Such a slice takes one slot from every row of its step. It has no axis in it, and yet its old end would be wrong
+    once rows are removed.
+    """
     return isinstance(original, slice) and value.step not in (None, 1) and value.stop is None
 
 

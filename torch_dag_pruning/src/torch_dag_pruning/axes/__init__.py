@@ -1,6 +1,7 @@
-"""The axis algebra: what the dimensions of tensors are made of, and the solver of their relations.
+"""The axis algebra: expressions for the dimensions of tensors, and a solver for equalities between them.
 
-Knows nothing about ops or models.
+Nothing in this package depends on ops or models. ``docs/axis-algebra.md`` explains the theory; docstrings cite its
+rules by their anchors (A1, A2, ...).
 """
 
 from torch_dag_pruning.axes.expression import (

@@ -1,8 +1,8 @@
-"""Atoms and what became of them: a union-find whose classes are expressions.
+"""Atoms and their bindings: a union-find in which a class is represented by an expression.
 
-Every atom is free or bound to an expression of the same size. Binding is the only mutation, and
-an atom is bound at most once, so expressions held elsewhere never become wrong, only stale;
-`find` brings them up to date.
+Every atom is either free or bound to an expression of the same size. Binding an atom is the only
+mutation, and an atom is bound at most once. Expressions stored elsewhere therefore never become
+wrong, only out of date; `find` resolves them (``docs/axis-algebra.md``, A9).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch_dag_pruning.axes.expression import (
     product,
 )
 
-#: Pieces that one atom may be broken into before it is frozen whole: a saved plan or a report
-#: with hundreds of slivers of one layer helps nobody (rule 7).
+#: Number of pieces that one atom may be divided into before all of it is frozen. Hundreds of tiny
+#: pieces of one layer would make plans and reports unreadable (``docs/axis-algebra.md``, A7).
 FRAGMENT_LIMIT: Final = 256
 
 _REBUILD: Final[dict[type[Axis], Callable[..., Axis]]] = {Product: product, Concat: concat}
 
 
-def because(cause: Cause | None, reason: str) -> Cause:
-    """Return `cause` with another reason, keeping the vertex and op it names."""
+def with_reason(cause: Cause | None, reason: str) -> Cause:
+    """Return a copy of `cause` with another reason; an empty cause if there is none."""
     return replace(cause or Cause("", "", ""), reason=reason)
 
 
@@ -40,15 +40,15 @@ class Bindings:
     """The atoms of one analysis and the expressions that they are bound to."""
 
     def __init__(self) -> None:
-        """Start without atoms."""
+        """Create an empty set of atoms."""
         self.bound: dict[int, Axis] = {}
         self._atoms: dict[int, Atom] = {}
         self._origin: dict[int, Atom] = {}
         self._pieces: Counter[int] = Counter()
-        self._known: dict[int, tuple[Axis, int, Axis]] = {}
+        self._resolved: dict[int, tuple[Axis, int, Axis]] = {}
 
     def atom(self, n: int, name: str = "") -> Axis:
-        """Return a new free atom, or `Fixed(n)` when `n` is 0 or 1 (rule 2)."""
+        """Return a new free atom, or `Fixed(n)` for 0 or 1 slots (``docs/axis-algebra.md``, A2)."""
         if n <= 1:
             return Fixed(n)
         made = Atom(len(self._atoms), n, name)
@@ -56,47 +56,49 @@ class Bindings:
         return made
 
     def fixed(self, n: int, cause: Cause | None = None) -> Fixed:
-        """Return `n` slots that stay."""
+        """Return `n` slots that cannot be removed."""
         return Fixed(n, cause)
 
     def atoms(self) -> list[Atom]:
-        """Return the free atoms in order of creation."""
+        """Return all free atoms, in order of creation."""
         return [atom for atom in self._atoms.values() if atom.id not in self.bound]
 
     def find(self, axis: Axis) -> Axis:
-        """Return the canonical expression of `axis` over free atoms only.
+        """Return `axis` as a canonical expression over free atoms only.
 
-        Bindings met on the way are compressed. Runs on an explicit stack: chains of bound atoms
-        may be as long as the model. What was found stays known until the next atom is bound.
+        Compresses the bindings that it follows (path compression). Uses an explicit stack, because
+        a chain of bound atoms may be as long as the model is deep. Results are cached until the
+        next atom is bound.
         """
         if isinstance(axis, Fixed) or (isinstance(axis, Atom) and axis.id not in self.bound):
             return axis
         epoch = len(self.bound)
-        known = self._known.get(id(axis))
-        if known is None or known[1] != epoch:
-            # The expression itself is kept, so that its identity is not given to another.
-            known = self._known[id(axis)] = (axis, epoch, self._found(axis))
-        return known[2]
+        cached = self._resolved.get(id(axis))
+        if cached is None or cached[1] != epoch:
+            # The entry holds the expression itself, so that its id() cannot be reused.
+            cached = self._resolved[id(axis)] = (axis, epoch, self._resolve(axis))
+        return cached[2]
 
-    def _found(self, axis: Axis) -> Axis:
-        done: dict[int, tuple[Axis, Axis]] = {}  # by identity; keeps the node alive as well
+    def _resolve(self, axis: Axis) -> Axis:
+        done: dict[int, tuple[Axis, Axis]] = {}  # by id(); holds the node, so that its id() cannot be reused
         stack = [axis]
         while stack:
             node = stack.pop()
-            waiting = [child for child in self._below(node) if id(child) not in done]
+            waiting = [child for child in self._children(node) if id(child) not in done]
             if waiting:
                 stack += [node, *waiting]
             else:
-                done[id(node)] = node, self._resolved(node, done)
+                done[id(node)] = node, self._rebuild(node, done)
         return done[id(axis)][1]
 
-    def _below(self, node: Axis) -> tuple[Axis, ...]:
+    def _children(self, node: Axis) -> tuple[Axis, ...]:
+        """Return what a node is made of; of a bound atom, the expression that it is bound to."""
         if isinstance(node, Atom) and node.id in self.bound:
             return (self.bound[node.id],)
         return node.children
 
-    def _resolved(self, node: Axis, done: dict[int, tuple[Axis, Axis]]) -> Axis:
-        old = self._below(node)
+    def _rebuild(self, node: Axis, done: dict[int, tuple[Axis, Axis]]) -> Axis:
+        old = self._children(node)
         new = [done[id(child)][1] for child in old]
         if isinstance(node, Atom):
             return self._compress(node, *new)
@@ -111,7 +113,7 @@ class Bindings:
         return target[0]
 
     def freeze(self, axis: Axis, cause: Cause | None) -> None:
-        """Fix every slot of `axis`; atoms that are fixed already keep their first cause."""
+        """Bind every free atom in `axis` to `Fixed`; slots that are fixed already keep their first cause."""
         for atom in atoms(self.find(axis)):
             self.bound[atom.id] = Fixed(atom.n, cause)
 
@@ -122,15 +124,15 @@ class Bindings:
         build: Callable[..., Axis],
         cause: Cause | None,
     ) -> list[Axis]:
-        """Bind a free atom to `build(*pieces)` and return the pieces, of the given sizes.
+        """Bind a free atom to `build(*pieces)`, with new pieces of the given sizes, and return the pieces.
 
-        A piece of one slot is Fixed. Past the fragment limit all that came from the same
-        original atom is frozen instead.
+        A piece of one slot is Fixed. When the original atom has been divided into too many pieces
+        (`FRAGMENT_LIMIT`), all of them are frozen instead.
         """
         origin = self._origin[atom.id]
         self._pieces[origin.id] += len(sizes) - 1
         if self._pieces[origin.id] >= FRAGMENT_LIMIT:
-            fragmented = because(cause, "too fragmented")
+            fragmented = with_reason(cause, "too fragmented")
             self.freeze(origin, fragmented)
             return [Fixed(n, fragmented) for n in sizes]
         pieces = [self._piece(atom, n, cause) for n in sizes]
@@ -140,6 +142,6 @@ class Bindings:
     def _piece(self, atom: Atom, n: int, cause: Cause | None) -> Axis:
         piece = self.atom(n, atom.name)
         if not isinstance(piece, Atom):
-            return Fixed(n, because(cause, "a single slot"))
+            return Fixed(n, with_reason(cause, "a single slot"))
         self._origin[piece.id] = self._origin[atom.id]
         return piece

@@ -1,6 +1,7 @@
-"""Cutting an expression into consecutive pieces, which never fails (rule 5).
+"""Cutting an expression into consecutive pieces; this always succeeds (``docs/axis-algebra.md``, A3).
 
-Recursion follows the nesting of a resolved expression, which is logarithmic in its size.
+The functions recurse once for each level of nesting in a resolved expression, which is
+logarithmic in its number of slots.
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ def cut(bindings: Bindings, axis: Axis, offsets: Sequence[int], cause: Cause | N
     """Return the pieces of `axis` between consecutive offsets, binding atoms that are cut.
 
     Args:
-        bindings: Where atoms are bound.
+        bindings: The atoms, which may get bound here.
         axis: Any expression.
-        offsets: Strictly ascending, inside the axis.
-        cause: Blamed for slots that the cut leaves single.
+        offsets: Strictly ascending positions between 0 and the size of the axis, both excluded.
+        cause: Recorded for slots that become Fixed because the cut leaves them alone in a piece.
     """
     axis = bindings.find(axis)
     if not offsets:
         return [axis]
     segments = _SEGMENTS[type(axis)](bindings, axis, offsets, cause)
-    return list(_gathered(segments, widths(offsets, axis.n)))
+    return list(_join_segments(segments, widths(offsets, axis.n)))
 
 
 def widths(offsets: Sequence[int], n: int) -> list[int]:
-    """Return the distances between consecutive offsets, 0 and `n` included."""
+    """Return the sizes of the pieces that cuts at these offsets make of `n` slots."""
     return [end - start for start, end in itertools.pairwise((0, *offsets, n))]
 
 
 def inner_offsets(concatenation: Concat) -> list[int]:
-    """Return where a part ends and the next begins."""
+    """Return the offsets at which one part ends and the next begins."""
     return list(itertools.accumulate(part.n for part in concatenation.parts[:-1]))
 
 
-def _gathered(segments: Iterable[Axis], sizes: Iterable[int]) -> Iterator[Axis]:
-    """Join consecutive segments into pieces of the given sizes."""
+def _join_segments(segments: Iterable[Axis], sizes: Iterable[int]) -> Iterator[Axis]:
+    """Concatenate consecutive segments into pieces of the given sizes."""
     stream = iter(segments)
     for size in sizes:
         piece: list[Axis] = []
@@ -73,7 +74,7 @@ def _concat_segments(bindings: Bindings, axis: Concat, offsets: Sequence[int], c
 
 
 def _product_segments(bindings: Bindings, axis: Product, offsets: Sequence[int], cause: Cause | None) -> list[Axis]:
-    """Cut the outer factor at the rows; a row cut inside becomes a single, so Fixed, slot of it."""
+    """Cut the outer factor at row boundaries; a row that is cut inside is a single, hence Fixed, slot of it."""
     outer, row = axis.factors[0], product(*axis.factors[1:])
     inside = _offsets_by_row(offsets, row.n)
     rows = {r for r, within in inside.items() if within}
@@ -83,13 +84,13 @@ def _product_segments(bindings: Bindings, axis: Product, offsets: Sequence[int],
     segments: list[Axis] = []
     at = 0
     for block in cut(bindings, outer, sorted(marks), cause):
-        segments += _gathered(pieces, widths(inside[at], row.n)) if at in rows else [product(block, row)]
+        segments += _join_segments(pieces, widths(inside[at], row.n)) if at in rows else [product(block, row)]
         at += block.n
     return segments
 
 
 def _offsets_by_row(offsets: Sequence[int], width: int) -> dict[int, list[int]]:
-    """Return the offsets inside each row, by the rows that an offset begins or cuts."""
+    """Return, for each row in which an offset lies, the offsets inside it; none for an offset at its start."""
     inside: dict[int, list[int]] = {}
     for offset in offsets:
         row, within = divmod(offset, width)

@@ -1,14 +1,15 @@
-"""Axis expressions: what one dimension of one tensor is made of.
+"""Axis expressions: descriptions of one dimension of a tensor.
 
-An expression denotes a vector of slots. `Fixed` slots stay, the slots of an `Atom` may be
-removed one by one, `Product` is the row-major flattening that a reshape makes, `Concat` is what
-`cat` makes. Sizes, masks, index lists and costs are all one fold over an expression (rule 27 of
-the axis algebra note).
+An expression denotes a vector of slots, the positions along the dimension. `Fixed` slots cannot
+be removed. The slots of an `Atom` can be removed one by one. A `Product` is the row-major
+flattening of several dimensions into one, as `reshape` makes it. A `Concat` is what `cat` makes.
+Sizes, masks, lists of kept positions and costs are all computed by one fold over an expression
+(``docs/axis-algebra.md``, A8).
 
-Build compound expressions with `product` and `concat` only: they return the canonical form, in
-which every `Product` or `Concat` has at least two children and never a child of its own kind.
-A Product at least halves the size of its factors and the two kinds alternate, so an expression
-of n slots is at most about 2 log2(n) deep.
+Build compound expressions only with `product` and `concat`, which return the canonical form (A1):
+a `Product` or `Concat` has at least two children, and none of its own kind. A factor of a Product
+has at most half of its slots and the two kinds alternate, so an expression of n slots is nested
+at most about 2 log2(n) levels deep.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why slots are fixed: the vertex and the op that fixed them, and a reason in words."""
+    """Why slots cannot be removed: the vertex and the op that fixed them, and a reason in words."""
 
     vertex: str
     op: str
@@ -37,7 +38,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """`n` slots that cannot be removed. The cause takes no part in equality."""
+    """`n` slots that cannot be removed. Equality ignores the cause."""
 
     n: int
     cause: Cause | None = field(default=None, compare=False)
@@ -54,7 +55,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """`n` interchangeable slots, at least two. The name takes no part in equality."""
+    """`n` slots, at least two, that can be kept or removed one by one. Equality ignores the name."""
 
     id: int
     n: int
@@ -72,7 +73,7 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The row-major flattening of its factors; build it with `product`."""
+    """The row-major flattening of several factors; build it with `product`."""
 
     factors: tuple[Axis, ...]
     n: int
@@ -89,7 +90,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """Its parts one after the other; build it with `concat`."""
+    """Several parts, one after the other; build it with `concat`."""
 
     parts: tuple[Axis, ...]
     n: int
@@ -108,10 +109,10 @@ Axis: TypeAlias = Fixed | Atom | Product | Concat
 
 
 def product(*axes: Axis) -> Axis:
-    """Return the canonical row-major flattening of `axes`, the last one fastest.
+    """Return the canonical row-major flattening of `axes`; the last one varies fastest.
 
-    Products are flattened, `Fixed(1)` vanishes and neighbouring Fixed factors merge, keeping
-    the first cause.
+    Nested products are flattened, `Fixed(1)` is dropped, and neighbouring Fixed factors are merged
+    under the first cause.
     """
     factors: list[Axis] = []
     for factor in (f for axis in axes for f in factors_of(axis)):
@@ -140,8 +141,9 @@ def _collapsed_product(factors: list[Axis]) -> Axis:
 def concat(*axes: Axis) -> Axis:
     """Return the canonical concatenation of `axes`.
 
-    Concats are flattened, empty parts vanish, and k equal neighbours become
-    `product(Fixed(k), part)`; so neighbouring Fixed parts merge, keeping the first cause.
+    Nested concatenations are flattened, empty parts are dropped, and k equal neighbours become
+    `product(Fixed(k), part)`. In particular, neighbouring Fixed parts are merged under the first
+    cause.
     """
     parts: list[Axis] = []
     for axis in axes:
@@ -150,7 +152,7 @@ def concat(*axes: Axis) -> Axis:
 
 
 def _append(parts: list[Axis], more: tuple[Axis, ...]) -> None:
-    """Extend `parts`; as both are canonical, only the seam can merge."""
+    """Extend `parts` in place; both are canonical, so only the two parts at the seam can merge."""
     merged = _merged(parts[-1], more[0]) if parts and more else None
     if merged is not None:
         parts[-1], more = merged, more[1:]
@@ -158,7 +160,7 @@ def _append(parts: list[Axis], more: tuple[Axis, ...]) -> None:
 
 
 def _merged(left: Axis, right: Axis) -> Axis | None:
-    """Return two neighbours as copies of one part, or None when they are not."""
+    """Return two neighbours as repetitions of one part, or None if they are not."""
     (count, part), (other_count, other_part) = _copies(left), _copies(right)
     if part != other_part:
         return None
@@ -167,7 +169,7 @@ def _merged(left: Axis, right: Axis) -> Axis | None:
 
 
 def _copies(part: Axis) -> tuple[Fixed, Axis]:
-    """Return how often a part repeats what; Fixed(n) repeats Fixed(1)."""
+    """Return (count, part) for a repeated part; Fixed(n) is Fixed(1) repeated n times."""
     if isinstance(part, Fixed):
         return part, Fixed(1)
     if isinstance(part, Product) and isinstance(first := part.factors[0], Fixed):
@@ -190,7 +192,7 @@ def _collapsed_concat(parts: list[Axis]) -> Axis:
 
 @dataclass(frozen=True, slots=True)
 class Interpretation(Generic[T]):
-    """What `fold` makes of each kind of expression."""
+    """The value that `fold` computes for each kind of expression, from the values of its children."""
 
     fixed: Callable[[Fixed], T]
     atom: Callable[[Atom], T]
@@ -199,7 +201,7 @@ class Interpretation(Generic[T]):
 
 
 def fold(axis: Axis, meaning: Interpretation[T]) -> T:
-    """Evaluate `axis` from its leaves up, in one pass and without recursion."""
+    """Evaluate `axis` bottom-up, in one pass and without recursion."""
     combine: dict[type, Callable[[list[T]], T]] = {
         Product: meaning.product,
         Concat: meaning.concat,
@@ -226,12 +228,12 @@ def _leaves_first(axis: Axis) -> Iterable[Axis]:
 
 
 def size(axis: Axis, counts: Mapping[int, T]) -> int | T:
-    """Return the number of slots left when each atom keeps `counts[atom.id]` of its slots.
+    """Return how many slots of `axis` are left when each atom keeps `counts[atom.id]` of its slots.
 
     Args:
         axis: A resolved expression.
-        counts: Slots kept by atom id: ints, or torch scalars, in which the result is then a
-            differentiable polynomial.
+        counts: Numbers of kept slots by atom id: ints, or torch scalars. The result is a
+            polynomial in them, and differentiable if they are torch scalars.
     """
     numbers: Interpretation[Any] = Interpretation(
         fixed=lambda fixed: fixed.n,

@@ -1,4 +1,4 @@
-"""Mask vectors and index lists of axis expressions."""
+"""Masks and lists of kept positions, computed from axis expressions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from torch_dag_pruning.axes.expression import Axis, Interpretation, fold
 
 
 def mask(axis: Axis, masks: Mapping[int, Tensor]) -> Tensor:
-    """Return the mask of every slot of `axis`, differentiable in the masks of its atoms.
+    """Return one mask value for each slot of `axis`; differentiable in the masks of its atoms.
 
-    A slot of a Product is kept as far as all its factors keep it, so its mask is the flattened
-    outer product (rule 27 of the axis algebra note).
+    A slot of a Product is kept only if all its factors keep it, so the mask of a Product is the
+    flattened outer product of the masks of its factors (``docs/axis-algebra.md``, A8).
 
     Args:
         axis: A resolved expression.
-        masks: One vector by atom id. Fixed slots take their dtype and device.
+        masks: A vector (slots of the atom,) by atom id. The ones for Fixed slots get its dtype and
+            device.
     """
     like = next(iter(masks.values()), torch.ones(0))
     vectors: Interpretation[Tensor] = Interpretation(
@@ -36,5 +37,5 @@ def _outer(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def kept_indices(axis: Axis, masks: Mapping[int, Tensor]) -> Tensor:
-    """Return the positions, in ascending order, of the slots whose mask is not zero."""
+    """Return the positions of the slots whose mask is not zero, in ascending order."""
     return mask(axis, masks).detach().nonzero().flatten()

@@ -1,4 +1,4 @@
-"""What one op says about the axes of its tensors: the language in which rules are written."""
+"""The interface of axis rules: what a rule is given (`Context`) and what it returns (`Relation`)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Sink:
-    """An operand that the op contracts over an axis: a mask belongs on this edge.
+    """An operand that the op sums over an axis of, so that a mask is applied to this edge of the graph.
 
     Attributes:
-        operand: Which operand of the vertex is masked.
-        dims: The dimensions over which the mask is laid, in order; usually one.
-        axes: The expressions whose masks multiply there. They may differ from the operand's own axes: a grouped
-            convolution masks ``Product(Fixed(groups), inner)`` because its groups pass through.
+        operand: Index of the operand of the vertex.
+        dims: The dimensions of the operand that the mask extends over, in order; usually one.
+        axes: One expression per dimension, whose masks are multiplied. They may differ from the operand's own axes: a
+            grouped convolution masks ``Product(Fixed(groups), inner)``, because it does not sum over its groups.
     """
 
     operand: int
@@ -37,23 +37,24 @@ class Sink:
 
 @dataclass(frozen=True)
 class Relation:
-    """What a rule returns. Every axis in it may be unresolved; it is resolved when it is read.
+    """What a rule returns. Its axes may be unresolved: the analysis resolves them after all rules have run.
 
     Attributes:
         outputs: The axes of each output tensor; nested tuples of tensors are flattened.
         sinks: The edges to mask.
-        parameters: The axes of the module's own tensors, by name within the module; those left out are not cut.
-        rewrite: Entries of the op's configuration that change with sizes: config name to a value in which every
-            int or `Size` that follows an axis is replaced by that axis (tuples and slices are entered).
-        masked: Builds the masked form of a module whose statistics or reductions run over prunable axes; None where
-            masks on the sinks are enough. Called as ``masked(module, mask_of)`` with ``mask_of(axis) -> Tensor``.
-        statistics: The axes that those statistics run over. Where none of them can be pruned, the analysis replaces
+        parameters: The axes of the module's own tensors, by name within the module. Tensors left out stay whole.
+        rewrite: Entries of the op's configuration that depend on sizes: config name to the same value with the axis in
+            place of every int or `Size` that is its size. Values may be nested in tuples and slices.
+        masked: Builds the masked form of a module whose statistics or reductions run over prunable axes; None if masks
+            on the sinks are enough. Called as ``masked(module, mask_of)`` with ``mask_of(axis) -> Tensor``.
+        statistics: The axes that those statistics run over. If none of them can be pruned, the analysis replaces
             ``masked`` by None.
-        minimum: Axes that must keep at least this many slots (unbiased variance needs 2).
-        learned: Out axes of a learned contraction or an embedding. An atom is offered as an orbit only if it occurs
-            in one.
-        cleared: Dimensions of the first output along which the masked form leaves zeros in dead slots, as a masked
-            softmax does. A contraction over one needs no mask, which would only be squared.
+        minimum: Pairs of an axis and the number of slots that it must keep; unbiased variance, for example, needs 2.
+        learned: The axes that the op makes with learned weights: the out axis of a contraction, the width of an
+            embedding. An atom becomes an orbit only if it occurs in one of them.
+        cleared: Dimensions of the first output in which the masked form gives exact zeros for removed slots, as a
+            masked softmax does. A contraction over such a dimension needs no mask; a second one would square soft
+            masks.
     """
 
     outputs: list[Axes]
@@ -69,10 +70,10 @@ class Relation:
 
 @dataclass
 class AxisStore:
-    """The axes that one analysis has made: one solver, and what several vertices or several runs share.
+    """The solver of one analysis, and the axes that several vertices or both runs of the rules share.
 
-    An analysis may run all rules at two input sizes. Parameters and numbered atoms are the same in both, so that only
-    what holds at both sizes survives.
+    An analysis may run all rules at two input sizes. Learned tensors and the atoms that ops make have the same axes in
+    both runs, so that a slot stays prunable only if it is so at both sizes (``docs/axis-algebra.md``, A10).
     """
 
     solver: AxisSolver = field(default_factory=AxisSolver)
@@ -80,7 +81,10 @@ class AxisStore:
     _of_roles: dict[tuple[str, str], Axis] = field(default_factory=dict)
 
     def of_tensor(self, tensor: Tensor, name: str) -> Axes:
-        """Return the axes of a learned tensor; tied tensors are one entry."""
+        """Return the axes of a learned tensor: one new atom for each dimension at the first call, the same ones later.
+
+        Tensors are told apart by identity, so a weight that several modules share has one set of axes.
+        """
         known = self._of_tensors.get(id(tensor))
         if known is None:
             axes = [self.solver.atom(n, f"{name}:{dim}") for dim, n in enumerate(tensor.shape)]
@@ -88,7 +92,7 @@ class AxisStore:
         return known[1]
 
     def of_role(self, vertex: str, role: str, n: int, cause: Cause) -> Axis:
-        """Return the atom that a vertex makes under this name; it is frozen where its size is not always the same."""
+        """Return the atom that a vertex makes in the given role; frozen if its size differs between calls."""
         known = self._of_roles.get((vertex, role))
         if known is None:
             known = self._of_roles[vertex, role] = self.solver.atom(n, f"{vertex}:{role}")
@@ -100,21 +104,21 @@ class AxisStore:
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule is given: one vertex, its tensors, and the solver.
+    """What a rule is given: one vertex, its operands, and the solver.
 
     Attributes:
         module: The vertex's module.
-        inputs: The axes of each operand; for an operand that is a tuple of tensors, a tuple of such.
+        inputs: The axes of each operand; for an operand that is a tuple of tensors, a tuple of them.
         shapes: The sizes of each operand, nested the same way.
         outputs: The sizes of each output tensor; nested tuples of tensors are flattened.
-        solver: Where relations are stated.
+        solver: Takes the equalities that the rule states.
         vertex: Name of the vertex, for causes.
         op: Key of the op, for causes.
-        dtypes: The element type of each operand; None for a tuple.
-        learned: Tells of each operand whether it is computed from learned tensors alone.
-        reads: Which of several outputs are read; None where that is not known.
-        cleared: For each operand, the dimensions along which dead slots hold zeros when masked.
-        store: The axes of parameters, and atoms by role.
+        dtypes: The dtype of each operand; None for a tuple.
+        learned: For each operand, whether it is computed from learned tensors alone.
+        reads: Indices of the outputs that other vertices read; None if that is not known.
+        cleared: For each operand, the dimensions in which removed slots are exact zeros in the masked graph.
+        store: The axes of learned tensors, and of the atoms that vertices make.
     """
 
     module: Any
@@ -131,21 +135,21 @@ class Context:
     store: AxisStore = field(default_factory=AxisStore)
 
     def cause(self, reason: str) -> Cause:
-        """Return the cause for something that this op freezes or ties."""
+        """Return the cause to record for slots that this op freezes."""
         return Cause(self.vertex, self.op, reason)
 
     # Making ----------------------------------------------------------------------------------------------------
 
     def atom(self, n: int, role: str) -> Axis:
-        """Return new slots that may be pruned; ``role`` tells them from others of this vertex."""
+        """Return ``n`` new prunable slots; ``role`` distinguishes them from other atoms of this vertex."""
         return self.store.of_role(self.vertex, role, n, self.cause("its size follows the input's"))
 
     def fixed(self, n: int, reason: str | None = None) -> Axis:
-        """Return slots that stay; without a reason nobody is to blame for it."""
+        """Return ``n`` slots that cannot be removed; without a reason the report attributes them to no vertex."""
         return Fixed(n, None if reason is None else self.cause(reason))
 
     def parameters(self, *names: str) -> dict[str, Axes]:
-        """Return the axes of the module's own tensors of these names, without those that it does not have."""
+        """Return the axes of the module's own tensors by name; names that it has no tensor for are left out."""
         tensors = {name: getattr(self.module, name, None) for name in names}
         return {
             name: self.store.of_tensor(tensor, f"{self.vertex}.{name}")
@@ -156,20 +160,20 @@ class Context:
     # Relating --------------------------------------------------------------------------------------------------
 
     def unify(self, a: Axis, b: Axis, reason: str = "tied to an axis that stays") -> None:
-        """Make two axes equal slot by slot; axes of other sizes are frozen."""
+        """Make two axes equal slot by slot; freeze both if their sizes differ."""
         if a.n == b.n:
             self.solver.unify(a, b, self.cause(reason))
         else:
             self.freeze([a, b], reason)
 
     def freeze(self, axes: Iterable[Axis], reason: str) -> None:
-        """Fix every slot of the axes."""
+        """Make every slot of the axes Fixed, with this vertex as the cause."""
         cause = self.cause(reason)
         for axis in axes:
             self.solver.freeze(axis, cause)
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int]) -> Axes:
-        """Return the axes of a row-major reshape; ``-1`` stands for the rest."""
+        """Return the axes of a row-major reshape to ``sizes``, of which one may be ``-1``, as in `torch.reshape`."""
         return self.solver.reshape(axes, _completed(axes, sizes), self.cause("factors do not fit"))
 
 
@@ -187,11 +191,11 @@ Rule = Callable[[Context], Relation]
 
 @dataclass(frozen=True)
 class AxisRule:
-    """One rule as plugins add it: for op keys of the registry.
+    """An axis rule with the ops that it describes; what the hook ``torch_dag_axis_rules`` returns.
 
     Attributes:
-        keys: Op keys (``core.conv2d``) that the rule describes.
-        rule: The rule.
+        keys: Keys of the ops in the registry, such as ``core.conv2d``.
+        rule: Called once for each vertex with one of these ops.
         stand_in: What takes the place of the op when nothing is left of an operand that it contracts over; without
             one such a removal is refused.
     """
@@ -201,7 +205,7 @@ class AxisRule:
     stand_in: StandIn | None = None
 
     def __post_init__(self) -> None:
-        """Refuse fields of the wrong kind."""
+        """Check the types of the fields."""
         check_fields(self, {"keys": SOME_NAMES, "rule": CALLABLE, "stand_in": OPTIONAL_CALLABLE})
 
     @property

@@ -1,4 +1,4 @@
-"""The solver: equalities between axis expressions, refined until all of them hold."""
+"""The solver: takes equalities between axis expressions and refines atoms until all of them hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
-from torch_dag_pruning.axes.bindings import Bindings, because
+from torch_dag_pruning.axes.bindings import Bindings, with_reason
 from torch_dag_pruning.axes.cutting import cut, inner_offsets, widths
 from torch_dag_pruning.axes.expression import (
     Atom,
@@ -19,29 +19,30 @@ from torch_dag_pruning.axes.expression import (
     factors_of,
     product,
 )
-from torch_dag_pruning.axes.walk import groups, marks, row_marks
+from torch_dag_pruning.axes.running_products import matching_stretches, row_boundaries, running_products
 
 _Pair: TypeAlias = tuple[Axis, Axis]
 
-#: `unify` orders a pair by kind, the kind that decides what happens first.
+#: `unify` sorts a pair by kind; the kind of the first decides how the two are made equal.
 _RANK: Final[dict[type[Axis], int]] = {Fixed: 0, Atom: 1, Concat: 2, Product: 3}
 
 
 class AxisSolver(Bindings):
-    """Solves relations between axes; knows nothing about ops.
+    """Solves equalities between axes; knows nothing about ops.
 
-    Each step binds an atom to something of its own size, breaks expressions into strictly
-    smaller ones, or freezes. So the work is bounded by the number of slots, and no occurs-check
-    is needed: a part is always smaller than its whole (rule 7). Hold on to the expressions you
-    were given and resolve them with `find` when you read them; later relations refine atoms.
+    Each step binds an atom to an expression of the same size, replaces an equality by equalities
+    between strictly smaller expressions, or freezes slots. The number of steps is therefore bounded
+    by the number of slots, and no occurs check is needed, because a part is always smaller than its
+    whole (``docs/axis-algebra.md``, A7). Later relations may refine the atoms in an expression, so
+    keep the expression and resolve it with `find` whenever you read it (A9).
 
     Attributes:
-        conflicts: One entry for every place where factorisations did not fit and slots were
-            frozen for it.
+        conflicts: The cause of each freeze that two factorisations without a common refinement made
+            necessary.
     """
 
     def __init__(self) -> None:
-        """Start without atoms and relations."""
+        """Create a solver without atoms and relations."""
         super().__init__()
         self.conflicts: list[Cause] = []
         self._pending: list[tuple[Axis, Axis, Cause | None]] = []
@@ -61,7 +62,7 @@ class AxisSolver(Bindings):
     # Equality
 
     def unify(self, a: Axis, b: Axis, cause: Cause | None) -> None:
-        """Make two axes equal slot by slot, refining or freezing what they are made of.
+        """Make two axes equal slot by slot; refines or freezes the atoms in them.
 
         Raises:
             ValueError: The sizes differ.
@@ -96,7 +97,7 @@ class AxisSolver(Bindings):
         self.freeze(other, fixed.cause or cause)
 
     def _unify_atom(self, atom: Atom, other: Axis, _cause: Cause | None) -> None:
-        """Bind the atom; of two atoms the younger, so that the oldest speaks for its class."""
+        """Bind the atom; of two atoms the younger, so that the oldest atom represents its class."""
         if isinstance(other, Atom) and other.id > atom.id:
             atom, other = other, atom
         self.bound[atom.id] = other
@@ -108,21 +109,21 @@ class AxisSolver(Bindings):
 
     def _unify_products(self, a: Product, b: Product, cause: Cause | None) -> None:
         left, right = a.factors[::-1], b.factors[::-1]
-        for here, there in groups(_sizes(left), _sizes(right)):
+        for here, there in matching_stretches(_sizes(left), _sizes(right)):
             self._match(left[here], right[there], cause)
 
     def _match(self, left: Sequence[Axis], right: Sequence[Axis], cause: Cause | None) -> None:
-        """Equate two groups of factors with the same total by refining each at the other's marks."""
-        fine = self._refine(left, marks(_sizes(right)), cause)
-        other = fine and self._refine(right, marks(_sizes(left)), cause)
-        if fine and other:
-            self._equate(fine, other, cause)
+        """Equate two lists of factors with the same product: split each so that both have the same sizes."""
+        refined_left = self._refine(left, running_products(_sizes(right)), cause)
+        refined_right = refined_left and self._refine(right, running_products(_sizes(left)), cause)
+        if refined_left and refined_right:
+            self._equate(refined_left, refined_right, cause)
         else:
             self._conflict([*left, *right], _sizes(left), _sizes(right), cause)
 
     def _conflict(self, axes: Iterable[Axis], had: Sequence[int], wanted: Sequence[int], cause: Cause | None) -> Cause:
-        """Record that two factorisations do not fit, and freeze `axes` for it."""
-        reason = because(cause, f"factors {had[::-1]} and {wanted[::-1]} do not divide each other")
+        """Record that two factorisations have no common refinement, and freeze `axes` (A6)."""
+        reason = with_reason(cause, f"factors {had[::-1]} and {wanted[::-1]} do not divide each other")
         self.conflicts.append(reason)
         for axis in axes:
             self.freeze(axis, reason)
@@ -131,10 +132,10 @@ class AxisSolver(Bindings):
     # Cuts
 
     def cut(self, axis: Axis, offsets: Sequence[int], cause: Cause | None = None) -> list[Axis]:
-        """Return the `len(offsets) + 1` consecutive pieces of `axis`; this never fails.
+        """Cut `axis` at the offsets and return its `len(offsets) + 1` consecutive pieces; always succeeds (A3).
 
-        A cut inside a row of a Product fixes that one slot of the outer factor. Equal
-        neighbouring offsets give an empty piece.
+        A cut inside a row of a Product fixes the slot of the outer factor that the row belongs to.
+        Two equal neighbouring offsets give an empty piece.
 
         Raises:
             ValueError: An offset is out of range or before the previous one.
@@ -149,12 +150,14 @@ class AxisSolver(Bindings):
     # Splits into rows
 
     def split_right(self, axis: Axis, inner: int, cause: Cause | None) -> _Pair | None:
-        """Return `axis` as (outer, inner) with `inner` slots a row, or None on a conflict.
+        """Return `axis` as two factors (outer, inner), the inner one of `inner` slots.
 
-        Nothing is changed on a conflict.
+        Returns:
+            The factors, or None if the factors of a Product cannot be split there; then nothing is
+            changed.
 
         Raises:
-            ValueError: The rows do not fill the axis.
+            ValueError: `inner` does not divide the size of the axis.
         """
         if inner < 1 or axis.n % inner:
             message = f"{axis.n} slots cannot be split into rows of {inner}"
@@ -184,22 +187,22 @@ class AxisSolver(Bindings):
         pieces = self._refine(axis.factors[::-1], [inner], cause)
         if pieces is None:
             return None
-        row, outer = _collected(pieces, (inner, axis.n // inner))
+        row, outer = _multiply_pieces(pieces, (inner, axis.n // inner))
         return outer, row
 
     def _split_concat(self, axis: Concat, inner: int, cause: Cause | None) -> _Pair:
-        """Split the stretches of whole rows part by part, and tie all their rows (rule 4).
+        """Split a concatenation into rows: each stretch of whole rows on its own, with all rows tied (A5).
 
-        A row that holds the end of a part is a stretch of its own, hence Fixed in the outer
-        axis, as a later cut inside it would make it.
+        A row with a seam between two parts inside it is a stretch of its own. Its slot in the outer
+        axis is therefore Fixed, as a cut inside it would make it anyway.
         """
-        stretches = cut(self, axis, row_marks(inner_offsets(axis), inner, axis.n), cause)
+        stretches = cut(self, axis, row_boundaries(inner_offsets(axis), inner, axis.n), cause)
         pairs = [self._split_stretch(stretch, inner, cause) for stretch in stretches]
         self._tie([row for _, row in pairs], cause)
         return concat(*(outer for outer, _ in pairs)), pairs[0][1]
 
     def _split_stretch(self, stretch: Axis, inner: int, cause: Cause | None) -> _Pair:
-        """Split a stretch of whole rows; where its factors do not fit, cut it row by row."""
+        """Split a stretch of whole rows; if its factors cannot be split there, cut it row by row."""
         stretch = self.find(stretch)
         if isinstance(stretch, Concat):
             return self._split_rows(stretch, inner, cause)
@@ -212,13 +215,13 @@ class AxisSolver(Bindings):
     def _split_rows(self, stretch: Axis, inner: int, cause: Cause | None) -> _Pair:
         rows = cut(self, stretch, range(inner, stretch.n, inner), cause)
         self._tie(rows, cause)
-        return Fixed(len(rows), because(cause, "rows tied by a concatenation")), rows[0]
+        return Fixed(len(rows), with_reason(cause, "rows tied by a concatenation")), rows[0]
 
     def _refine(self, factors: Sequence[Axis], at: Sequence[int], cause: Cause | None) -> list[Axis] | None:
-        """Split factors (right to left) so that all the running products `at` occur.
+        """Split factors (right to left) so that all numbers in `at` occur among their running products.
 
         Returns:
-            The pieces, right to left, or None when a factor cannot be split there.
+            The pieces, right to left, or None if a factor cannot be split at one of the numbers.
         """
         pieces: list[Axis] = []
         base = 1
@@ -238,24 +241,25 @@ class AxisSolver(Bindings):
     # Reshapes
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int], cause: Cause | None) -> list[Axis]:
-        """Return the axes, of the given sizes, of the row-major reshape of a tensor with `axes`.
+        """Return the axes of a tensor with `axes` after a row-major reshape to `sizes`.
 
-        Positional: axes are matched by running products from the right, never by equal size
-        (rule 3). A group of factors that does not fit is frozen, its neighbours are not.
+        Axes are matched by their position, through running products from the right, never because
+        they happen to have the same size (A4). If the factors of one group have no common refinement,
+        that group is frozen and its neighbours are not (A6).
 
         Raises:
-            ValueError: The number of elements changes.
+            ValueError: The reshape would change the number of elements.
         """
         if math.prod(axis.n for axis in axes) != math.prod(sizes):
             message = f"cannot reshape {[axis.n for axis in axes]} into {list(sizes)}"
             raise ValueError(message)
         if 0 in sizes:
             return self._reshape_empty(axes, sizes, cause)
-        # Fixed factors merge only where a group holds both, so that each keeps its own cause.
+        # Fixed factors are merged only within a group, so that each keeps its own cause.
         factors = [factor for axis in axes for factor in factors_of(self.find(axis))][::-1]
         wanted = [n for n in reversed(sizes) if n != 1]
         made: list[Axis] = []
-        for here, there in groups(_sizes(factors), wanted):
+        for here, there in matching_stretches(_sizes(factors), wanted):
             group = factors_of(product(*factors[here][::-1]))[::-1]
             made += self._regroup(group, wanted[there], cause)
         self._settle()
@@ -264,15 +268,15 @@ class AxisSolver(Bindings):
         return [self.find(next(found)) if n != 1 else Fixed(1) for n in sizes]
 
     def _reshape_empty(self, axes: Iterable[Axis], sizes: Iterable[int], cause: Cause | None) -> list[Axis]:
-        """Freeze everything: without elements positions say nothing."""
+        """Freeze everything: a tensor without elements does not determine how positions correspond."""
         for axis in axes:
             self.freeze(axis, cause)
         return [Fixed(n, cause) for n in sizes]
 
     def _regroup(self, factors: Sequence[Axis], sizes: Sequence[int], cause: Cause | None) -> list[Axis]:
-        pieces = self._refine(factors, marks(sizes), cause)
+        pieces = self._refine(factors, running_products(sizes), cause)
         if pieces is not None:
-            return _collected(pieces, sizes)
+            return _multiply_pieces(pieces, sizes)
         reason = self._conflict(factors, _sizes(factors), sizes, cause)
         return [Fixed(n, reason) for n in sizes]
 
@@ -281,8 +285,8 @@ def _sizes(axes: Iterable[Axis]) -> tuple[int, ...]:
     return tuple(axis.n for axis in axes)
 
 
-def _collected(pieces: Sequence[Axis], sizes: Iterable[int]) -> list[Axis]:
-    """Multiply consecutive pieces (right to left) together into axes of the given sizes."""
+def _multiply_pieces(pieces: Sequence[Axis], sizes: Iterable[int]) -> list[Axis]:
+    """Multiply consecutive pieces (right to left) into axes of the given sizes."""
     stream = iter(pieces)
     axes: list[Axis] = []
     for size in sizes:

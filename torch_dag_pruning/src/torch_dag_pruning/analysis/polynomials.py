@@ -1,4 +1,4 @@
-"""FLOPs and parameters as polynomials in the sizes of axes."""
+"""Polynomials in the sizes of axes: the form in which FLOPs and parameter counts are computed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch_dag_pruning.axes import Axis, Fixed, size
 
 Monomial = tuple[int, ...]
-"""Numbers of the variables that are multiplied, ascending; one may occur more than once."""
+"""A product of variables: their indices in ascending order, repeated for powers."""
 
 
 class Polynomial:
-    """A sum of products of numbered variables; built by adding and multiplying."""
+    """A sum of monomials with coefficients. Supports ``+``, ``-`` and ``*`` with numbers and other polynomials."""
 
     __slots__ = ("terms",)
 
@@ -50,20 +50,20 @@ class Polynomial:
 
 
 def polynomial(value: Any) -> Polynomial:
-    """Return a number as a polynomial; a polynomial stays what it is."""
+    """Return a number as a constant polynomial, and a polynomial as it is."""
     return value if isinstance(value, Polynomial) else Polynomial({(): value})
 
 
 @dataclass
 class Variables:
-    """The distinct axes that can shrink; every other size is a number."""
+    """Numbers the distinct axes that can shrink, which are the variables of the polynomials."""
 
     find: Callable[[Axis], Axis]
     axes: list[Axis] = field(default_factory=list)
     _numbers: dict[Axis, int] = field(default_factory=dict)
 
     def size(self, axis: Axis) -> Any:
-        """Return the size of an axis: an int, or a variable."""
+        """Return the size of an axis: an int if it is Fixed, else a polynomial of one variable."""
         axis = self.find(axis)
         if isinstance(axis, Fixed):
             return axis.n
@@ -73,12 +73,12 @@ class Variables:
         return Polynomial({(self._numbers[axis],): 1})
 
     def sizes(self, axes: Iterable[Axis]) -> list[Any]:
-        """Return the sizes of a tensor."""
+        """Return the size of each axis of a tensor."""
         return [self.size(axis) for axis in axes]
 
 
 class CostModel:
-    """A polynomial that is evaluated many times: exactly for ints, differentiably for tensors."""
+    """A polynomial prepared for many evaluations: exact for ints, differentiable for tensors."""
 
     def __init__(self, total: Polynomial, axes: Sequence[Axis]) -> None:
         self.constant = total.terms.get((), 0)
@@ -87,7 +87,7 @@ class CostModel:
         self._tables: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, counts: Mapping[int, Any]) -> Any:
-        """Return the value where each atom keeps ``counts[atom.id]`` slots."""
+        """Return the value of the polynomial when each atom keeps ``counts[atom.id]`` slots."""
         values = [size(axis, counts) for axis in self.axes]
         tensor = next((value for value in values if isinstance(value, Tensor)), None)
         if tensor is not None:
@@ -95,23 +95,27 @@ class CostModel:
         return self.constant + sum(c * math.prod([values[i] for i in m]) for m, c in self.terms)
 
     def _differentiable(self, values: Sequence[Any], like: Tensor) -> Tensor:
-        """Gather, multiply and add in a handful of operations, however many terms there are."""
+        """Evaluate with a few tensor operations, whatever the number of terms."""
         stacked = torch.stack([torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (*values, 1)])
-        places, coefficients = self._table(len(values), like)
-        result: Tensor = (stacked[places].prod(1) * coefficients).sum() + self.constant
+        factors, coefficients = self._table(len(values), like)
+        result: Tensor = (stacked[factors].prod(1) * coefficients).sum() + self.constant
         return result
 
     def _table(self, one: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of the factors of each term (terms, degree) and the coefficients (terms,).
+
+        Terms of a lower degree are filled up with the index ``one``, at which the caller has stored the number 1.
+        """
         if self._tables is None or self._tables[1].device != like.device or self._tables[1].dtype != like.dtype:
             width = max((len(m) for m, _ in self.terms), default=1)
-            places = torch.tensor([[*m, *[one] * (width - len(m))] for m, _ in self.terms], device=like.device)
+            factors = torch.tensor([[*m, *[one] * (width - len(m))] for m, _ in self.terms], device=like.device)
             coefficients = torch.tensor([c for _, c in self.terms], dtype=like.dtype, device=like.device)
-            self._tables = (places.reshape(-1, width), coefficients)
+            self._tables = (factors.reshape(-1, width), coefficients)
         return self._tables
 
 
 def total(polynomials: Iterable[Polynomial]) -> Polynomial:
-    """Return the sum."""
+    """Return the sum of many polynomials, in time linear in their terms."""
     terms: Counter[Monomial] = Counter()
     for each in polynomials:
         for monomial, coefficient in each.terms.items():

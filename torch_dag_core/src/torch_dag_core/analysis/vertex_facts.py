@@ -1,4 +1,4 @@
-"""What algorithms need to know of each vertex: its cost, and the size and type of its value at every batch size."""
+"""Facts about the vertices of a graph that algorithms need: costs, and the sizes and dtypes of values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BATCHES = (1, 2, 3)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The vertices that evaluation needs, by name.
+class VertexFacts:
+    """Facts about the vertices that run in evaluation mode, by their names.
 
     Attributes:
-        flops: FLOPs of one sample, or of the smallest batch that the graph takes; inner vertices only.
-        values: Sizes and types of what a vertex returns, at two batch sizes where the batch is free: equal for two
-            vertices only if they are equal at all batch sizes.
-        shapes: Sizes of the first, or only, tensor that a vertex returns for one sample.
+        flops: FLOPs for one sample, or for the smallest batch that the graph accepts; inner vertices only.
+        values: A key for the sizes and dtypes of a vertex's results. If the batch size is free, they are taken at two
+            batch sizes, so that two keys are equal only if the sizes are equal at every batch size.
+        shapes: Shape of the first or only tensor that a vertex returns, with the batch size that ``flops`` is for.
     """
 
     flops: Mapping[str, int]
@@ -36,17 +36,17 @@ class Measured:
     shapes: Mapping[str, tuple[int, ...]]
 
 
-def flat(dag: DagModule) -> DagModule:
-    """Return the graph itself if it holds no nested graph, else a flat copy."""
+def flattened(dag: DagModule) -> DagModule:
+    """Return the graph itself if it contains no nested graph, else a copy in which nested graphs are inlined."""
     nested = any(hasattr(vertex.module, "inner_vertices") for vertex in dag.inner_vertices)
     return dag.flatten() if nested else dag
 
 
 def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the shape of one sample of the first input: the given one, or that at which the model was traced.
+    """Return the shape of one sample of the first input: the given one, or that of the trace.
 
     Raises:
-        InputError: neither is known.
+        InputError: none is given, and the graph does not record the sizes of its trace.
     """
     if given is not None:
         return tuple(given)
@@ -57,15 +57,15 @@ def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]
     return remembered[1:]
 
 
-def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None = None) -> Measured:
-    """Measure a flat graph without running it on data. Mutates nothing.
+def vertex_facts(dag: DagModule, input_shape_without_batch: Sequence[int] | None = None) -> VertexFacts:
+    """Collect the facts of a graph without nested graphs. Runs it without data and changes nothing.
 
     Args:
         dag: The graph.
-        input_shape_without_batch: Shape of one sample of the only input; None takes all sizes that the graph remembers.
+        input_shape_without_batch: Shape of one sample of the only input; None takes the sizes of the trace.
 
     Raises:
-        InputError: the graph does not take this size, or none is known.
+        InputError: the graph does not accept this size, or no size is known.
     """
     shape = sample_shape(dag, input_shape_without_batch)
     specs = dag.input_spec.tensors or (TensorSpec(torch.float32, (None, *[None] * len(shape)), (1, *shape)),)
@@ -75,7 +75,7 @@ def measure(dag: DagModule, input_shape_without_batch: Sequence[int] | None = No
     sizes = [shape if input_shape_without_batch is not None else (spec.example_shape or ())[1:] for spec in specs]
     inputs = [tuple(_blank(spec, size, n) for spec, size in zip(specs, sizes, strict=True)) for n in _batches(specs)]
     fitting = [each for each in inputs if _fits(dag, each)]
-    return _joined(dag, [_run(dag, each) for each in (fitting or inputs)[:2]])
+    return _combined(dag, [_run(dag, each) for each in (fitting or inputs)[:2]])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _batches(specs: Sequence[TensorSpec]) -> tuple[int | None, ...]:
 
 
 def _fits(dag: DagModule, inputs: Sequence[Tensor]) -> bool:
-    """Tell whether the graph holds at these sizes."""
+    """Tell whether the graph's conditions on input sizes hold."""
     from torch_dag_core.conversion.assumptions import hold
 
     return hold(dag.input_spec.assumptions, [tensor.shape for tensor in inputs])
@@ -109,7 +109,7 @@ def _blank(spec: TensorSpec, size: Sequence[int], batch: int | None) -> Tensor:
     return torch.empty(tuple(shape), dtype=spec.dtype, device="meta")
 
 
-def _joined(dag: DagModule, runs: Sequence[_Run]) -> Measured:
+def _combined(dag: DagModule, runs: Sequence[_Run]) -> VertexFacts:
     values: dict[str, list[Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for run in runs:
@@ -121,4 +121,4 @@ def _joined(dag: DagModule, runs: Sequence[_Run]) -> Measured:
             if row.outputs:
                 shapes.setdefault(row.name, row.outputs[0])
     costs = {row.name: row.flops for row in runs[0].table.rows}
-    return Measured(costs, {name: tuple(each) for name, each in values.items()}, shapes)
+    return VertexFacts(costs, {name: tuple(each) for name, each in values.items()}, shapes)
