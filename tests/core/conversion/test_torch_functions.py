@@ -62,6 +62,9 @@ FUNCTIONS = {
     "activations": lambda x: (
         functional.gelu(x, approximate="tanh") + functional.elu(x, 0.5) + functional.glu(x).sum(1, True)
     ),
+    "hard tanh": lambda x: (
+        functional.hardtanh(x) + functional.hardtanh(x, -0.5, 0.5) + functional.hardtanh(x, max_val=0.1, inplace=False)
+    ),
     "functional dropout": lambda x: functional.dropout(x, 0.5, training=True),
     "functional layer norm": lambda x: functional.layer_norm(x, (6,)) + functional.rms_norm(x, (6,)),
     "distance": lambda x: torch.cdist(x, x) + functional.cosine_similarity(x, x * 2, dim=1)[:, None],

@@ -120,6 +120,10 @@ def test_self_attention_has_projections_too(fused):
     assert cost(module, given).flops == contractions(spelled_out, given) + added + 5 * (2 * 2 * 5 * 5)
 
 
+def test_an_outer_product_sums_nothing():
+    assert cost(contraction.Einsum("bi,bj->bij"), x(2, 3), x(2, 4)).flops == 2 * 3 * 4
+
+
 def test_bilinear_contracts_with_one_operand_after_the_other():
     module = nn.Bilinear(4, 5, 6)
     given = x(3, 4), x(3, 5)

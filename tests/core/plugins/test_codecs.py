@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Size, decode, encode
 from torch_dag_core.ops.vocabulary import specs
@@ -207,3 +209,43 @@ def test_class_with_its_own_config_is_built_from_it():
     config = codec.config(Mine([2, 3]))
     assert config == {"sizes": (2, 3)}
     assert tensors(codec.build(config)) == tensors(Mine([2, 3]))
+
+
+class Scalar:
+    """What numpy's numbers look like, without numpy."""
+
+    shape = ()
+
+    def __init__(self, value):
+        self.value = value
+
+    def item(self):
+        return self.value
+
+    def __index__(self):
+        return self.value
+
+
+def test_numbers_of_other_libraries_are_saved_as_pythons():
+    class Layer(nn.Module):
+        def __init__(self, stride, scale, flag):
+            super().__init__()
+            self.stride, self.scale, self.flag = stride, scale, flag
+
+    config = ModuleCodec(Layer).config(Layer([Scalar(1), 2], Scalar(0.5), Scalar(True)))
+    assert config == {"stride": (1, 2), "scale": 0.5, "flag": True}
+    assert [type(value) for value in (*config["stride"], config["scale"], config["flag"])] == [int, int, float, bool]
+    assert OpCodec(Window).config(Window((Scalar(1), slice(Scalar(2)))))["size"] == (1, slice(2))
+
+
+def test_numbers_of_numpy_are_saved(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    one, two = numpy.int64(1), numpy.int32(2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, (one, two), stride=one, padding=(one, two)), nn.LeakyReLU(numpy.float32(0.5)),
+        nn.LayerNorm(numpy.array([5, 7])[1], eps=numpy.float64(1e-3)),
+    )  # fmt: skip
+    x = torch.rand(2, 3, 6, 4)
+    dag = build_from_unstructured_module(model, x)
+    dag.save(tmp_path / "graph.safetensors")
+    assert torch.equal(DagModule.load(tmp_path / "graph.safetensors")(x), model(x))

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.errors import PluginWarning
+from torch_dag_core.errors import PluginError, PluginWarning
 from torch_dag_core.plugins.loading import list_plugins
-from torch_dag_pruning.analysis.analysis import analyze, axis_rules
+from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.analysis.installed_rules import axis_rules
 from torch_dag_pruning.errors import AnalysisError
 from torch_dag_pruning.plan.criteria import criterion_named
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.removal import remove_channels
 
 OP = """
 from torch_dag_core.plugins.codecs import ModuleCodec
@@ -87,6 +90,70 @@ def test_a_rule_that_is_refused_leaves_the_others(site, keys, match):
         rules = axis_rules()
     assert rules["core.linear"].__module__.startswith("torch_dag_pruning.rules")
     assert [info.name for info in list_plugins() if info.error] == ["art"]
+
+
+def test_a_rule_may_name_an_older_key(site):
+    source = RULE.format(keys="('art.twice',)").replace(
+        "codec=ModuleCodec(Double))", 'codec=ModuleCodec(Double), aliases=("art.twice",))'
+    )
+    site.install("art", source)
+    assert "art.double" in axis_rules()
+    assert [orbit.n for orbit in analyze(graph()).orbits] == [6]
+
+
+def test_a_rule_of_the_core_is_not_replaced_by_an_older_key(site):
+    site.install("art", RULE.format(keys="('core.re_lu',)"))
+    with pytest.warns(PluginWarning, match="adds the AxisRule 'core.relu', which torch-dag itself has"):
+        assert axis_rules()["core.relu"].__module__.startswith("torch_dag_pruning.rules")
+
+
+SUM = """
+from torch_dag_core.plugins.codecs import ModuleCodec
+from torch_dag_pruning.axes.relation import AxisRule, Relation, Sink
+
+class Total(nn.Module):
+    def forward(self, x):
+        return x.sum(-1, keepdim=True)
+
+@hookimpl
+def torch_dag_ops():
+    return [OpSpec(key="art.total", target=Total, codec=ModuleCodec(Total))]
+
+def rule(ctx):
+    from torch_dag_pruning.axes import Fixed
+    x = ctx.inputs[0]
+    return Relation([[*x[:-1], Fixed(1)]], (Sink(0, (len(x) - 1,), (x[-1],)),))
+
+def zeros(graph, vertex, empty):
+    {body}
+
+@hookimpl(optionalhook=True)
+def torch_dag_axis_rules():
+    return [AxisRule(("art.total",), rule, stand_in=zeros)]
+"""
+
+
+def emptied():
+    """Return a graph whose only orbit, which a plugin's op sums over, is removed whole."""
+    import sample_module_art
+
+    model = nn.Sequential(nn.Linear(4, 6), sample_module_art.Total(), nn.Linear(1, 2))
+    dag = build_from_unstructured_module(model, torch.ones(2, 4))
+    analysis = analyze(dag)
+    plan = Plan.keeping(analysis, {orbit.key: [] for orbit in analysis.orbits})
+    return remove_channels(dag, plan, verify=True, analysis=analysis), model
+
+
+def test_a_stand_in_of_a_plugin_is_asked(site):
+    site.install("art", SUM.format(body="graph.fill(vertex, 0.0)"))
+    smaller, model = emptied()
+    assert torch.equal(smaller(torch.ones(2, 4)), model[2](torch.zeros(2, 1)))
+
+
+def test_a_stand_in_that_raises_is_named(site):
+    site.install("art", SUM.format(body="1 / 0"))
+    with pytest.raises(PluginError, match=r"the stand-in of 'art\.total' of .sample-art. 1\.0 raised ZeroDivision"):
+        emptied()
 
 
 def test_a_rule_that_raises_is_named(site):

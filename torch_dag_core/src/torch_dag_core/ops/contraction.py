@@ -44,9 +44,10 @@ def einsum(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters)
         return numel(inputs[0])
     cost, held = 0, set(terms[0])
     for place, term in enumerate(terms[1:], start=1):
-        held |= set(term)
-        cost += 2 * math.prod(sizes.get(letter, 1) for letter in sorted(held))
-        held &= {*result, *(letter for later in terms[place + 1 :] for letter in later)}
+        together = held | set(term)
+        held = together & {*result, *(letter for later in terms[place + 1 :] for letter in later)}
+        work = 1 if held == together else 2  # Without a sum, a multiplication is all there is.
+        cost += work * math.prod(sizes.get(letter, 1) for letter in sorted(together))
     return cost
 
 

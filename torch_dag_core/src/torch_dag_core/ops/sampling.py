@@ -17,18 +17,17 @@ _TAPS = {"nearest": 0, "nearest-exact": 0, "linear": 2, "bilinear": 4, "trilinea
 
 def interpolation(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """Return a multiply-accumulate for each element read; how many those are with anti-aliasing is unknown."""
-    if getattr(module, "antialias", False):
-        return NotImplemented
     if module.mode == "area":
         return per_input(module, inputs, outputs, parameters)
-    return 2 * _TAPS[module.mode] * numel(outputs[0])
+    taps = None if getattr(module, "antialias", False) else _TAPS.get(module.mode)
+    return NotImplemented if taps is None else 2 * taps * numel(outputs[0])
 
 
 def grid_sampling(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """Return a multiply-accumulate for each element read: the corners around a point in two or three dimensions."""
     del inputs, parameters
-    corners = {"nearest": 0, "bilinear": 2 ** (len(outputs[0]) - 2), "bicubic": 16}
-    return 2 * corners[module.mode] * numel(outputs[0])
+    taps = {"nearest": 0, "bilinear": 2 ** (len(outputs[0]) - 2), "bicubic": 16}.get(module.mode)
+    return NotImplemented if taps is None else 2 * taps * numel(outputs[0])
 
 
 @op("core.interpolate", flops=interpolation)

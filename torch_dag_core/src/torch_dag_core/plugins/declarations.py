@@ -55,22 +55,21 @@ def gather(package: str, record_type: type[R]) -> tuple[R, ...]:
         DuplicateOpError: two records have a name in common.
     """
     found: dict[int, R] = {}
-    declared_in: dict[str, str] = {}
+    homes: dict[str, str] = {}
     for module in _modules(importlib.import_module(package)):
         for record in _records(module, record_type):
-            if id(record) in found:
-                continue
-            found[id(record)] = record
-            for name in record.names:
-                _refuse_second(name, declared_in.setdefault(name, module.__name__), module.__name__)
-                declared_in[name] = f"{module.__name__} already"
+            if id(record) not in found:
+                found[id(record)] = record
+                _take_names(record, module.__name__, homes)
     return tuple(found.values())
 
 
-def _refuse_second(name: str, first: str, second: str) -> None:
-    if first != second:
-        message = f"{name!r} is declared in {second} and in {first}; remove or rename one of the two"
-        raise DuplicateOpError(message)
+def _take_names(record: Record, module: str, homes: dict[str, str]) -> None:
+    for name in record.names:
+        if name in homes:
+            message = f"{name!r} is declared in {module} and in {homes[name]}; remove or rename one of the two"
+            raise DuplicateOpError(message)
+        homes[name] = module
 
 
 def _modules(module: ModuleType) -> Iterator[ModuleType]:

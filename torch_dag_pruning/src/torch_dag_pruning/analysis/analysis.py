@@ -28,7 +28,7 @@ from torch_dag_pruning.axes import Cause
 from torch_dag_pruning.axes.relation import Axes, AxisStore, Relation
 from torch_dag_pruning.errors import AnalysisError
 
-__all__ = ["Analysis", "Orbit", "Place", "analyze", "axis_rules"]
+__all__ = ["Analysis", "Orbit", "Place", "analyze"]
 
 
 def analyze(

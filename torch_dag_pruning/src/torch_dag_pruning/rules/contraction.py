@@ -22,7 +22,7 @@ def linear(ctx: Context) -> Relation:
 
 @axis_rule("core.linear_function", stand_in=bias_operand_along(-1))
 def linear_function(ctx: Context) -> Relation:
-    """Do as `linear` does, with a weight that is an operand."""
+    """Relate an affine map whose weight is an operand."""
     weight = ctx.inputs[1]
     bias = ctx.inputs[2] if len(ctx.inputs) > 2 else None
     if len(weight) == 1:
@@ -67,14 +67,14 @@ def bilinear(ctx: Context) -> Relation:
 
 @axis_rule("core.conv1d", "core.conv2d", "core.conv3d", stand_in=bias_along(1))
 def convolution(ctx: Context) -> Relation:
-    """Relate any convolution: (g, i) in, (g, o) out, and a sum over i; depthwise and ungrouped are cases."""
+    """Relate a convolution of g groups: channels (g, i) in, (g, o) out, and a sum over i."""
     own = ctx.parameters("weight", "bias")
     return _convolution(ctx, own["weight"], own.get("bias"), own)
 
 
 @axis_rule("core.convolution", stand_in=bias_operand_along(1))
 def convolution_function(ctx: Context) -> Relation:
-    """Do as `convolution` does, with a weight that is an operand."""
+    """Relate a convolution whose weight is an operand."""
     return _convolution(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
 
 
@@ -103,7 +103,7 @@ def transposed_convolution(ctx: Context) -> Relation:
 
 @axis_rule("core.transposed_convolution", stand_in=bias_operand_along(1))
 def transposed_convolution_function(ctx: Context) -> Relation:
-    """Do as `transposed_convolution` does, with a weight that is an operand."""
+    """Relate a transposed convolution whose weight is an operand."""
     return _transposed(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
 
 

@@ -196,7 +196,7 @@ def embedding(ctx: Context) -> Relation:
 
 @axis_rule("core.embedding_function")
 def embedding_function(ctx: Context) -> Relation:
-    """Do as `embedding` does, with a table that is an operand."""
+    """Relate a lookup in a table that is an operand."""
     return _rows_of(ctx, ctx.inputs[1], {})
 
 

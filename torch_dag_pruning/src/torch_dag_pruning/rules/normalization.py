@@ -36,7 +36,7 @@ def layer_norm(ctx: Context) -> Relation:
 
 @axis_rule("core.layer_norm_function")
 def layer_norm_function(ctx: Context) -> Relation:
-    """Relate a layer norm whose tensors are operands."""
+    """Relate a layer norm whose scale and shift are operands."""
     return _over_last(ctx, normalizations.MaskedLayerNorm, ctx.inputs[1:], {})
 
 
@@ -80,7 +80,7 @@ def group_norm(ctx: Context) -> Relation:
 
 @axis_rule("core.group_norm_function")
 def group_norm_function(ctx: Context) -> Relation:
-    """Do as `group_norm` does, with tensors that are operands."""
+    """Relate a group norm whose scale and shift are operands."""
     return _over_groups(ctx, ctx.inputs[1:], {})
 
 
@@ -110,7 +110,7 @@ def batch_norm(ctx: Context) -> Relation:
 
 @axis_rule("core.batch_norm_function")
 def batch_norm_function(ctx: Context) -> Relation:
-    """Do as `batch_norm` does, with tensors that are operands."""
+    """Relate a batch norm whose scale and shift are operands."""
     return _over_batch(ctx, ctx.inputs[1:], {})
 
 

@@ -13,6 +13,7 @@ from acme_torch_dag import ops, rounding
 from acme_torch_dag.modules import AcmeNet
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec
 from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.plugins.declarations import gather
 from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.registry import Normalizer, OpSpec
 
@@ -22,13 +23,13 @@ TORCH_DAG_HOOK_API = 1
 @hookimpl
 def torch_dag_ops() -> Iterable[OpSpec]:
     """Add the module that cannot be traced through, and the activation."""
-    return [ops.CLIP, ops.SNAKE]
+    return gather(ops.__name__, OpSpec)
 
 
 @hookimpl
 def torch_dag_normalizers() -> Iterable[Normalizer]:
     """Turn calls of `snake` into vertices."""
-    return [ops.SNAKE_CALLS]
+    return gather(ops.__name__, Normalizer)
 
 
 @hookimpl
@@ -64,8 +65,9 @@ def torch_dag_commands() -> Iterable[click.Command]:
 def torch_dag_axis_rules() -> Iterable[Any]:
     """Say how the two ops relate axes."""
     from acme_torch_dag import pruning
+    from torch_dag_pruning import AxisRule
 
-    return pruning.RULES
+    return gather(pruning.__name__, AxisRule)
 
 
 @hookimpl(optionalhook=True)

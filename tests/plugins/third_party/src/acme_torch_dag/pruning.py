@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_dag_pruning.axes.relation import AxisRule, Relation
+from torch_dag_pruning.axes.relation import Relation, axis_rule
 from torch_dag_pruning.plan.criteria import slot_scores
 
 
+@axis_rule("acme.outlier_clip")
 def outlier_clip(ctx: Any) -> Relation:
     """Tie the scale to the last dimension."""
     parameters = ctx.parameters("scale")
@@ -19,12 +20,10 @@ def outlier_clip(ctx: Any) -> Relation:
     return Relation([list(ctx.inputs[0])], parameters=parameters, rewrite={"width": width})
 
 
+@axis_rule("acme.snake")
 def snake(ctx: Any) -> Relation:
     """Pass all axes: each element is computed from the one at its place."""
     return Relation([list(ctx.inputs[0])])
-
-
-RULES = (AxisRule(("acme.outlier_clip",), outlier_clip), AxisRule(("acme.snake",), snake))
 
 
 @dataclass(frozen=True)
