@@ -14,9 +14,9 @@ from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import masked_model
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.masked.mask_op import Mask
-from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.masked_ops.mask import Mask
 from torch_dag_pruning.plan.plan import Plan
 
 

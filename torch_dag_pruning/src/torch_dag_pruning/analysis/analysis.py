@@ -16,11 +16,11 @@ from torch_dag_core.plugins.calling import blaming
 from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning import hookspecs
-from torch_dag_pruning.analysis.closing import close
 from torch_dag_pruning.analysis.cost import CostModel
 from torch_dag_pruning.analysis.costing import Costing
 from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
+from torch_dag_pruning.analysis.freezing import freeze_unprunable
 from torch_dag_pruning.analysis.orbits import Orbit, Place, find_orbits
 from torch_dag_pruning.analysis.propagation import Propagation
 from torch_dag_pruning.analysis.report import Locks, to_text
@@ -67,8 +67,8 @@ def analyze(
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
             break
-    close(store.solver, propagations)
-    return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
+    freeze_unprunable(store.solver, propagations)
+    return Analysis(dag, graph, propagations[0], registry, sizes[0], example_inputs)
 
 
 def axis_rules() -> dict[str, Rule]:
@@ -97,6 +97,11 @@ def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
         raise AnalysisError(message)
 
 
+def _versions(dag: DagModule) -> list[tuple[DagModule, int]]:
+    """Return the edit counts of a graph and of all graphs nested in it."""
+    return [(module, module._version) for module in dag.modules() if isinstance(module, DagModule)]
+
+
 class Analysis:
     """The result of `analyze`; print it for the report.
 
@@ -104,13 +109,34 @@ class Analysis:
     """
 
     def __init__(
-        self, source: DagModule, propagation: Propagation, registry: Registry, sizes: Sequence[Tensor],
-        example_inputs: Any, *, is_shared: bool,
+        self, original: DagModule, source: DagModule, propagation: Propagation, registry: Registry,
+        sizes: Sequence[Tensor], example_inputs: Any,
     ) -> None:  # fmt: skip
-        self._source, self._propagation, self.registry = source, propagation, registry
+        self._original, self._source, self._propagation, self.registry = original, source, propagation, registry
         self._sizes, self._batch, self._example_inputs = sizes, batch_of(source, sizes), example_inputs
-        self._is_shared, self._version = is_shared, source._version
+        self._versions = _versions(original)
         self.solver = propagation.store.solver
+
+    def require_current(self) -> None:
+        """Refuse to go on with a graph that is no longer the analysed one.
+
+        Raises:
+            AnalysisError: the graph, or one nested in it, was edited since.
+        """
+        if _versions(self._original) != self._versions:
+            message = "the graph was edited after it was analysed; analyze it again"
+            raise AnalysisError(message)
+
+    def require(self, dag: DagModule) -> None:
+        """Refuse a graph that is not the analysed one, as it was.
+
+        Raises:
+            AnalysisError: the analysis is of another graph (a clone is another one), or the graph was edited since.
+        """
+        if dag is not self._original:
+            message = "the analysis is of another graph; pass the graph that was analysed, or analyze this one"
+            raise AnalysisError(message)
+        self.require_current()
 
     @cached_property
     def dag(self) -> DagModule:
@@ -119,11 +145,9 @@ class Analysis:
         Raises:
             AnalysisError: the original was edited since.
         """
-        if not self._is_shared:
+        if self._source is not self._original:
             return self._source
-        if self._source._version != self._version:
-            message = "the graph was edited after it was analysed; analyze it again"
-            raise AnalysisError(message)
+        self.require_current()
         return shared_clone(self._source)
 
     @cached_property
@@ -210,8 +234,8 @@ class Analysis:
         return {orbit.atom.id: max(1, orbit.minimum) for orbit in self.orbits}
 
     @cached_property
-    def prunable_proportion(self) -> float:
-        """Share of the FLOPs that goes when every orbit is at its minimum, 1 where it may vanish."""
+    def removable_share(self) -> float:
+        """Share of the FLOPs that can go: what goes with every orbit at its minimum, or at 1 where it may vanish."""
         now = self.cost()
         return 1.0 - float(self.cost(self._least)) / float(now) if now else 0.0
 

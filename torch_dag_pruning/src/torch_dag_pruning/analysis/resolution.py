@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,7 +48,7 @@ class Resolution:
         return [self.axis(axis) for axis in axes]
 
     def relation(self, module: nn.Module, relation: Relation) -> Relation:
-        """Return a relation with everything resolved, and without what nothing can come of."""
+        """Return a relation with every axis resolved, without the masks that could never mask anything."""
         sinks = (Sink(s.operand, s.dims, tuple(self.axes(s.axes))) for s in relation.sinks)
         statistics = tuple(self.axes(relation.statistics))
         minimum = ((self.axis(axis), least) for axis, least in relation.minimum)
@@ -58,18 +58,11 @@ class Resolution:
             sinks=tuple(sink for sink in sinks if any(map(atoms, sink.axes))),
             parameters={name: self.axes(axes) for name, axes in relation.parameters.items()},
             rewrite=self._rewritten(module, relation.rewrite),
-            masked=self._masked(relation) if any(map(atoms, statistics)) else None,
+            masked=relation.masked if any(map(atoms, statistics)) else None,
             statistics=statistics,
             minimum=tuple((axis, least) for axis, least in minimum if atoms(axis)),
             learned=tuple(self.axes(relation.learned)),
         )
-
-    def _masked(self, relation: Relation) -> Callable[[nn.Module, Callable[[Axis], Any]], nn.Module] | None:
-        """Spare the masked form the masks of axes that stay whole."""
-        build = relation.masked
-        if build is None:
-            return None
-        return lambda module, mask_of: build(module, lambda axis: mask_of(axis) if atoms(self.axis(axis)) else None)
 
     def _rewritten(self, module: nn.Module, rewrite: Any) -> dict[str, Any]:
         settled = {name: self._settled(value, getattr(module, name, None)) for name, value in rewrite.items()}
@@ -98,7 +91,7 @@ def _number(end: Any) -> Any:
 
 
 def _covers_rows(value: slice, original: Any) -> bool:
-    """Tell whether a slice is another one than it was although no bound follows an axis: a stride to the end."""
+    """Tell whether a slice steps to the end of a dimension: it then covers all rows, although no bound is an axis."""
     return isinstance(original, slice) and value.step not in (None, 1) and value.stop is None
 
 

@@ -26,7 +26,7 @@ def _bias_along(dim: int) -> Handler:
         if module.bias is None:
             emptiness.fill(vertex, 0.0)
             return
-        axes = emptiness.places.analysis.relations[vertex.name].parameters["bias"]
+        axes = emptiness.axes.analysis.relations[vertex.name].parameters["bias"]
         bias = emptiness.kept.take_learned(module.bias, axes)
         holder = FreeParameter(tuple(bias.shape), bias.dtype, value=bias)
         source = emptiness.dag.add_vertex(emptiness.dag.unique_name(f"{vertex.name}_bias"), holder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation, axis_rule
-from torch_dag_pruning.masked import normalizations
+from torch_dag_pruning.masked_ops import normalizations
 from torch_dag_pruning.rules.touching import frozen
 
 _AFFINE = ("weight", "bias")

@@ -1,4 +1,4 @@
-"""What is frozen after all rules have run."""
+"""Slots that are frozen after all rules have run, because no orbit could offer them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from torch_dag_pruning.axes.expression import factors_of
 from torch_dag_pruning.axes.relation import Relation
 
 
-def close(solver: AxisSolver, propagations: Sequence[Propagation]) -> None:
-    """Freeze what cannot be offered: the solver's free atoms are then the orbits."""
+def freeze_unprunable(solver: AxisSolver, propagations: Sequence[Propagation]) -> None:
+    """Freeze the atoms that cannot be pruned although no rule froze them; the atoms left free are the orbits.
+
+    Args:
+        solver: Holds what the rules said.
+        propagations: One run of the rules at each size of input, the size of the analysis first.
+    """
     for other in propagations[1:]:
         _freeze_what_masks_cannot_follow(solver, propagations[0], other)
     _freeze_what_nothing_makes(solver, propagations[0])

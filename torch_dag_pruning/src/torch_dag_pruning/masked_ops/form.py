@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from torch_dag_pruning.axes import Axis
 
-MaskOf = Callable[[Axis], Tensor]
+MaskOf = Callable[[Axis], Tensor | None]
+"""Returns the mask of an axis, one value for each of its slots; None where every slot of it stays."""
 
 
 class Masked(nn.Module):
     """Base of masked forms.
 
     The parameters and buffers are those of the op, under the same names. Masks are buffers that state dicts leave
-    out; `update_masks` sets them anew, for instance before every training step, and gradients flow into them.
+    out. `update_masks` replaces them, for instance before every training step, and gradients flow into them.
 
     Attributes:
         axes: What the statistics run over, in the order of the reduced dimensions.
@@ -35,7 +36,7 @@ class Masked(nn.Module):
         self.update_masks(mask_of)
 
     def update_masks(self, mask_of: MaskOf) -> None:
-        """Take the masks of the axes anew."""
+        """Replace the masks by those that ``mask_of`` gives for the axes now."""
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), None)
         for place, axis in enumerate(self.axes):
             mask = mask_of(axis)
