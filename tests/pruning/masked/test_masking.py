@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
@@ -356,3 +357,17 @@ def test_a_masked_form_that_takes_no_new_masks_is_refused_by_name(spread):
     assert masked(torch.randn(2, 4)).shape == (2, 2)
     with pytest.raises(AnalysisError, match="the masks of 'spread' cannot be learned: FixedSpread has no update_masks"):
         Masking(analysis)
+
+
+def test_learned_masks_compile_once_and_are_followed(case):
+    _, x, analysis = case
+    masking = Masking(analysis)
+    counter = CompileCounter()
+    compiled = torch.compile(masking.dag, fullgraph=True, backend=counter)
+    logits = logits_of(analysis)
+    for step in range(3):
+        masking.update({key: (logit + step).sigmoid() for key, logit in logits.items()})
+        torch.testing.assert_close(compiled(x), masking.dag(x))
+    compiled(x).square().sum().backward()
+    assert all(bool((logit.grad != 0).any()) for logit in logits.values())
+    assert counter.frame_count == 1

@@ -96,3 +96,10 @@ def test_masked_graph_can_be_saved_where_the_op_is_registered(small, tmp_path):
     masked.save(tmp_path / "masked.safetensors", registry=registry)
     loaded = load(tmp_path / "masked.safetensors", registry=registry)
     assert torch.equal(loaded.eval()(x), masked.eval()(x))
+
+
+def test_a_mask_that_was_saved_before_masks_could_be_learned_is_read():
+    codec = OpCodec(Mask)
+    built = codec.build({"shape": (3, 1), "dtype": torch.float32})
+    assert codec.config(built) == {"shape": (3, 1), "dtype": torch.float32, "persistent": True}
+    assert "mask" in built.state_dict()

@@ -30,7 +30,7 @@ def prunes(case: Case) -> None:
 
     Raises:
         ContractError: it does not, or the analysis of the graph fails.
-        PluginError: a rule failed, or said what cannot be.
+        PluginError: a rule failed, or contradicts its op.
     """
     if _draws(case):
         return

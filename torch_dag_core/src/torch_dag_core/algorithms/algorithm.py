@@ -109,7 +109,7 @@ class AlgorithmSpec:
     owner: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse settings that somebody could change half-way, and a status that means nothing."""
+        """Check the fields: the config must be frozen, so that its checks stay true, and the status known."""
         parameters = getattr(self.config, "__dataclass_params__", None)
         if not dataclasses.is_dataclass(self.config) or parameters is None or not parameters.frozen:
             message = f"the config of algorithm {self.name!r} must be a frozen dataclass, got {self.config!r}"
@@ -152,7 +152,7 @@ class AlgorithmSpec:
 
         Raises:
             SettingsError: the settings are wrong, or the graph cannot give what they ask for.
-            AlgorithmError: what the plugin created is no algorithm.
+            AlgorithmError: what the plugin created lacks one of the four steps.
         """
         if config is None:
             config = self.configure(**settings)
@@ -168,7 +168,7 @@ class AlgorithmSpec:
         return algorithm
 
     def _refusing(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call what may refuse its arguments, and say whose refusal it was."""
+        """Call a constructor that may refuse its arguments, and name the algorithm in the error."""
         try:
             return make(*args, **kwargs)
         except SettingsError:

@@ -1,4 +1,4 @@
-"""What rules said, read after everything is solved."""
+"""Relations with every axis resolved, once all rules have run."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def cleared(x: Tensor, mask: Tensor) -> Tensor:
 
 def count(x: Tensor, mask: Tensor, dims: Sequence[int]) -> Tensor:
     """Return how many elements of ``x`` each reduction over ``dims`` sums, those of masked slots by their mask."""
-    unmasked = math.prod(x.shape[dim] for dim in dims if not _covers(mask, dim - x.dim()))
+    unmasked = math.prod([x.shape[dim] for dim in dims if not _covers(mask, dim - x.dim())])
     return (mask.sum() * unmasked).clamp_min(1e-6)
 
 

@@ -76,7 +76,7 @@ class Emptiness:
             The vertex if it still has to be rebuilt, None if something else stands for it now.
 
         Raises:
-            RemovalError: nobody knows what the op is without its operands.
+            RemovalError: no stand-in is known for the op without its operands.
         """
         empty = self.empty_operands(vertex)
         if not empty:

@@ -28,7 +28,9 @@ DOUBLE_TOLERANCE = 1e-9
 NEAR_MISS = 1e-2
 """Rounding errors of many vertices stay below this in single precision; a larger difference is another function."""
 _DOUBT = 32
+"""Differences up to so many times the machine epsilon are rounding; larger ones are looked at again."""
 _CANCELLED = 1e-3
+"""The least scale of a difference, relative to the largest operand: a sum that cancels is as exact as its terms."""
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
