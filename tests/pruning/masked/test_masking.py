@@ -359,6 +359,8 @@ def test_a_masked_form_that_takes_no_new_masks_is_refused_by_name(spread):
         Masking(analysis)
 
 
+# torch.compile itself looks at the .grad of every buffer, and hides the warning where warnings are no errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_learned_masks_compile_once_and_are_followed(case):
     _, x, analysis = case
     masking = Masking(analysis)

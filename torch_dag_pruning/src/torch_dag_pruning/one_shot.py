@@ -15,6 +15,7 @@ from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
+from torch_dag_core.analysis.random_inputs import random_input
 from torch_dag_core.errors import InputError, SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit, analyze
@@ -188,10 +189,7 @@ def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:
     if len(model.input_vertices) > 1:
         message = f"the graph takes {len(model.input_vertices)} tensors, of which input_shape describes one; pass None"
         raise InputError(message)
-    dtype = specs[0].dtype if specs else torch.float32
-    if dtype.is_floating_point:
-        return torch.randn(2, *shape, dtype=dtype)
-    return torch.randint(0, 2, (2, *shape)).to(dtype)
+    return random_input((2, *shape), specs[0].dtype if specs else torch.float32)
 
 
 SPEC = AlgorithmSpec(

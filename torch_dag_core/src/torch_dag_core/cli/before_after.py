@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.table import Table
-from torch import Tensor
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
-    from torch_dag_core.graph.inputs import TensorSpec
 
 Row = tuple[str, float, float, Callable[[float], str]]
 
@@ -62,20 +60,13 @@ def _saved_size(dag: DagModule, folder: Path) -> int:
 
 def _arguments(dag: DagModule) -> tuple[Any, ...]:
     """Return random arguments of the sizes that a graph remembers."""
+    from torch_dag_core.analysis.random_inputs import random_input
     from torch_dag_core.graph.structure import unpack
 
     device = next((tensor.device for tensor in (*dag.parameters(), *dag.buffers())), torch.device("cpu"))
-    tensors = [_random(spec, device) for spec in dag.input_spec.tensors]
+    tensors = [random_input(spec.example_shape or (), spec.dtype, device) for spec in dag.input_spec.tensors]
     parameters = dag.input_spec.for_inputs(len(tensors)).parameters
     return tuple(unpack(parameter.structure, tensors) for parameter in parameters)
-
-
-def _random(spec: TensorSpec, device: torch.device) -> Tensor:
-    """Return random numbers; integers are positions 0 and 1, which every table has."""
-    shape = spec.example_shape or ()
-    if spec.dtype.is_floating_point:
-        return torch.randn(shape, dtype=spec.dtype, device=device)
-    return torch.randint(0, 2, shape, device=device).to(spec.dtype)
 
 
 def _count(value: float) -> str:
