@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -197,6 +199,20 @@ def test_removal_cuts_the_weights_that_were_trained_under_masks(small):
     pruned = remove_channels(dag, masking.harden(), analysis=analysis)
     torch.testing.assert_close(pruned.eval()(x), masking.dag.eval()(x), rtol=1e-5, atol=1e-6)
     assert torch.equal(pruned.state_dict()["head.bias"], masking.dag.state_dict()["head.bias"])
+
+
+def test_a_copy_in_the_middle_of_training_has_the_masks_of_that_moment(case):
+    _, x, analysis = case
+    masking = Masking(analysis)
+    logits = logits_of(analysis)
+    masking.update({key: logit.sigmoid() for key, logit in logits.items()})
+    twins = copy.deepcopy(masking.dag), masking.dag.clone()
+    wanted = masking.dag(x)
+    masking.update({key: torch.ones_like(logit) for key, logit in logits.items()})
+    for twin in twins:
+        assert torch.equal(twin(x), wanted)
+        assert not any(buffer.requires_grad for buffer in twin.buffers())
+    assert not torch.allclose(masking.dag(x), wanted)
 
 
 def test_masks_that_are_not_given_stay(small):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.masked_ops.mask import detached_state
 
 MaskOf = Callable[[Axis], Tensor | None]
 """Returns the mask of an axis, one value for each of its slots; None where every slot of it stays."""
@@ -34,6 +36,9 @@ class Masked(nn.Module):
             self.register_buffer(f"mask{place}", None, persistent=False)
         self.training = op.training
         self.update_masks(mask_of)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return detached_state(self)
 
     def update_masks(self, mask_of: MaskOf) -> None:
         """Replace the masks by those that ``mask_of`` gives for the axes now."""

@@ -36,6 +36,9 @@ class Mask(Op):
         """Return the op with this mask."""
         return cls(tuple(mask.shape), mask.dtype, mask, persistent=persistent)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return detached_state(self)
+
     def config(self) -> dict[str, Any]:
         """Return shape and type of the mask, and whether state dicts hold it."""
         persistent = "mask" not in self._non_persistent_buffers_set
@@ -49,3 +52,16 @@ class Mask(Op):
         """Return ``x * mask``, and 0 where the mask is 0."""
         mask = self.mask.to(x)
         return torch.where(mask > 0, mask * x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def detached_state(module: nn.Module) -> dict[str, Any]:
+    """Return what a copy of a module is made of: itself, without the gradient history of masks that are being learned.
+
+    A tensor that is computed from others cannot be copied with its history, so that graphs under learned masks could
+    not be cloned.
+    """
+    buffers = {
+        name: buffer.detach() if buffer is not None and buffer.grad_fn is not None else buffer
+        for name, buffer in module._buffers.items()
+    }
+    return {**module.__dict__, "_buffers": buffers}
