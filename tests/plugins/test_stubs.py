@@ -50,12 +50,12 @@ def test_the_tables_call_them_stubs(environment):
 @pytest.mark.parametrize("name", STUBS.values())
 def test_a_run_shows_the_analysis_and_one_clear_line(environment, saved, name):
     result = environment.run(
-        "torch-dag", "run", name, saved, "--config", "pruning_proportion=0.9", "num_training_steps=9", check=False
+        "torch-dag", "run", name, saved, "--config", "keep_flops=0.9", "training_steps=9", check=False
     )
     assert result.returncode == 1
     assert result.stdout.startswith(f"{name}: 1 candidates, ")
     assert re.fullmatch(
-        rf"error: {name} is a stub: prepare_for_pruning\(\) does not exist yet, it needs .*; analyze\(\) works\n",
+        rf"error: {name} is a stub: prepare\(\) does not exist yet, it needs .*; analyze\(\) works\n",
         result.stderr,
     )
 

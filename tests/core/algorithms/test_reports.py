@@ -18,8 +18,8 @@ def report(**changes):
 
 
 def test_the_bound_is_a_share():
-    assert report().prunable_proportion == 0.21
-    assert report(flops=0, reachable_flops=0).prunable_proportion == 0
+    assert report().removable_share == 0.21
+    assert report(flops=0, reachable_flops=0).removable_share == 0
 
 
 def test_a_report_prints_as_a_table():

@@ -82,7 +82,7 @@ def test_what_a_plugin_creates_must_have_all_steps(dag):
 def test_the_four_steps_change_a_copy_only(dag):
     before = str(dag)
     algorithm = find_algorithm("thinning").start(dag, keep=1)
-    assert algorithm.analyze().prunable_proportion == pytest.approx(0.2)
+    assert algorithm.analyze().removable_share == pytest.approx(0.2)
     algorithm.prepare()
     assert algorithm.losses(0).total() == 0
     after = algorithm.finalize()
@@ -90,10 +90,13 @@ def test_the_four_steps_change_a_copy_only(dag):
     assert [vertex.name for vertex in after.inner_vertices] == ["linear", "tanh", "linear1"]
 
 
-def test_losses_unpack_in_the_order_of_training_loops():
-    proportion, flops, entropy, bkd = losses = Losses(*torch.tensor([0.5, 1.0, 2.0, 4.0]))
-    assert (proportion, flops, entropy, bkd) == (0.5, 1, 2, 4)
+def test_losses_are_named_terms_whose_sum_can_be_differentiated():
+    weight = torch.tensor(1.0, requires_grad=True)
+    losses = Losses(torch.tensor(0.5), {"flops": weight, "entropy": 2 * weight, "distillation": 4 * weight})
     assert losses.total() == 7
+    losses.total().backward()
+    assert weight.grad == 7
+    assert Losses(torch.tensor(0.5)).total() == 0
 
 
 @pytest.mark.parametrize(

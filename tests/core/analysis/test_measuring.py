@@ -58,7 +58,7 @@ def test_a_size_that_the_graph_does_not_take_is_refused(net):
 
 
 def test_a_graph_without_a_known_size_asks_for_one(diamond):
-    with pytest.raises(InputError, match="pass input_shape_without_batch"):
+    with pytest.raises(InputError, match="pass input_shape"):
         vertex_facts(diamond)
     assert vertex_facts(diamond, (4,)).shapes["stem.a"] == (1, 4)
 
@@ -70,7 +70,7 @@ def test_several_inputs_are_taken_at_their_remembered_sizes():
 
     graph = build_from_unstructured_module(Two(), (torch.zeros(2, 5), [torch.zeros(2, 5), torch.zeros(2, 5)]))
     assert set(vertex_facts(graph).flops.values()) == {5}
-    with pytest.raises(InputError, match="takes 3 tensors, of which input_shape_without_batch describes one"):
+    with pytest.raises(InputError, match="takes 3 tensors, of which input_shape describes one"):
         vertex_facts(graph, (5,))
 
 

@@ -14,7 +14,7 @@ SHAPE = (3, 8, 8)
 
 
 def analyze(dag, **settings):
-    config = BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1, **settings)
+    config = BlockPruningConfig(keep_flops=1.0, training_steps=1, **settings)
     return analyze_blocks(dag, SHAPE, config)
 
 

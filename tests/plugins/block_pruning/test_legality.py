@@ -17,7 +17,7 @@ SHAPE = (3, 8, 8)
 
 
 def names(dag, shape=SHAPE, **settings):
-    config = BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1, **settings)
+    config = BlockPruningConfig(keep_flops=1.0, training_steps=1, **settings)
     return [each.name for each in analyze_blocks(dag, shape, config).candidates]
 
 
@@ -117,7 +117,7 @@ def test_blocks_with_protected_modules_stay():
     dag = graph(forward, a=conv(), b=conv(), act=nn.Tanh())
     first, second = joins(dag)
     assert names(dag) == [f"{first}[1]", f"{second}[1]"]
-    assert names(dag, custom_unprunable_module_classes=(nn.Tanh,)) == [f"{first}[1]"]
+    assert names(dag, ignore_classes=(nn.Tanh,)) == [f"{first}[1]"]
 
 
 def test_a_protected_module_that_two_branches_share_stays():
@@ -129,7 +129,7 @@ def test_a_protected_module_that_two_branches_share_stays():
 
     dag = graph(forward, stem=conv(), common=conv(), act=nn.Tanh(), a=conv(), b=conv())
     assert len(names(dag)) == 3
-    assert names(dag, custom_unprunable_module_classes=(nn.Tanh,)) == []
+    assert names(dag, ignore_classes=(nn.Tanh,)) == []
 
 
 def test_an_input_or_output_of_the_graph_may_be_part_of_a_join():
@@ -154,7 +154,7 @@ def test_nested_graphs_are_looked_into():
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_max_removed_limits_how_deep_cuts_go(convert, limit):
     dag = convert("Projection")
-    config = BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1, max_removed=limit)
+    config = BlockPruningConfig(keep_flops=1.0, training_steps=1, max_removed=limit)
     report = analyze_blocks(dag, SHAPE, config)
     assert len(report.deepest) == min(limit, 2)
     assert report.remaining_flops(report.deepest) == report.reachable_flops

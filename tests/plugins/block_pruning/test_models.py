@@ -36,20 +36,20 @@ def model():
 
 
 def analyze(dag, **settings):
-    return analyze_blocks(dag, SHAPE, BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1, **settings))
+    return analyze_blocks(dag, SHAPE, BlockPruningConfig(keep_flops=1.0, training_steps=1, **settings))
 
 
 @pytest.mark.parametrize("name", IDENTITY_SHARE)
 def test_identity_blocks_of_resnets(model, name):
     report = analyze(model(name), shortcut="identity")
-    assert report.prunable_proportion == pytest.approx(IDENTITY_SHARE[name], abs=0.003)
+    assert report.removable_share == pytest.approx(IDENTITY_SHARE[name], abs=0.003)
     assert {len(each.vertices) for each in report.candidates} == {5 if name in ("resnet18", "resnet34") else 8}
 
 
 @pytest.mark.parametrize("name", ANY_SHARE)
 def test_all_blocks_of_resnets(model, name):
     report = analyze(model(name))
-    assert report.prunable_proportion == pytest.approx(ANY_SHARE[name], abs=0.003)
+    assert report.removable_share == pytest.approx(ANY_SHARE[name], abs=0.003)
     assert len(report.candidates) - len(report.deepest) == (3 if name in ("resnet18", "resnet34") else 4)
 
 
@@ -60,7 +60,7 @@ def test_attention_and_perceptron_of_a_vit_go_one_by_one(model):
     body = (
         1 - sum(flops for name, flops in report_flops(report).items() if not name.startswith("blocks.")) / report.flops
     )
-    assert report.prunable_proportion == pytest.approx(body, abs=1e-9)
+    assert report.removable_share == pytest.approx(body, abs=1e-9)
     assert analyze(dag, shortcut="identity").candidates == report.candidates
 
 
@@ -71,4 +71,4 @@ def report_flops(report):
 def test_gates_of_an_efficientnet_are_small(model):
     report = analyze(model("efficientnet_b0"), units=("gate",))
     assert len(report.candidates) == 16
-    assert 0 < report.prunable_proportion < 0.02
+    assert 0 < report.removable_share < 0.02

@@ -9,10 +9,15 @@ import torch
 from torch import nn
 
 from torch_dag_block_pruning import BlockPruning, BlockPruningConfig, BlockReport
-from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionAlgorithm
+from torch_dag_core.algorithms.settings import LearnedCompressionConfig
 from torch_dag_core.errors import SettingsError, StubError
 
 SHAPE = (3, 8, 8)
+
+
+class LearnedCompression(CompressionAlgorithm):
+    config_type = LearnedCompressionConfig
 
 
 def state(dag):
@@ -22,7 +27,7 @@ def state(dag):
 def test_the_signature_is_that_of_every_compression_and_then_its_own():
     own = {"units": ("residual",), "shortcut": "any", "select": "learned", "importance": "recoverability",
            "max_removed": None}  # fmt: skip
-    common = dict(inspect.signature(CompressionPlugin).parameters)
+    common = dict(inspect.signature(LearnedCompression).parameters)
     parameters = inspect.signature(BlockPruning).parameters
     assert {name: parameters[name] for name in common} == common
     assert {name: each.default for name, each in parameters.items() if name not in common} == own
@@ -39,18 +44,18 @@ def test_the_signature_is_that_of_every_compression_and_then_its_own():
         ({"select": "greedy"}, "select must be one of 'learned', 'ilp', 'iterative', got 'greedy'"),
         ({"importance": "magnitude"}, "importance must be one of 'recoverability', 'taylor', 'bi', got 'magnitude'"),
         ({"max_removed": 0}, "max_removed must be an integer of at least 1, got 0"),
-        ({"pruning_proportion": 2}, "pruning_proportion is the share of cost that stays"),
+        ({"keep_flops": 2}, "keep_flops is the share of FLOPs that stays"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(convert, settings, message):
-    given = {"pruning_proportion": 1.0, "num_training_steps": 10, **settings}
+    given = {"keep_flops": 1.0, "training_steps": 10, **settings}
     with pytest.raises(SettingsError, match=message):
         BlockPruning(convert("Identity"), SHAPE, **given)
     assert issubclass(SettingsError, ValueError)
 
 
 def test_one_unit_may_stand_for_a_tuple():
-    assert BlockPruningConfig(pruning_proportion=1, num_training_steps=1, units="gate").units == ("gate",)
+    assert BlockPruningConfig(keep_flops=1, training_steps=1, units="gate").units == ("gate",)
 
 
 def test_an_unreachable_target_is_refused_with_the_least(convert):
@@ -60,7 +65,7 @@ def test_an_unreachable_target_is_refused_with_the_least(convert):
     with pytest.raises(SettingsError, match=r"block-pruning cannot get this graph below .*; ask for at least 0\.\d+$"):
         BlockPruning(dag, SHAPE, least - 0.001, 10)
     reached = BlockPruning(dag, SHAPE, least + 0.001, 10)
-    assert reached.prunable_proportion == pytest.approx(1 - least)
+    assert reached.removable_share == pytest.approx(1 - least)
     assert reached.target_normalized_flops / reached.initial_normalized_flops == pytest.approx(least + 0.001)
 
 
@@ -74,9 +79,7 @@ def test_settings_of_missing_parts_say_so(convert, settings):
     ("step", "arguments", "missing"),
     [
         ("calibrate", ([],), "the 'recoverability' scores of blocks"),
-        ("prepare_for_pruning", (), "a learnable gate"),
         ("prepare", (), "a learnable gate"),
-        ("compute_current_proportion_and_pruning_losses", (0,), "the differentiable cost"),
         ("losses", (0,), "the differentiable cost"),
         ("finalize", (), "the 'learned' selection of blocks"),
         ("remove_blocks", (), "the 'learned' selection of blocks"),

@@ -16,7 +16,7 @@ from torch_dag_llrc import LowRankConfig, analyze_ranks
 
 
 def analyze(dag, shape, **settings):
-    return analyze_ranks(dag, shape, LowRankConfig(pruning_proportion=1.0, num_training_steps=1, **settings))
+    return analyze_ranks(dag, shape, LowRankConfig(keep_flops=1.0, training_steps=1, **settings))
 
 
 def names(report):
@@ -44,7 +44,7 @@ def test_nothing_is_skipped_in_silence(chain, module, shape, reason):
     assert report.candidates == ()
     (skipped,) = report.skipped
     assert (skipped.name, skipped.reason) == ("a", reason)
-    assert report.prunable_proportion == 0
+    assert report.removable_share == 0
     assert f"left as it is: a (100.00%): {reason}" in str(report)
 
 
@@ -54,8 +54,8 @@ def test_composite_ops_stay(chain):
 
 
 def test_protected_classes_stay(chain):
-    report = analyze(chain(nn.Linear(64, 64)), (64,), custom_unprunable_module_classes=(nn.Linear,))
-    assert report.skipped[0].reason == "its class is in custom_unprunable_module_classes"
+    report = analyze(chain(nn.Linear(64, 64)), (64,), ignore_classes=(nn.Linear,))
+    assert report.skipped[0].reason == "its class is in ignore_classes"
 
 
 def test_shared_modules_and_tied_weights_stay(chain):

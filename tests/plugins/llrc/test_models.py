@@ -23,7 +23,7 @@ def test_every_layer_of_a_resnet_is_a_candidate():
     layers = [v.name for v in dag.inner_vertices if type(v.module) in (torch.nn.Conv2d, torch.nn.Linear)]
     assert [each.name for each in report.candidates] == layers
     assert report.skipped == ()
-    assert 0.95 < report.prunable_proportion < 0.97
+    assert 0.95 < report.removable_share < 0.97
     assert {table.scheme for table in report.candidates[1].tables} == {"in", "out", "spatial", "tucker2"}
     assert [table.scheme for table in report.candidates[-1].tables] == ["linear"]
 

@@ -57,7 +57,7 @@ def factors(scheme, geometry, k, *, bias):
 
 
 def analyze(dag, shape, **settings):
-    return analyze_ranks(dag, shape, LowRankConfig(pruning_proportion=1.0, num_training_steps=1, **settings))
+    return analyze_ranks(dag, shape, LowRankConfig(keep_flops=1.0, training_steps=1, **settings))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionAlgorithm
+from torch_dag_core.algorithms.settings import LearnedCompressionConfig
 from torch_dag_core.errors import SettingsError, StubError
 from torch_dag_llrc import LowRankCompression, LowRankReport
 
 SHAPE = (3, 8, 8)
+
+
+class LearnedCompression(CompressionAlgorithm):
+    config_type = LearnedCompressionConfig
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def net(chain):
 def test_the_signature_is_that_of_every_compression_and_then_its_own():
     own = {"scheme": "auto", "gate": "ordered", "rank_multiple": 8, "share_siblings": False, "train": "joint",
            "prune_stem": True, "prune_head": True}  # fmt: skip
-    common = dict(inspect.signature(CompressionPlugin).parameters)
+    common = dict(inspect.signature(LearnedCompression).parameters)
     parameters = inspect.signature(LowRankCompression).parameters
     assert {name: parameters[name] for name in common} == common
     assert {name: each.default for name, each in parameters.items() if name not in common} == own
@@ -41,11 +46,11 @@ def test_the_signature_is_that_of_every_compression_and_then_its_own():
         ({"rank_multiple": 8.0}, "rank_multiple must be an integer of at least 1, got 8.0"),
         ({"share_siblings": "yes"}, "share_siblings must be True or False, got 'yes'"),
         ({"prune_stem": None}, "prune_stem must be True or False, got None"),
-        ({"num_training_steps": -1}, "num_training_steps must be an integer of at least 1, got -1"),
+        ({"training_steps": -1}, "training_steps must be an integer of at least 1, got -1"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(net, settings, message):
-    given = {"pruning_proportion": 1.0, "num_training_steps": 10, **settings}
+    given = {"keep_flops": 1.0, "training_steps": 10, **settings}
     with pytest.raises(SettingsError, match=message):
         LowRankCompression(net, SHAPE, **given)
     assert issubclass(SettingsError, ValueError)
@@ -57,7 +62,7 @@ def test_an_unreachable_target_is_refused_with_the_least(net):
     with pytest.raises(SettingsError, match=r"low-rank cannot get this graph below .*; ask for at least 0\.\d+$"):
         LowRankCompression(net, SHAPE, least - 0.001, 10)
     reached = LowRankCompression(net, SHAPE, least + 0.001, 10)
-    assert reached.prunable_proportion == pytest.approx(1 - least)
+    assert reached.removable_share == pytest.approx(1 - least)
     assert reached.target_normalized_flops / reached.initial_normalized_flops == pytest.approx(least + 0.001)
 
 
@@ -73,9 +78,7 @@ def test_costs_that_are_missing_say_so(net, cost):
     ("step", "arguments", "missing"),
     [
         ("calibrate", ([],), "means and covariances"),
-        ("prepare_for_pruning", (), "the whitened factors of every layer and the 'ordered' gates"),
-        ("prepare", (), "the whitened factors"),
-        ("compute_current_proportion_and_pruning_losses", (0,), "the soft ranks"),
+        ("prepare", (), "the whitened factors of every layer and the 'ordered' gates"),
         ("losses", (0,), "the soft ranks"),
         ("finalize", (), "ranks rounded to multiples of 8"),
         ("remove_ranks", (), "ranks rounded to multiples of 8"),

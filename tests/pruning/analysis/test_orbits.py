@@ -88,7 +88,7 @@ def test_the_report_adds_up(block):
     for dag in (block, dag_of(Attention(), torch.randn(2, 7, 5))):
         analysis = analyze(dag)
         stays = sum(analysis.locked.values()) + analysis.floor
-        assert stays / analysis.cost() == pytest.approx(1 - analysis.prunable_proportion)
+        assert stays / analysis.cost() == pytest.approx(1 - analysis.removable_share)
         assert "output head" in str(analysis)
         assert "floor" in str(analysis)
 

@@ -7,11 +7,11 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from torch_dag_core.analysis.latency import median_latencies
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TorchDagError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.cli.command import prune
-from torch_dag_pruning.measuring import median_latencies
 from torch_dag_pruning.plan.plan import Plan
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from torch_dag_core.ops import normalization, reduction
 from torch_dag_pruning.axes import AxisSolver, mask
-from torch_dag_pruning.masked import normalizations, reductions
+from torch_dag_pruning.masked_ops import normalizations, reductions
 
 
 def atoms(*sizes):

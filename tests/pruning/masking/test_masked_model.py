@@ -14,9 +14,9 @@ from torch_dag_core.plugins.registry import OpSpec
 from torch_dag_core.serialization import load
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import masked_model
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.masked.mask_op import Mask
-from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.masked_ops.mask import Mask
 from torch_dag_pruning.plan.plan import Plan
 
 
@@ -96,3 +96,10 @@ def test_masked_graph_can_be_saved_where_the_op_is_registered(small, tmp_path):
     masked.save(tmp_path / "masked.safetensors", registry=registry)
     loaded = load(tmp_path / "masked.safetensors", registry=registry)
     assert torch.equal(loaded.eval()(x), masked.eval()(x))
+
+
+def test_a_mask_that_was_saved_before_masks_could_be_learned_is_read():
+    codec = OpCodec(Mask)
+    built = codec.build({"shape": (3, 1), "dtype": torch.float32})
+    assert codec.config(built) == {"shape": (3, 1), "dtype": torch.float32, "persistent": True}
+    assert "mask" in built.state_dict()

@@ -11,9 +11,9 @@ from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.axes import AxisSolver, Fixed, concat, product
+from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random, criterion_named, pulled_back
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.removal import remove_channels
 
 
 class Small(nn.Module):

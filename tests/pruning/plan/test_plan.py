@@ -163,3 +163,9 @@ def test_importance_says_how_far_down_the_flops_go():
 def test_importance_refuses_what_it_does_not_know(analysis, arguments, message):
     with pytest.raises(PlanError, match=message):
         Plan.by_importance(analysis, **arguments)
+
+
+def test_files_of_format_1_keep_loading(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text('{"torch_dag_plan": 1, "orbits": {\n"a.weight:0": {"size": 4, "kept": [0, 3]}\n}}\n')
+    assert Plan.load(path) == Plan({"a.weight:0": (0, 3)}, {"a.weight:0": 4})

@@ -7,10 +7,8 @@ import torch
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning.analysis.analysis import analyze
-from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.cut import masked_model, removal_proof, remove_channels
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.proof import removal_proof
-from torch_dag_pruning.removal.removal import remove_channels
 
 
 @pytest.fixture

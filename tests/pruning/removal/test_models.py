@@ -8,11 +8,9 @@ import torch
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import Cut, masked_model, removal_proof
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.masked.masked_model import masked_model
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.proof import prove, removal_proof
-from torch_dag_pruning.removal.removal import remove
 
 timm = pytest.importorskip("timm")
 
@@ -49,8 +47,8 @@ def prepared(name, size):
 def check(name, size):
     _, analysis = prepared(name, size)
     plan = Plan.random(analysis, 0.6, seed=1)
-    smaller = remove(analysis, plan)
-    prove(analysis, plan, smaller)  # in single precision, where a near miss is decided in double
+    smaller = Cut(analysis, plan).removed()
+    Cut(analysis, plan).prove(smaller)  # in single precision, where a near miss is decided in double
     proof = removal_proof(analysis, plan, smaller, dtype=torch.float64)
     assert proof.worst < 1e-12
     assert proof.effect > 0.003
@@ -78,7 +76,7 @@ def check_empty(name, size, share):
         if orbit.minimum == 0:
             plan = plan.with_orbit(orbit.key, [])
     try:
-        smaller = remove(analysis, plan)
+        smaller = Cut(analysis, plan).removed()
     except RemovalError:
         masked = masked_model(dag, plan, analysis=analysis).eval()
         assert torch.equal(masked(torch.randn(2, 3, size, size)), masked(torch.randn(2, 3, size, size)))
@@ -104,4 +102,4 @@ def test_every_orbit_of_a_model_alone_at_zero(name):
     _, analysis = prepared(name, QUICK[name])
     for orbit in analysis.orbits:
         plan = Plan.keeping(analysis, {orbit.key: range(orbit.minimum)})
-        assert removal_proof(analysis, plan, remove(analysis, plan), dtype=torch.float64).worst < 1e-12
+        assert removal_proof(analysis, plan, Cut(analysis, plan).removed(), dtype=torch.float64).worst < 1e-12

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import Cut, removal_proof
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.proof import removal_proof
-from torch_dag_pruning.removal.removal import remove
 
 SIDE = 4
 KINDS = (
@@ -184,7 +183,7 @@ def test_masked_equals_removed(program, seed, emptied):
     for orbit in analysis.orbits[seed % emptied :: emptied] if seed % 2 else ():
         plan = plan.with_orbit(orbit.key, plan.kept[orbit.key][: orbit.minimum])
     text = str(dag)
-    smaller = remove(analysis, plan)
+    smaller = Cut(analysis, plan).removed()
     assert removal_proof(analysis, plan, smaller, dtype=torch.float64).worst < 1e-10
     assert str(dag) == text
     assert all(0 not in tensor.shape for tensor in smaller.state_dict().values())

@@ -17,13 +17,9 @@ from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, removal_proof, remove_channels
 from torch_dag_pruning.errors import PruningWarning, RemovalError, RemovalMismatchError
-from torch_dag_pruning.masked.masked_model import masked_model
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal import proof
-from torch_dag_pruning.removal.optimizer import carry_optimizer
-from torch_dag_pruning.removal.proof import prove, removal_proof
-from torch_dag_pruning.removal.removal import remove_channels
 
 
 @pytest.fixture
@@ -134,7 +130,7 @@ def test_proof_names_the_first_vertex_that_differs(small):
     with torch.no_grad():
         dict(smaller.named_parameters())["b.weight"].mul_(1.01)
     with pytest.raises(RemovalMismatchError, match="vertex 'b' differs by") as caught:
-        prove(analysis, plan, smaller)
+        Cut(analysis, plan).prove(smaller)
     assert caught.value.vertex == "b"
     assert 1e-3 < caught.value.difference < 0.0102
 
@@ -144,19 +140,20 @@ def test_double_precision_is_asked_after_a_near_miss_only(small, monkeypatch):
     plan = Plan.random(analysis, 0.5)
     smaller = remove_channels(dag, plan, analysis=analysis)
     asked = []
+    compare = Cut.compare
 
     def recorded(*args):
-        asked.append(args[4:])
-        return removal_proof(*args)
+        asked.append(args[3:])
+        return compare(*args)
 
-    monkeypatch.setattr(proof, "removal_proof", recorded)
+    monkeypatch.setattr(Cut, "compare", recorded)
     for factor, precisions in ((1.001, [(), (torch.float64,)]), (1.1, [()])):
         changed = smaller.clone()
         with torch.no_grad():
             dict(changed.named_parameters())["b.weight"].mul_(factor)
         asked.clear()
         with pytest.raises(RemovalMismatchError, match="vertex 'b' differs by"):
-            prove(analysis, plan, changed)
+            Cut(analysis, plan).prove(changed)
         assert asked == precisions
 
 
@@ -164,7 +161,7 @@ def test_proof_finds_a_wrong_shape(small):
     _, dag, _, analysis = small
     smaller = remove_channels(dag, Plan.random(analysis, 0.5), analysis=analysis)
     with pytest.raises(RemovalMismatchError, match="has the shape"):
-        prove(analysis, Plan.random(analysis, 0.8), smaller)
+        Cut(analysis, Plan.random(analysis, 0.8)).prove(smaller)
 
 
 def test_proof_accepts_what_only_single_precision_finds_different(small):
@@ -183,7 +180,7 @@ def test_proof_accepts_what_only_single_precision_finds_different(small):
     dag = build_from_unstructured_module(Cancelling(), x)
     analysis = analyze(dag, x)
     plan = Plan.random(analysis, 0.5)
-    result = prove(analysis, plan, remove_channels(dag, plan, verify=False, analysis=analysis))
+    result = Cut(analysis, plan).prove(remove_channels(dag, plan, verify=False, analysis=analysis))
     assert result.worst < 1e-6
 
 

@@ -10,8 +10,7 @@ from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.testing import awaken
 from torch_dag_pruning import Plan, analyze
-from torch_dag_pruning.removal.proof import removal_proof
-from torch_dag_pruning.removal.removal import remove
+from torch_dag_pruning.cut import Cut, removal_proof
 
 
 class Fn(nn.Module):
@@ -53,7 +52,7 @@ def check_dag(dag, *inputs, orbits=None, seeds=(1, 2), effect=0.01, free_outputs
         assert sorted(orbit.n for orbit in analysis.orbits) == sorted(orbits), str(analysis)
     for seed in seeds:
         plan = Plan.random(analysis, 0.6, seed)
-        pruned = remove(analysis, plan)
+        pruned = Cut(analysis, plan).removed()
         proof = removal_proof(analysis, plan, pruned, dtype=torch.float64)
         assert proof.worst < 1e-12, str(proof)
         if analysis.orbits:

@@ -14,8 +14,7 @@ from torch_dag_core.ops.layout import Cat, Permute, Reshape, Split
 from torch_dag_core.ops.normalization import Normalize
 from torch_dag_core.ops.reduction import Mean
 from torch_dag_pruning import Plan, analyze
-from torch_dag_pruning.removal.proof import removal_proof
-from torch_dag_pruning.removal.removal import remove
+from torch_dag_pruning.cut import Cut, removal_proof
 
 SIZE = 4
 
@@ -141,7 +140,7 @@ def test_masked_equals_removed(dag, seed, keep):
     x = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
     analysis = analyze(randomised(dag, seed), x)
     plan = Plan.random(analysis, keep, seed)
-    pruned = remove(analysis, plan)
+    pruned = Cut(analysis, plan).removed()
     assert removal_proof(analysis, plan, pruned, dtype=torch.float64).worst < 1e-10
     counts = {orbit.atom.id: len(plan.kept[orbit.key]) for orbit in analysis.orbits}
     assert analysis.parameters_count(counts) == sum(p.numel() for p in pruned.parameters())
@@ -170,7 +169,7 @@ def test_zeroed_weights_of_consumers_are_an_independent_oracle(dag, seed):
     x = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     analysis = analyze(randomised(dag, seed).double(), x)
     plan = Plan.random(analysis, 0.6, seed)
-    pruned = remove(analysis, plan)
+    pruned = Cut(analysis, plan).removed()
     dense = dag.clone()
     masks = {orbit.atom.id: plan.mask(orbit.key) for orbit in analysis.orbits}
     for vertex in dense.inner_vertices:

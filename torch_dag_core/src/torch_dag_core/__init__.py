@@ -14,7 +14,7 @@ DagModule(
 
 from torch_dag_core import core_plugin
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, Losses, find_algorithm
-from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.analysis.comparing import Comparison, Difference, compare_module_outputs
 from torch_dag_core.analysis.cost_table import CostTable, VertexCost, flops
@@ -62,7 +62,7 @@ __all__ = [
     "Call",
     "ClassReport",
     "Comparison",
-    "CompressionPlugin",
+    "CompressionAlgorithm",
     "CompressionReport",
     "ConvertibilityReport",
     "CostTable",

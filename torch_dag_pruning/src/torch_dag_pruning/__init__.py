@@ -3,20 +3,22 @@
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit, Place, analyze
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, Sink, axis_rule
+from torch_dag_pruning.channel_pruning import ChannelPruning
+from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, removal_proof, remove_channels
 from torch_dag_pruning.errors import (
     AnalysisError,
+    MissingModeError,
     PlanError,
     PruningError,
     PruningWarning,
     RemovalError,
     RemovalMismatchError,
 )
-from torch_dag_pruning.masked.masked_model import masked_model
+from torch_dag_pruning.masking.masking import Masking
+from torch_dag_pruning.one_shot import OneShotChannelPruning, OneShotConfig
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.optimizer import carry_optimizer
-from torch_dag_pruning.removal.proof import Proof, removal_proof
-from torch_dag_pruning.removal.removal import remove_channels
+from torch_dag_pruning.removal.proof import Proof
 
 __all__ = [
     "Analysis",
@@ -26,10 +28,16 @@ __all__ = [
     "AxisRule",
     "AxisSolver",
     "Cause",
+    "ChannelPruning",
     "Concat",
     "Context",
+    "Cut",
     "Fixed",
     "ImportanceCriterion",
+    "Masking",
+    "MissingModeError",
+    "OneShotChannelPruning",
+    "OneShotConfig",
     "Orbit",
     "Place",
     "Plan",

@@ -17,9 +17,9 @@ from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.testing.cases import Case, copied, run
 from torch_dag_core.testing.checks import ContractCheck, ContractError
 from torch_dag_pruning.analysis.analysis import analyze
+from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.errors import PruningWarning
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.removal import remove_channels
 
 _SEEDS = range(3)
 _CLASSES = 3
@@ -30,7 +30,7 @@ def prunes(case: Case) -> None:
 
     Raises:
         ContractError: it does not, or the analysis of the graph fails.
-        PluginError: a rule failed, or said what cannot be.
+        PluginError: a rule failed, or contradicts its op.
     """
     if _draws(case):
         return

@@ -18,19 +18,33 @@ class PlanError(PruningError, ValueError):
 
 
 class RemovalError(PruningError):
-    """A plan cannot be carried out; ``vertex`` names the vertex in the way."""
+    """A plan cannot be carried out.
 
-    def __init__(self, vertex: str, message: str) -> None:
+    Attributes:
+        vertex: Name of the vertex that is in the way; None where it is no single one.
+    """
+
+    def __init__(self, vertex: str | None, message: str) -> None:
         self.vertex = vertex
         super().__init__(message)
 
 
 class RemovalMismatchError(RemovalError):
-    """The removed model does not compute what the masked one does; ``vertex`` is the first that differs."""
+    """The removed model does not compute what the masked one does, or does not cost what the analysis predicts.
 
-    def __init__(self, vertex: str, difference: float, message: str) -> None:
+    Attributes:
+        vertex: Name of the first vertex that differs; None where the costs do.
+        difference: How far the two are apart: relative to the largest element of the vertex's value, or in FLOPs or
+            parameters.
+    """
+
+    def __init__(self, vertex: str | None, difference: float, message: str) -> None:
         self.difference = difference
         super().__init__(vertex, message)
+
+
+class MissingModeError(PruningError, NotImplementedError):
+    """A mode or a setting of channel pruning that is named already but does not exist yet."""
 
 
 class PruningWarning(UserWarning):

@@ -22,7 +22,7 @@ def torch_dag_ops() -> Iterable[OpSpec]:
     from torch_dag_core.ops.flops import elementwise
     from torch_dag_core.plugins.codecs import OpCodec
     from torch_dag_core.plugins.registry import OpSpec
-    from torch_dag_pruning.masked.mask_op import Mask
+    from torch_dag_pruning.masked_ops.mask import Mask
 
     return (OpSpec(key="pruning.mask", target=Mask, codec=OpCodec(Mask), flops=elementwise, examples=_masks),)
 
@@ -31,7 +31,7 @@ def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
     """Return a mask with an operand, for the contract of plugins."""
     import torch
 
-    from torch_dag_pruning.masked.mask_op import Mask
+    from torch_dag_pruning.masked_ops.mask import Mask
 
     return [(Mask.of(torch.tensor([1.0, 0.0, 0.5, 1.0])), (torch.ones(2, 4),))]
 
@@ -39,17 +39,9 @@ def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
 @hookimpl
 def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
     """Add one-shot channel pruning."""
-    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
-    from torch_dag_pruning.algorithm import OneShotChannelPruning, OneShotConfig
+    from torch_dag_pruning.one_shot import SPEC
 
-    spec = AlgorithmSpec(
-        name="channel-pruning",
-        summary="Remove the least important channels at once, without training.",
-        config=OneShotConfig,
-        create=OneShotChannelPruning,
-        trains=False,
-    )
-    return (spec,)
+    return (SPEC,)
 
 
 @hookimpl

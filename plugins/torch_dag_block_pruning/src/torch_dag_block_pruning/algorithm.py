@@ -9,12 +9,12 @@ from torch_dag_block_pruning.analysis import analyze_blocks
 from torch_dag_block_pruning.config import BlockPruningConfig
 from torch_dag_block_pruning.report import BlockReport
 from torch_dag_core.algorithms.algorithm import Losses
-from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
 
 
-class BlockPruning(CompressionPlugin):
+class BlockPruning(CompressionAlgorithm):
     """Removes whole residual branches.
 
     STUB: only the constructor, which takes the settings of `BlockPruningConfig`, and `analyze` do anything yet.
@@ -30,22 +30,22 @@ class BlockPruning(CompressionPlugin):
 
     def analyze(self) -> BlockReport:
         """Return every legal cut, what it removes, and the cuts that leave least. Mutates nothing."""
-        return analyze_blocks(self.model, self.input_shape_without_batch, self.config)
+        return analyze_blocks(self.model, self.input_shape, self.config)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Raise `StubError`: no block is scored yet."""
         del batches
         raise StubError(self.name, "calibrate", f"the {self.config.importance!r} scores of blocks")
 
-    def prepare_for_pruning(self) -> DagModule:
+    def prepare(self) -> DagModule:
         """Raise `StubError`: there are no gates yet."""
-        raise StubError(self.name, "prepare_for_pruning", "a learnable gate on the edge of every candidate")
+        raise StubError(self.name, "prepare", "a learnable gate on the edge of every candidate")
 
-    def compute_current_proportion_and_pruning_losses(self, global_step: int) -> Losses:
+    def losses(self, global_step: int) -> Losses:
         """Raise `StubError`: there are no gates to compute a soft cost of."""
         del global_step
         needed = "the differentiable cost of gated edges and the blockwise distillation at their sums"
-        raise StubError(self.name, "compute_current_proportion_and_pruning_losses", needed)
+        raise StubError(self.name, "losses", needed)
 
     def finalize(self) -> DagModule:
         """Raise `StubError`: nothing decides yet which blocks go."""
@@ -53,5 +53,5 @@ class BlockPruning(CompressionPlugin):
         raise StubError(self.name, "finalize", needed)
 
     def remove_blocks(self) -> DagModule:
-        """Do `finalize`."""
+        """Return a plain graph without the blocks that go; the same as `finalize`."""
         return self.finalize()

@@ -16,7 +16,7 @@ _NAME = "block-pruning"
 
 
 def analyze_blocks(
-    dag: DagModule, input_shape_without_batch: Sequence[int] | None = None, config: BlockPruningConfig | None = None
+    dag: DagModule, input_shape: Sequence[int] | None = None, config: BlockPruningConfig | None = None
 ) -> BlockReport:
     """Return every legal cut of a graph, what each removes, and cuts that together leave least. Mutates nothing.
 
@@ -25,16 +25,16 @@ def analyze_blocks(
 
     Args:
         dag: The graph; nested graphs in it are looked into.
-        input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
+        input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
         config: The settings; without them all operands of sums may be cut.
 
     Raises:
         StubError: a setting asks for what does not exist yet.
     """
-    config = config or BlockPruningConfig(pruning_proportion=1.0, num_training_steps=1)
+    config = config or BlockPruningConfig(keep_flops=1.0, training_steps=1)
     _refuse_missing(config)
     dag = flattened(dag)
-    facts = vertex_facts(dag, input_shape_without_batch)
+    facts = vertex_facts(dag, input_shape)
     skeleton = Skeleton.of(dag, facts.flops)
     legal = tuple(CutSearch(dag, facts.values, config).run())
     candidates, cuts = _candidates(skeleton, legal)

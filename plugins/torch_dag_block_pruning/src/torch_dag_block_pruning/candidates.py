@@ -44,7 +44,7 @@ class CutSearch:
         self._dag = dag
         self._facts = facts
         self._config = config
-        self._protected = frozenset(config.custom_unprunable_module_classes)
+        self._protected = frozenset(config.ignore_classes)
         self._places = dominators(dag)
 
     def run(self) -> Iterator[LegalCut]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count
+from torch_dag_core.algorithms.settings import LearnedCompressionConfig, choose, require_count
 from torch_dag_core.errors import SettingsError
 
 UNITS = ("residual", "gate", "span")
@@ -15,7 +15,7 @@ IMPORTANCES = ("recoverability", "taylor", "bi")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockPruningConfig(CompressionConfig):
+class BlockPruningConfig(LearnedCompressionConfig):
     """What counts as a block, and how those to remove are chosen."""
 
     units: tuple[str, ...] = field(
@@ -32,7 +32,7 @@ class BlockPruningConfig(CompressionConfig):
     max_removed: int | None = field(default=None, metadata={"help": "the most blocks that may go, or none for all"})
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the settings.
 
         Raises:
             SettingsError: names the setting and what it may be.

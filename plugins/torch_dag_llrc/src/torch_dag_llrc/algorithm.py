@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from torch_dag_core.algorithms.algorithm import Losses
-from torch_dag_core.algorithms.compression import CompressionPlugin
+from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_llrc.analysis import analyze_ranks
@@ -14,7 +14,7 @@ from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.report import LowRankReport
 
 
-class LowRankCompression(CompressionPlugin):
+class LowRankCompression(CompressionAlgorithm):
     """Replaces layers by chains of thinner ones whose ranks are learned.
 
     STUB: only the constructor, which takes the settings of `LowRankConfig`, and `analyze` do anything yet.
@@ -30,23 +30,23 @@ class LowRankCompression(CompressionPlugin):
 
     def analyze(self) -> LowRankReport:
         """Return every layer that can be factored and what it costs at every rank. Mutates nothing."""
-        return analyze_ranks(self.model, self.input_shape_without_batch, self.config)
+        return analyze_ranks(self.model, self.input_shape, self.config)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Raise `StubError`: no statistics of layer inputs are taken yet."""
         del batches
         raise StubError(self.name, "calibrate", "means and covariances of what each layer reads")
 
-    def prepare_for_pruning(self) -> DagModule:
+    def prepare(self) -> DagModule:
         """Raise `StubError`: no layer is factored yet."""
         needed = f"the whitened factors of every layer and the {self.config.gate!r} gates between them"
-        raise StubError(self.name, "prepare_for_pruning", needed)
+        raise StubError(self.name, "prepare", needed)
 
-    def compute_current_proportion_and_pruning_losses(self, global_step: int) -> Losses:
+    def losses(self, global_step: int) -> Losses:
         """Raise `StubError`: there are no gates to compute a soft rank of."""
         del global_step
         needed = "the soft ranks of the gates and the noise-to-signal ratios of factored layers"
-        raise StubError(self.name, "compute_current_proportion_and_pruning_losses", needed)
+        raise StubError(self.name, "losses", needed)
 
     def finalize(self) -> DagModule:
         """Raise `StubError`: no ranks are learned yet."""
@@ -56,5 +56,5 @@ class LowRankCompression(CompressionPlugin):
         raise StubError(self.name, "finalize", needed)
 
     def remove_ranks(self) -> DagModule:
-        """Do `finalize`."""
+        """Return a plain graph with its layers cut to the learned ranks; the same as `finalize`."""
         return self.finalize()

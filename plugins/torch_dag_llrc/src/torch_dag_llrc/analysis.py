@@ -21,7 +21,7 @@ _NAME = "low-rank"
 
 
 def analyze_ranks(
-    dag: DagModule, input_shape_without_batch: Sequence[int] | None = None, config: LowRankConfig | None = None
+    dag: DagModule, input_shape: Sequence[int] | None = None, config: LowRankConfig | None = None
 ) -> LowRankReport:
     """Return every layer that can be factored and what it costs at every rank. Mutates nothing.
 
@@ -29,17 +29,17 @@ def analyze_ranks(
 
     Args:
         dag: The graph; nested graphs in it are looked into.
-        input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
+        input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
         config: The settings; the defaults without them.
 
     Raises:
         StubError: a setting asks for what does not exist yet.
     """
-    config = config or LowRankConfig(pruning_proportion=1.0, num_training_steps=1)
+    config = config or LowRankConfig(keep_flops=1.0, training_steps=1)
     if config.cost != "flops":
         raise StubError(_NAME, "analyze", f"the cost {config.cost!r} of a layer; so far there is 'flops'")
     dag = flattened(dag)
-    facts = vertex_facts(dag, input_shape_without_batch)
+    facts = vertex_facts(dag, input_shape)
     search = LayerSearch(dag, facts, config)
     fit, skipped = _split(search, facts)
     found = [_candidate(search, group, config) for group in _groups(fit, share=config.share_siblings)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
+from torch_dag_core.algorithms.settings import LearnedCompressionConfig, choose, require_count, require_flag
 
 SCHEMES = ("auto", "in", "out", "spatial", "tucker2")
 GATES = ("ordered", "independent")
@@ -12,7 +12,7 @@ TRAININGS = ("local", "joint", "gates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRankConfig(CompressionConfig):
+class LowRankConfig(LearnedCompressionConfig):
     """How layers are factored, and how their ranks are learned."""
 
     scheme: str = field(
@@ -29,7 +29,7 @@ class LowRankConfig(CompressionConfig):
     prune_head: bool = field(default=True, metadata={"help": "factor layers after which there is no other"})
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the settings.
 
         Raises:
             SettingsError: names the setting and what it may be.

@@ -74,7 +74,7 @@ class LayerSearch:
         return measure(vertex.module, self._shapes[vertex.predecessors[0].name], self._shapes[vertex.name])
 
     def _is_protected(self, vertex: InnerVertex) -> bool:
-        return type(vertex.module) in self._config.custom_unprunable_module_classes
+        return type(vertex.module) in self._config.ignore_classes
 
     def _is_grouped(self, vertex: InnerVertex) -> bool:
         return getattr(vertex.module, "groups", 1) != 1
@@ -97,7 +97,7 @@ class LayerSearch:
 
 
 _REASONS: Mapping[str, Callable[[LayerSearch, InnerVertex], bool]] = {
-    "its class is in custom_unprunable_module_classes": LayerSearch._is_protected,
+    "its class is in ignore_classes": LayerSearch._is_protected,
     "it has several groups": LayerSearch._is_grouped,
     "it is a composite op, and those are not taken apart yet": LayerSearch._is_composite,
     "only Linear and Conv2d can be factored": LayerSearch._is_unknown,

@@ -2,7 +2,7 @@
 
 An algorithm is bound to one graph and one frozen set of settings. All have the same four steps:
 
-    algorithm = td.find_algorithm("channel-pruning").start(dag, pruning_proportion=0.5)
+    algorithm = td.find_algorithm("channel-pruning").start(dag, keep_flops=0.5)
     print(algorithm.analyze())             # what could go; the graph stays as it is
     prepared = algorithm.prepare()         # a trainable graph that holds the algorithm's own parameters
     losses = algorithm.losses(step)        # at every training step; loss = task + losses.total()
@@ -16,10 +16,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
+import torch
 from torch import Tensor
 
 from torch_dag_core.algorithms.reports import CompressionReport
@@ -35,24 +36,22 @@ _STEPS = ("analyze", "prepare", "losses", "finalize")
 _NAME = Kind("a name such as 'channel-pruning'", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[\w.-]+", v)))
 
 
-class Losses(NamedTuple):
+@dataclass(frozen=True)
+class Losses:
     """What an algorithm measures at one training step, as scalars that can be differentiated.
 
     Attributes:
-        proportion: Share of the original cost that the model has as it now stands.
-        flops_loss: Grows with what the model costs above its target.
-        entropy_loss: Grows with decisions that are neither yes nor no.
-        bkd_loss: Grows with how far the changed parts are from the originals (blockwise distillation).
+        cost_share: Share of the original cost that the model has as it now stands.
+        terms: What is to be added to the loss of the task, by the algorithm's own names: for instance how far the cost
+            is above its target, how undecided the choices are, or how far changed parts are from the originals.
     """
 
-    proportion: Tensor
-    flops_loss: Tensor
-    entropy_loss: Tensor
-    bkd_loss: Tensor
+    cost_share: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
 
     def total(self) -> Tensor:
-        """Return the sum of the three losses; the proportion is none."""
-        return self.flops_loss + self.entropy_loss + self.bkd_loss
+        """Return the sum of all terms, 0 where there are none; the share of cost is no term."""
+        return sum(self.terms.values(), start=torch.zeros_like(self.cost_share))
 
 
 class Algorithm(Protocol):
@@ -65,7 +64,7 @@ class Algorithm(Protocol):
         """Return a trainable graph that holds the algorithm's own parameters."""
 
     def losses(self, global_step: int) -> Losses:
-        """Return the share of cost and the losses to add to the task's, for the prepared graph's last call."""
+        """Return the share of cost and the losses to add to the task's, for the last call of the prepared graph."""
 
     def finalize(self) -> DagModule:
         """Return a plain graph with the change made real."""
@@ -110,7 +109,7 @@ class AlgorithmSpec:
     owner: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse settings that somebody could change half-way, and a status that means nothing."""
+        """Check the fields: the config must be frozen, so that its checks stay true, and the status known."""
         parameters = getattr(self.config, "__dataclass_params__", None)
         if not dataclasses.is_dataclass(self.config) or parameters is None or not parameters.frozen:
             message = f"the config of algorithm {self.name!r} must be a frozen dataclass, got {self.config!r}"
@@ -124,11 +123,11 @@ class AlgorithmSpec:
         """Return what can be set, by name, in the order of the config's fields."""
         hints = get_type_hints(self.config)
         return {
-            field.name: Setting(
-                name=field.name, hint=hints[field.name], default=_default(field), help=field.metadata.get("help", "")
+            each.name: Setting(
+                name=each.name, hint=hints[each.name], default=_default(each), help=each.metadata.get("help", "")
             )
-            for field in dataclasses.fields(self.config)
-            if field.init
+            for each in dataclasses.fields(self.config)
+            if each.init
         }
 
     def configure(self, **settings: Any) -> Any:
@@ -153,7 +152,7 @@ class AlgorithmSpec:
 
         Raises:
             SettingsError: the settings are wrong, or the graph cannot give what they ask for.
-            AlgorithmError: what the plugin created is no algorithm.
+            AlgorithmError: what the plugin created lacks one of the four steps.
         """
         if config is None:
             config = self.configure(**settings)
@@ -169,7 +168,7 @@ class AlgorithmSpec:
         return algorithm
 
     def _refusing(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call what may refuse its arguments, and say whose refusal it was."""
+        """Call a constructor that may refuse its arguments, and name the algorithm in the error."""
         try:
             return make(*args, **kwargs)
         except SettingsError:
@@ -179,8 +178,8 @@ class AlgorithmSpec:
             raise SettingsError(message) from error
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def _default(each: dataclasses.Field[Any]) -> Any:
+    return each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
 
 
 def _suggestion(name: str, known: dict[str, Any]) -> str:

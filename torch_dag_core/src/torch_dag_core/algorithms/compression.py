@@ -1,7 +1,6 @@
-"""The base of algorithms that make a graph cheaper: one constructor, one target, one set of losses.
+"""The base of algorithms that make a graph cheaper: one constructor, one target, and the four steps of all algorithms.
 
-The names are those of channel pruning, so that one training loop drives channel pruning, block pruning and low-rank
-compression, one after the other or any of them alone.
+One training loop drives channel pruning, block pruning and low-rank compression, alone or one after the other.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import dataclasses
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch_dag_core.algorithms.algorithm import Losses
@@ -23,16 +22,21 @@ if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
 
 
-class CompressionPlugin(ABC):
+class CompressionAlgorithm(ABC):
     """A compression algorithm bound to one flat graph, which it never changes: it works on copies.
 
+    A subclass states its ``name`` and its ``config_type``, and implements the four steps.
+
     Attributes:
+        name: What users call the algorithm.
+        config_type: The class of its settings.
         model: The graph.
         config: The settings.
+        input_shape: Shape of one sample of the first input, without the batch.
         initial_normalized_flops: Cost of the graph: FLOPs of one sample by input pixel, in thousands.
-        target_normalized_flops: What is asked for, in the same unit.
-        prunable_proportion: The share of FLOPs that can go at most.
-        prepared_model: What `prepare_for_pruning` returned, or None before.
+        target_flops: What is asked for: FLOPs of one sample.
+        target_normalized_flops: The same, by input pixel, in thousands.
+        removable_share: The share of FLOPs that can go at most.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -44,97 +48,101 @@ class CompressionPlugin(ABC):
         super().__init_subclass__(**options)
         cls.__signature__ = _signature(cls.config_type)
 
-    def __init__(
-        self,
-        model: DagModule,
-        input_shape_without_batch: Sequence[int] | None,
-        pruning_proportion: float,
-        num_training_steps: int,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, model: DagModule, input_shape: Sequence[int] | None, *required: Any, **settings: Any) -> None:
         """Check the settings and whether the graph can give what they ask for.
 
         Args:
             model: The graph to compress.
-            input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
-            pruning_proportion: Share of the cost that stays.
-            num_training_steps: Steps over which the losses reach their full weight.
-            **settings: The other fields of ``config_type``, by name: those of `CompressionConfig` and the algorithm's
-                own.
+            input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
+            *required: The settings without a default, in the order of the fields of ``config_type``.
+            **settings: Settings by name: the fields of ``config_type``.
 
         Raises:
             SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
-            TypeError: there is no setting of that name.
+            TypeError: there is no setting of that name, or one is missing or given twice.
         """
-        self.config = self.config_type(
-            pruning_proportion=pruning_proportion, num_training_steps=num_training_steps, **settings
-        )
+        self.config = _configured(self.config_type, required, settings)
         self.model = model
-        self.input_shape_without_batch = sample_shape(model, input_shape_without_batch)
-        self.prepared_model: DagModule | None = None
+        self.input_shape = sample_shape(model, input_shape)
         report = self.analyze()
-        target = self.config.pruning_proportion * (self.config.reference_flops or report.flops)
-        self._refuse_unreachable(report, target)
-        self.prunable_proportion = report.prunable_proportion
+        self.target_flops = self.config.keep_flops * (self.config.reference_flops or report.flops)
+        self.require_reachable(report)
+        self.removable_share = report.removable_share
         self.initial_normalized_flops = self._normalize(report.flops)
-        self.target_normalized_flops = self._normalize(target)
+        self.target_normalized_flops = self._normalize(self.target_flops)
 
     @classmethod
-    def from_config(
-        cls, model: DagModule, config: CompressionConfig, input_shape_without_batch: Sequence[int] | None = None
-    ) -> Self:
+    def from_config(cls, model: DagModule, config: CompressionConfig, input_shape: Sequence[int] | None = None) -> Self:
         """Return the algorithm with the settings of a config."""
         settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
-        return cls(model, input_shape_without_batch, **settings)
+        return cls(model, input_shape, **settings)
 
     @abstractmethod
     def analyze(self) -> CompressionReport:
         """Return the candidates, what each costs, and how much can go. Mutates nothing."""
 
-    def calibrate(self, batches: Iterable[Any]) -> None:
-        """Look at data before training; an algorithm that needs none ignores it."""
-        del batches
-
     @abstractmethod
-    def prepare_for_pruning(self) -> DagModule:
+    def prepare(self) -> DagModule:
         """Return a trainable graph on the same device that holds the algorithm's own parameters."""
 
     @abstractmethod
-    def compute_current_proportion_and_pruning_losses(self, global_step: int) -> Losses:
-        """Return (proportion, flops_loss, entropy_loss, bkd_loss) for the prepared graph's last call."""
+    def losses(self, global_step: int) -> Losses:
+        """Return the share of cost and the losses to add to the task's, for the last call of the prepared graph."""
 
     @abstractmethod
     def finalize(self) -> DagModule:
         """Return a plain graph that costs at most the target."""
 
-    def prepare(self) -> DagModule:
-        """Do `prepare_for_pruning`."""
-        return self.prepare_for_pruning()
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Look at data before training; an algorithm that needs none ignores it."""
+        del batches
 
-    def losses(self, global_step: int) -> Losses:
-        """Do `compute_current_proportion_and_pruning_losses`."""
-        return self.compute_current_proportion_and_pruning_losses(global_step)
+    def conclusion(self) -> str:
+        """Return what a user should know of the finished graph, in a sentence or two; nothing by default."""
+        return ""
 
-    def _normalize(self, flops: float) -> float:
-        return flops / (1000 * math.prod(self.input_shape_without_batch[1:]))
+    def require_reachable(self, report: CompressionReport) -> None:
+        """Refuse ``target_flops`` if the algorithm cannot get there.
 
-    def _refuse_unreachable(self, report: CompressionReport, target: float) -> None:
-        if target >= report.reachable_flops:
+        Raises:
+            SettingsError: says what can be reached.
+        """
+        if self.target_flops >= report.reachable_flops:
             return
-        least = math.ceil(report.reachable_flops / target * self.config.pruning_proportion * 1e4) / 1e4
+        least = math.ceil(report.reachable_flops / self.target_flops * self.config.keep_flops * 1e4) / 1e4
         message = (
-            f"pruning_proportion={self.config.pruning_proportion} asks for {target:,.0f} FLOPs, but {self.name} cannot "
+            f"keep_flops={self.config.keep_flops} asks for {self.target_flops:,.0f} FLOPs, but {self.name} cannot "
             f"get this graph below {report.reachable_flops:,}; ask for at least {least}"
         )
         raise SettingsError(message)
 
+    def _normalize(self, flops: float) -> float:
+        return flops / (1000 * math.prod(self.input_shape[1:]))
+
+
+def _configured(
+    config_type: type[CompressionConfig], required: Sequence[Any], settings: Mapping[str, Any]
+) -> CompressionConfig:
+    names = _required(config_type)
+    if len(required) > len(names):
+        message = f"{config_type.__name__} has {len(names)} settings without a default, got {len(required)} by position"
+        raise TypeError(message)
+    return config_type(**dict(zip(names, required, strict=False)), **settings)
+
+
+def _required(config_type: type[CompressionConfig]) -> list[str]:
+    parameters = inspect.signature(config_type).parameters.values()
+    return [each.name for each in parameters if each.default is inspect.Parameter.empty]
+
 
 def _signature(config_type: type[CompressionConfig]) -> inspect.Signature:
-    """Return the constructor's signature with every setting of a config in place of ``**settings``."""
-    _, *given, _ = inspect.signature(CompressionPlugin.__init__).parameters.values()
-    names = {parameter.name for parameter in given}
-    settings = inspect.signature(config_type).parameters.values()
-    return inspect.Signature([*given, *(setting for setting in settings if setting.name not in names)])
+    """Return the constructor's signature with every setting of a config in place of the starred parameters."""
+    _, model, input_shape, *_ = inspect.signature(CompressionAlgorithm.__init__).parameters.values()
+    settings = dict(inspect.signature(config_type).parameters)
+    required = [
+        settings.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in _required(config_type)
+    ]
+    return inspect.Signature([model, input_shape, *required, *settings.values()])
 
 
-CompressionPlugin.__signature__ = _signature(CompressionConfig)
+CompressionAlgorithm.__signature__ = _signature(CompressionConfig)

@@ -56,14 +56,14 @@ class CompressionReport:
     skipped: Sequence[Skipped] = ()
 
     @property
-    def prunable_proportion(self) -> float:
+    def removable_share(self) -> float:
         """The share of FLOPs that can go at most."""
         return (self.flops - self.reachable_flops) / self.flops if self.flops else 0.0
 
     def __str__(self) -> str:
         head = (
             f"{self.algorithm}: {len(self.candidates)} candidates, {self.flops:,} FLOPs, "
-            f"at most {self.prunable_proportion:.2%} of them can go"
+            f"at most {self.removable_share:.2%} of them can go"
         )
         rows = [
             (each.name, each.kind, f"{each.flops:,}", f"{self._share(each.removable):.2%}", each.detail)

@@ -62,47 +62,67 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def require_share(name: str, value: Any) -> None:
+    """Refuse a setting that is no share of the FLOPs that could stay: above 0 and at most 1.
+
+    Raises:
+        SettingsError: names the setting.
+    """
+    if not _is_number(value) or not 0 < value <= 1:
+        message = f"{name} is the share of FLOPs that stays, above 0 and at most 1; got {value!r}"
+        raise SettingsError(message)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompressionConfig:
     """The settings that every compression has."""
 
-    pruning_proportion: float = field(metadata={"help": "share of the cost that stays, above 0 and up to 1"})
-    num_training_steps: int = field(metadata={"help": "steps over which the losses reach their full weight"})
-    entropy_loss_weight: float = field(default=1.0, metadata={"help": "weight of the push towards yes or no"})
-    flops_loss_weight: float = field(default=10.0, metadata={"help": "weight of the push towards the target"})
-    anneal_losses: bool = field(default=True, metadata={"help": "let these weights grow over the steps"})
-    custom_unprunable_module_classes: tuple[type[nn.Module], ...] = field(
-        default=(), metadata={"help": "exact classes of modules that stay as they are"}
-    )
-    cost: str = field(default="flops", metadata={"help": "what the target counts: flops, params or latency"})
+    keep_flops: float = field(metadata={"help": "share of the FLOPs that stays, above 0 and up to 1"})
     reference_flops: float | None = field(
-        default=None, metadata={"help": "FLOPs that pruning_proportion is a share of; those of the model by default"}
+        default=None, metadata={"help": "FLOPs that keep_flops is a share of; those of the model by default"}
     )
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the settings.
 
         Raises:
             SettingsError: names the setting and what it may be.
         """
-        if not _is_number(self.pruning_proportion) or not 0 < self.pruning_proportion <= 1:
-            got = repr(self.pruning_proportion)
-            message = f"pruning_proportion is the share of cost that stays, above 0 and at most 1; got {got}"
+        require_share("keep_flops", self.keep_flops)
+        if self.reference_flops is not None and (not _is_number(self.reference_flops) or self.reference_flops <= 0):
+            message = f"reference_flops must be a finite number above 0 or None, got {self.reference_flops!r}"
             raise SettingsError(message)
-        require_count("num_training_steps", self.num_training_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedCompressionConfig(CompressionConfig):
+    """The settings of every compression that learns what to remove while the graph is trained."""
+
+    training_steps: int = field(metadata={"help": "steps over which the losses reach their full weight"})
+    entropy_loss_weight: float = field(default=1.0, metadata={"help": "weight of the push towards yes or no"})
+    flops_loss_weight: float = field(default=10.0, metadata={"help": "weight of the push towards the target"})
+    anneal_losses: bool = field(default=True, metadata={"help": "let these weights grow over the steps"})
+    ignore_classes: tuple[type[nn.Module], ...] = field(
+        default=(), metadata={"help": "exact classes of modules that stay as they are"}
+    )
+    cost: str = field(default="flops", metadata={"help": "what the target counts: flops, params or latency"})
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingsError: names the setting and what it may be.
+        """
+        super().__post_init__()
+        require_count("training_steps", self.training_steps)
         require_amount("entropy_loss_weight", self.entropy_loss_weight)
         require_amount("flops_loss_weight", self.flops_loss_weight)
         require_flag("anneal_losses", self.anneal_losses)
         choose("cost", self.cost, COSTS)
-        if self.reference_flops is not None and (not _is_number(self.reference_flops) or self.reference_flops <= 0):
-            message = f"reference_flops must be a finite number above 0 or None, got {self.reference_flops!r}"
-            raise SettingsError(message)
-        object.__setattr__(
-            self, "custom_unprunable_module_classes", module_classes(self.custom_unprunable_module_classes)
-        )
+        object.__setattr__(self, "ignore_classes", module_classes("ignore_classes", self.ignore_classes))
 
 
-def module_classes(given: Any) -> tuple[type[nn.Module], ...]:
+def module_classes(name: str, given: Any) -> tuple[type[nn.Module], ...]:
     """Return one or several module classes as a tuple.
 
     Raises:
@@ -111,6 +131,6 @@ def module_classes(given: Any) -> tuple[type[nn.Module], ...]:
     classes = tuple(given) if isinstance(given, Iterable) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, nn.Module)):
-            message = f"custom_unprunable_module_classes must hold subclasses of nn.Module, got {each!r}"
+            message = f"{name} must hold subclasses of nn.Module, got {each!r}"
             raise SettingsError(message)
     return classes

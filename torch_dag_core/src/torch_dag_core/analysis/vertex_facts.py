@@ -52,27 +52,27 @@ def sample_shape(dag: DagModule, given: Sequence[int] | None) -> tuple[int, ...]
         return tuple(given)
     remembered = dag.input_spec.tensors[0].example_shape if dag.input_spec.tensors else None
     if remembered is None:
-        message = "the graph does not know the size of its input; pass input_shape_without_batch"
+        message = "the graph does not know the size of its input; pass input_shape"
         raise InputError(message)
     return remembered[1:]
 
 
-def vertex_facts(dag: DagModule, input_shape_without_batch: Sequence[int] | None = None) -> VertexFacts:
+def vertex_facts(dag: DagModule, input_shape: Sequence[int] | None = None) -> VertexFacts:
     """Collect the facts of a graph without nested graphs. Runs it without data and changes nothing.
 
     Args:
         dag: The graph.
-        input_shape_without_batch: Shape of one sample of the only input; None takes the sizes of the trace.
+        input_shape: Shape of one sample of the only input, without the batch; None takes the sizes of the trace.
 
     Raises:
         InputError: the graph does not accept this size, or no size is known.
     """
-    shape = sample_shape(dag, input_shape_without_batch)
+    shape = sample_shape(dag, input_shape)
     specs = dag.input_spec.tensors or (TensorSpec(torch.float32, (None, *[None] * len(shape)), (1, *shape)),)
-    if input_shape_without_batch is not None and len(specs) > 1:
-        message = f"the graph takes {len(specs)} tensors, of which input_shape_without_batch describes one; pass None"
+    if input_shape is not None and len(specs) > 1:
+        message = f"the graph takes {len(specs)} tensors, of which input_shape describes one; pass None"
         raise InputError(message)
-    sizes = [shape if input_shape_without_batch is not None else (spec.example_shape or ())[1:] for spec in specs]
+    sizes = [shape if input_shape is not None else (spec.example_shape or ())[1:] for spec in specs]
     inputs = [tuple(_blank(spec, size, n) for spec, size in zip(specs, sizes, strict=True)) for n in _batches(specs)]
     fitting = [each for each in inputs if _fits(dag, each)]
     return _combined(dag, [_run(dag, each) for each in (fitting or inputs)[:2]])

@@ -1,57 +1,81 @@
-"""The command ``torch-dag run``."""
+"""The command ``torch-dag run``: one subcommand for each installed algorithm, with its settings as options."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, find_algorithm
+from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
-from torch_dag_core.cli.setting_values import read_settings
-from torch_dag_core.errors import SettingsError
+from torch_dag_core.cli.setting_values import Decorator, option_texts, read_settings, setting_options
 
 
-@click.command()
-@click.argument("algorithm")
-@takes_model
-@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm.")
-@click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to save the result (.safetensors).")
-def run(
-    *, algorithm: str, choice: ModelChoice, settings: Sequence[str], config: Sequence[str], only_analyze: bool,
-    out: Path | None,
-) -> None:  # fmt: skip
+class AlgorithmGroup(click.Group):
+    """A group whose commands are the installed algorithms, asked for when one of them, or the list, is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the names of the algorithms."""
+        del ctx
+        return list(algorithms())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return the command of one algorithm.
+
+        Raises:
+            UnknownAlgorithmError: there is none of that name.
+        """
+        del ctx
+        return algorithm_command(find_algorithm(cmd_name))
+
+
+@click.command(cls=AlgorithmGroup, subcommand_metavar="ALGORITHM MODEL [SETTINGS]...")
+def run() -> None:
     """Run ALGORITHM on MODEL, a reference such as timm:resnet18 or a saved graph.
 
-    `torch-dag algorithms ALGORITHM` shows its settings, which follow --config or stand at the end.
+    `torch-dag run ALGORITHM --help` shows its settings. Each is an option, and may also be written KEY=VALUE.
     """
-    spec = find_algorithm(algorithm)
-    chosen = spec.configure(**read_settings(spec, [*config, *settings]))
-    started = spec.start(choice.graph(), chosen)
-    click.echo(str(started.analyze()))
-    if not only_analyze:
-        _finish(spec, started, out)
 
 
-def _finish(spec: AlgorithmSpec, algorithm: Algorithm, out: Path | None) -> None:
-    """Carry out an algorithm that learns nothing, and save what comes of it."""
-    if spec.trains and spec.status != "stub":
-        _refuse_training(spec)
-    algorithm.prepare()
-    proportion = float(algorithm.losses(0).proportion)
-    result = algorithm.finalize()
-    click.echo(f"{spec.name}: {proportion:.2%} of the cost is left")
-    if out is not None:
-        result.save(out)
-        click.echo(f"saved {out}")
+def algorithm_command(
+    spec: AlgorithmSpec, *, name: str | None = None, text: str | None = None, needs_out: bool = False
+) -> click.Command:
+    """Return the command that runs an algorithm: its settings are options.
+
+    Args:
+        spec: The algorithm.
+        name: Of the command; that of the algorithm by default.
+        text: Help of the command; the summary of the algorithm by default.
+        needs_out: Whether ``--out`` must be given.
+    """
+
+    def callback(
+        *, choice: ModelChoice, pairs: Sequence[str], config: Sequence[str], only_analyze: bool, out: Path | None,
+        **given: Any,
+    ) -> None:  # fmt: skip
+        from torch_dag_core.cli.execution import execute
+
+        settings = read_settings(spec, [*config, *option_texts(given), *pairs])
+        execute(spec, choice, settings, out, only_analyze=only_analyze)
+
+    options: list[Decorator] = [
+        click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]..."),
+        *setting_options(spec),
+        click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm."),
+        click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop."),
+        click.option("-o", "--out", type=click.Path(path_type=Path), callback=_in_a_folder, required=needs_out,
+                     help="Where to save the result (.safetensors)."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        callback = option(callback)
+    return click.command(name or spec.name, help=text or spec.summary)(takes_model(callback))
 
 
-def _refuse_training(spec: AlgorithmSpec) -> None:
-    message = (
-        f"{spec.name} learns what to remove, which takes data and a training loop: start it in Python, train what "
-        "prepare() returns with losses(step) added, and call finalize(); --analyze shows what could go"
-    )
-    raise SettingsError(message)
+def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a place that cannot be written to before any work is done."""
+    if path is not None and not path.parent.is_dir():
+        message = f"there is no folder {str(path.parent)!r}"
+        raise click.BadParameter(message)
+    return path

@@ -5,14 +5,46 @@ from __future__ import annotations
 import ast
 import dataclasses
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+import click
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Setting
 from torch_dag_core.errors import SettingsError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+_PREFIX = "setting_"
+_TAKEN = frozenset({"arg", "weights", "size", "config", "analyze", "out", "help"})
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def setting_options(spec: AlgorithmSpec) -> list[Decorator]:
+    """Return the decorators that give a command one option for each setting of an algorithm.
+
+    The setting ``keep_flops`` becomes ``--keep-flops``, and a flag ``verify`` becomes ``--verify`` and ``--no-verify``.
+    Values stay text, for `option_texts` and `read_settings`. A setting with the name of another option of the command
+    gets none: it is written ``KEY=VALUE``.
+    """
+    return [_option(each) for each in spec.settings().values() if each.name.replace("_", "-") not in _TAKEN]
+
+
+def _option(setting: Setting) -> Decorator:
+    flag, name = setting.name.replace("_", "-"), _PREFIX + setting.name
+    note = "required" if setting.required else "" if setting.default is None else f"default: {show_default(setting)}"
+    text = f"{setting.help}  [{note}]" if note else setting.help
+    if setting.hint is bool:
+        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
+    return click.option(f"--{flag}", name, metavar=show_type(setting.hint).removesuffix(" | None"), help=text)
+
+
+def option_texts(given: Mapping[str, Any]) -> list[str]:
+    """Return ``key=value`` texts of the options of `setting_options` that were given."""
+    return [f"{name.removeprefix(_PREFIX)}={value}" for name, value in given.items() if value is not None]
 
 
 def read_settings(spec: AlgorithmSpec, texts: Sequence[str]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def analyze(
         if is_rigid(graph, values):
             break
     freeze_unprunable(store.solver, propagations)
-    return Analysis(graph, propagations[0], registry, sizes[0], example_inputs, is_shared=plain)
+    return Analysis(dag, graph, propagations[0], registry, sizes[0], example_inputs)
 
 
 def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
@@ -78,6 +78,11 @@ def _refuse_unknown(dag: DagModule, free_outputs: Collection[str]) -> None:
         raise AnalysisError(message)
 
 
+def _versions(dag: DagModule) -> list[tuple[DagModule, int]]:
+    """Return the edit counts of a graph and of all graphs nested in it."""
+    return [(module, module._version) for module in dag.modules() if isinstance(module, DagModule)]
+
+
 class Analysis:
     """The result of `analyze`. ``print(analysis)`` shows the report.
 
@@ -85,13 +90,34 @@ class Analysis:
     """
 
     def __init__(
-        self, source: DagModule, propagation: Propagation, registry: Registry, sizes: Sequence[Tensor],
-        example_inputs: Any, *, is_shared: bool,
+        self, original: DagModule, source: DagModule, propagation: Propagation, registry: Registry,
+        sizes: Sequence[Tensor], example_inputs: Any,
     ) -> None:  # fmt: skip
-        self._source, self._propagation, self.registry = source, propagation, registry
+        self._original, self._source, self._propagation, self.registry = original, source, propagation, registry
         self._sizes, self._batch, self._example_inputs = sizes, batch_of(source, sizes), example_inputs
-        self._is_shared, self._version = is_shared, source._version
+        self._versions = _versions(original)
         self.solver = propagation.store.solver
+
+    def require_current(self) -> None:
+        """Refuse to go on with a graph that is no longer the analysed one.
+
+        Raises:
+            AnalysisError: the graph, or one nested in it, was edited since.
+        """
+        if _versions(self._original) != self._versions:
+            message = "the graph was edited after it was analysed; analyze it again"
+            raise AnalysisError(message)
+
+    def require(self, dag: DagModule) -> None:
+        """Refuse a graph that is not the analysed one, as it was.
+
+        Raises:
+            AnalysisError: the analysis is of another graph (a clone is another one), or the graph was edited since.
+        """
+        if dag is not self._original:
+            message = "the analysis is of another graph; pass the graph that was analysed, or analyze this one"
+            raise AnalysisError(message)
+        self.require_current()
 
     @cached_property
     def dag(self) -> DagModule:
@@ -100,11 +126,9 @@ class Analysis:
         Raises:
             AnalysisError: the original was edited after the analysis.
         """
-        if not self._is_shared:
+        if self._source is not self._original:
             return self._source
-        if self._source._version != self._version:
-            message = "the graph was edited after it was analysed; analyze it again"
-            raise AnalysisError(message)
+        self.require_current()
         return shared_clone(self._source)
 
     @cached_property
@@ -192,7 +216,7 @@ class Analysis:
         return {orbit.atom.id: max(1, orbit.minimum) for orbit in self.orbits}
 
     @cached_property
-    def prunable_proportion(self) -> float:
+    def removable_share(self) -> float:
         """Share of the FLOPs that is removed when every orbit keeps its minimum, but at least one slot."""
         now = self.cost()
         return 1.0 - float(self.cost(self._least)) / float(now) if now else 0.0

@@ -80,7 +80,7 @@ def to_text(analysis: Analysis, locks: Locks) -> str:
     """Return the text of the report: what can be removed, what stays, and why."""
     now = analysis.cost()
     slots = sum(orbit.n for orbit in analysis.orbits)
-    share, parameters = f"{analysis.prunable_proportion:.2%}", _short(analysis.parameters_count())
+    share, parameters = f"{analysis.removable_share:.2%}", _short(analysis.parameters_count())
     lines = [
         f"{len(analysis.orbits)} orbits with {slots} slots",
         f"{share} of {_short(now)} FLOPs can be pruned; {parameters} parameters",

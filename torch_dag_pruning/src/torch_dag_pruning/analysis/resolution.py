@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,18 +66,11 @@ class Resolution:
             sinks=tuple(sink for sink in sinks if any(map(atoms, sink.axes))),
             parameters={name: self.axes(axes) for name, axes in relation.parameters.items()},
             rewrite=self._rewritten(module, relation.rewrite),
-            masked=self._masked_form(relation) if any(map(atoms, statistics)) else None,
+            masked=relation.masked if any(map(atoms, statistics)) else None,
             statistics=statistics,
             minimum=tuple((axis, least) for axis, least in minimum if atoms(axis)),
             learned=tuple(self.axes(relation.learned)),
         )
-
-    def _masked_form(self, relation: Relation) -> Callable[[nn.Module, Callable[[Axis], Any]], nn.Module] | None:
-        """Wrap the builder of the masked form so that axes without prunable slots get None for a mask."""
-        build = relation.masked
-        if build is None:
-            return None
-        return lambda module, mask_of: build(module, lambda axis: mask_of(axis) if atoms(self.axis(axis)) else None)
 
     def _rewritten(self, module: nn.Module, rewrite: Any) -> dict[str, Any]:
         resolved = {name: self._resolve_entry(value, getattr(module, name, None)) for name, value in rewrite.items()}

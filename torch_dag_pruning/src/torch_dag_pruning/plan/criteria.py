@@ -43,7 +43,7 @@ class Magnitude:
     p: int = 2
 
     def score(self, analysis: Analysis) -> dict[str, Tensor]:
-        """Return the norms."""
+        """Return, for each slot, the norm of all learned elements that belong to it."""
         powers = slot_scores(analysis, lambda tensor: tensor.abs().pow(self.p))
         return {key: score.pow(1 / self.p) for key, score in powers.items()}
 
@@ -56,7 +56,7 @@ class Random:
     seed: int = 0
 
     def score(self, analysis: Analysis) -> dict[str, Tensor]:
-        """Return uniform numbers, the same for the same seed and orbits."""
+        """Return uniform random numbers, equal for equal seeds and orbits."""
         generator = torch.Generator().manual_seed(self.seed)
         return {orbit.key: torch.rand(orbit.n, generator=generator, dtype=torch.float64) for orbit in analysis.orbits}
 
@@ -68,7 +68,7 @@ def criterion_named(name: str) -> ImportanceCriterion:
     """Return the criterion that some plugin offers under a name.
 
     Raises:
-        PlanError: nobody offers it.
+        PlanError: neither the library nor a plugin offers it.
     """
     add_hookspecs(hookspecs)
     own = {criterion.name: criterion for criterion in BUILT_IN}

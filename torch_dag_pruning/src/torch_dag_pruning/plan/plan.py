@@ -140,6 +140,14 @@ class Plan:
         mask[list(self.kept[key])] = True
         return mask
 
+    def atom_masks(self, analysis: Analysis, dtype: torch.dtype = torch.bool) -> dict[int, Tensor]:
+        """Return the mask of every free atom, by its id: 1 for slots that stay, 0 for others."""
+        masks = {atom.id: torch.ones(atom.n, dtype=dtype) for atom in analysis.solver.atoms()}
+        for orbit in analysis.orbits:
+            if orbit.key in self.kept:
+                masks[orbit.atom.id] = self.mask(orbit.key).to(dtype)
+        return masks
+
     def diff(self, other: Plan) -> dict[str, OrbitChange]:
         """Return, for each orbit that ``other`` treats in another way, the slots it adds and drops."""
         changes = {key: self._change(other, key) for key in sorted({*self.kept, *other.kept})}
@@ -220,7 +228,7 @@ def _unknown(key: str) -> PlanError:
 
 
 def _least(orbit: Any) -> int:
-    """Return how many slots of an orbit stay unless somebody asks for none by name."""
+    """Return how many slots of an orbit a generated plan keeps; only a plan written by hand may drop all of them."""
     return max(1, int(orbit.minimum))
 
 

@@ -1,4 +1,4 @@
-"""Plans as JSON files: written whole or not at all, and read with suspicion."""
+"""Plans as JSON files, which are written atomically, and checked when they are read."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops import creation, layout
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.analysis.installed_rules import stand_ins
-from torch_dag_pruning.analysis.places import Places, is_constant
+from torch_dag_pruning.analysis.value_axes import ValueAxes, is_constant
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.axes.stand_in import StandIn
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.free_sizes import FreeSizes
+from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.rebuilding import rescaled
-from torch_dag_pruning.removal.slicing import Kept
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Emptiness:
 
     Attributes:
         dag: The graph that is cut down.
-        places: The axes of its values, as they were.
+        axes: The axes of its values, as they were.
         kept: What stays of any axis.
         inputs: Tensors of the sizes that the axes have.
         registry: The vocabulary.
@@ -46,7 +46,7 @@ class Emptiness:
     """
 
     dag: DagModule
-    places: Places
+    axes: ValueAxes
     kept: Kept
     inputs: Sequence[Tensor]
     registry: Registry
@@ -58,7 +58,7 @@ class Emptiness:
         self.order = [vertex.name for vertex in self.dag.vertices]
         for vertex in self.dag.inner_vertices:
             # A constant may be empty for one of its users only.
-            values = [] if is_constant(vertex) else self.places.outputs(vertex.name)
+            values = [] if is_constant(vertex) else self.axes.outputs(vertex.name)
             if values and all(map(self.is_empty, values)):
                 self.gone.add(vertex.name)
 
@@ -69,7 +69,7 @@ class Emptiness:
     def empty_operands(self, vertex: InnerVertex) -> set[int]:
         """Return which operands of a vertex have no element left."""
         operands = range(len(vertex.predecessors))
-        return {index for index in operands if self.is_empty(self.places.operand(vertex, index))}
+        return {index for index in operands if self.is_empty(self.axes.operand(vertex, index))}
 
     def resolve(self, vertex: InnerVertex) -> InnerVertex | None:
         """Make a vertex that stays independent of empty values.
@@ -78,7 +78,7 @@ class Emptiness:
             The vertex if it still has to be rebuilt, None if something else stands for it now.
 
         Raises:
-            RemovalError: nobody knows what the op is without its operands.
+            RemovalError: no stand-in is known for the op without its operands.
         """
         empty = self.empty_operands(vertex)
         if not empty:
@@ -103,7 +103,7 @@ class Emptiness:
     @cached_property
     def sizes(self) -> FreeSizes:
         """Sizes at two inputs, of the graph as it was."""
-        return FreeSizes.of(self.places.analysis.dag, self.inputs, self.registry)
+        return FreeSizes.of(self.axes.analysis.dag, self.inputs, self.registry)
 
     def substitute(self, vertex: InnerVertex, module: nn.Module, operands: Sequence[Vertex]) -> InnerVertex:
         """Put another module with other operands in the place of a vertex, under its name."""
@@ -126,7 +126,7 @@ class Emptiness:
         tensor: Tensor | None = getattr(vertex.module, name)
         if tensor is None:
             return None
-        return self.kept.take_learned(tensor, self.places.analysis.relations[vertex.name].parameters[name])
+        return self.kept.take_learned(tensor, self.axes.analysis.relations[vertex.name].parameters[name])
 
     def dtype_of(self, value: str) -> torch.dtype:
         """Return the element type of a vertex's first result, as the graph was."""
@@ -150,12 +150,12 @@ class Emptiness:
         """
         likes: list[Vertex] = []
         shape: list[int | Size] = []
-        for dim, axis in enumerate(self.places.outputs(value)[0]):
+        for dim, axis in enumerate(self.axes.outputs(value)[0]):
             if not self.sizes.is_free(value, dim):
                 shape.append(self.kept.size(axis))
                 continue
             size, left = self.size_of(value, dim, reader, likes)
-            shape.append(rescaled(size, self.kept.ratio(axis) / left).shifted(first))
+            shape.append(rescaled(reader, size, self.kept.ratio(axis) / left).shifted(first))
         return shape, likes
 
     def size_of(self, value: str, dim: int, reader: str, likes: list[Vertex]) -> tuple[Size, Fraction]:
@@ -168,7 +168,7 @@ class Emptiness:
         like = self.dag.get_vertex_by_name(source)
         if like not in likes:
             likes.append(like)
-        axes = self.places.outputs(source)[0]
+        axes = self.axes.outputs(source)[0]
         left = math.prod((self.kept.ratio(axes[place]) for _, place in size.dims), start=Fraction(1))
         return size.shifted(likes.index(like)), left
 
@@ -190,7 +190,7 @@ class Emptiness:
 
     def spread(self, vertex: InnerVertex, source: Vertex, dim: int) -> None:
         """Make a vertex the broadcast of a vector along one of its dimensions."""
-        axes = self.places.outputs(vertex.name)[0]
+        axes = self.axes.outputs(vertex.name)[0]
         behind = len(axes) - 1 - dim % len(axes)
         if behind:
             module = layout.Reshape((-1, *[1] * behind))

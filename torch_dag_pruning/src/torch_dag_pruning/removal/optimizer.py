@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.plan.criteria import learned_tensors
-from torch_dag_pruning.removal.slicing import Kept
-
-if TYPE_CHECKING:
-    from torch_dag_pruning.analysis.analysis import Analysis
-    from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.kept import Kept
 
 
-def carry_optimizer(
-    optimizer: Optimizer, dag: DagModule, pruned: DagModule, plan: Plan, *, analysis: Analysis
+def carried(
+    optimizer: Optimizer, dag: DagModule, pruned: DagModule, kept: Kept, axes: Mapping[Tensor, Sequence[Axis]]
 ) -> Optimizer:
     """Return an optimizer of the same kind and settings over ``pruned``, with what is left of its state.
 
@@ -29,11 +24,10 @@ def carry_optimizer(
     Args:
         optimizer: Over parameters of ``dag``.
         dag: The graph before pruning.
-        pruned: What `remove_channels` made of it.
-        plan: The plan it followed.
-        analysis: That of ``dag``.
+        pruned: The graph after it.
+        kept: What stays of any axis.
+        axes: Of the parameters of ``dag``; those left out are not cut.
     """
-    kept = Kept(analysis, plan)
     names: dict[Any, str] = {parameter: name for name, parameter in dag.named_parameters()}
     fresh = dict(pruned.named_parameters(remove_duplicate=False))
     groups = [
@@ -44,20 +38,19 @@ def carry_optimizer(
     groups[0]["params"] += [p for name, p in pruned.named_parameters() if name not in old and p.requires_grad]
     accepted = inspect.signature(type(optimizer)).parameters
     settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
-    carried = type(optimizer)(groups, **settings)
-    axes: dict[Any, list[Axis]] = dict(learned_tensors(analysis))
+    result = type(optimizer)(groups, **settings)
     for parameter, state in optimizer.state.items():
         name = names.get(parameter)
         if name in fresh:
-            carried.state[fresh[name]] = _cut(state, parameter, axes.get(parameter, ()), kept)
-    return carried
+            result.state[fresh[name]] = _cut(state, parameter, axes.get(parameter, ()), kept)
+    return result
 
 
-def _cut(state: Mapping[str, Any], parameter: Tensor, axes: Any, kept: Kept) -> dict[str, Any]:
+def _cut(state: Mapping[str, Any], parameter: Tensor, axes: Sequence[Axis], kept: Kept) -> dict[str, Any]:
     return {key: _part(value, parameter, axes, kept) for key, value in state.items()}
 
 
-def _part(value: Any, parameter: Tensor, axes: Any, kept: Kept) -> Any:
+def _part(value: Any, parameter: Tensor, axes: Sequence[Axis], kept: Kept) -> Any:
     if not isinstance(value, Tensor):
         return value
     return kept.take(value, axes).clone() if value.shape == parameter.shape else value.clone()

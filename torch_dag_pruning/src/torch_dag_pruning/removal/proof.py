@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,25 +15,22 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import replaced
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_pruning.analysis.places import Places
+from torch_dag_pruning.analysis.value_axes import ValueAxes
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
-from torch_dag_pruning.masked.masked_model import hard_masks, lay_masks, mask_lookup
-from torch_dag_pruning.removal.slicing import Kept
+from torch_dag_pruning.errors import RemovalMismatchError
+from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.stepping import Stepper, tensors_of
-
-if TYPE_CHECKING:
-    from torch_dag_pruning.analysis.analysis import Analysis
-    from torch_dag_pruning.plan.plan import Plan
 
 TOLERANCE = 1e-4
 """Largest difference in single precision, relative to the largest element of a value."""
 DOUBLE_TOLERANCE = 1e-9
 """The same in double precision, which decides near misses."""
 NEAR_MISS = 1e-2
-"""Rounding errors that many vertices add up stay below this in single precision; what is above is another function."""
+"""Rounding errors of many vertices stay below this in single precision; a larger difference is another function."""
 _DOUBT = 32
+"""Differences up to so many times the machine epsilon are rounding; larger ones are looked at again."""
 _CANCELLED = 1e-3
+"""The least scale of a difference, relative to the largest operand: a sum that cancels is as exact as its terms."""
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -64,81 +60,46 @@ class Proof:
         )
 
 
-def prove(analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
-    """Run `removal_proof` in single precision, and in double after a near miss.
+@dataclass(frozen=True)
+class Graphs:
+    """Three stages of one graph, in evaluation mode and in one precision.
 
-    Raises:
-        RemovalMismatchError: the two graphs differ, and the message names the first vertex; or FLOPs or parameters
-            are not those that the analysis predicts.
+    Attributes:
+        before: The analysed graph.
+        masked: The same with masks.
+        removed: What is left of it.
     """
-    try:
-        proof = removal_proof(analysis, plan, pruned, inputs)
-    except RemovalMismatchError as mismatch:
-        if mismatch.difference > NEAR_MISS:
-            raise
-        proof = removal_proof(analysis, plan, pruned, inputs, torch.float64)
-    _check_costs(analysis, plan, pruned)
-    if plan != type(plan).whole(analysis) and proof.effect == 0.0 and not _cuts_outputs(analysis, plan):
-        message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
-        warnings.warn(message, PruningWarning, stacklevel=3)
-    return proof
+
+    before: DagModule
+    masked: DagModule
+    removed: DagModule
 
 
-def _cuts_outputs(analysis: Analysis, plan: Plan) -> bool:
-    kept, places = Kept(analysis, plan), Places(analysis)
-    names = [vertex.name for vertex in analysis.dag.output_vertex(training=False).predecessors]
-    return not all(kept.is_whole(axes) for name in names for axes in places.outputs(name))
-
-
-def _check_costs(analysis: Analysis, plan: Plan, pruned: DagModule) -> None:
-    """Compare FLOPs and parameters with the predicted ones, unless whole orbits, and so whole vertices, are gone."""
-    from torch_dag_pruning.analysis.analysis import analyze
-
-    counts = plan.atom_counts(analysis)
-    if not all(counts.values()):
-        return
-    after = analyze(pruned, analysis._example_inputs, registry=analysis.registry)
-    pairs = {
-        "FLOPs": (analysis.cost(counts), after.cost()),
-        "parameters": (analysis.parameters_count(counts), after.parameters_count()),
-    }
-    for what, (predicted, found) in pairs.items():
-        if predicted != found:
-            message = f"the pruned graph has {found} {what}, the analysis predicts {predicted}; please report it"
-            raise RemovalMismatchError(what, abs(found - predicted), message)
-
-
-def removal_proof(
-    analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Tensor] | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Proof:  # fmt: skip
+def compared(
+    graphs: Graphs, kept: Kept, axes: ValueAxes, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32
+) -> Proof:
     """Compare the masked graph with the removed one at every vertex, at the slots that stay.
 
     Args:
-        analysis: Of the graph before pruning.
-        plan: What was removed.
-        pruned: The graph without it.
-        inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
+        graphs: All three in the precision ``dtype``.
+        kept: What stays of any axis.
+        axes: The axes of the graph before.
+        inputs: One tensor for each input vertex, of the sizes that were analysed.
         dtype: Precision of the comparison: single or double.
 
     Raises:
         RemovalMismatchError: at the first vertex that has another shape than predicted, or that differs by more than
             the precision explains.
     """
-    kept, places = Kept(analysis, plan), Places(analysis)
-    tensors = [_cast(tensor, dtype) for tensor in inputs or analysis.inputs]
-    # Precision first: masked forms take over the element types that their ops were told to compute in.
-    masked_dag = _in_precision(analysis.dag, dtype)
-    lay_masks(masked_dag, analysis, mask_lookup(analysis.solver, hard_masks(analysis, plan, dtype)))
-    masked = Stepper(masked_dag, tensors)
-    removed = Stepper(_in_precision(pruned, dtype), tensors)
+    tensors = [_cast(tensor, dtype) for tensor in inputs]
+    masked, removed = Stepper(graphs.masked, tensors), Stepper(graphs.removed, tensors)
     differences = {
-        vertex.name: _compared(vertex, wanted, given, kept, places.outputs(vertex.name)[0], removed)
+        vertex.name: _difference(vertex, wanted, given, kept, axes.outputs(vertex.name)[0], removed)
         for vertex, wanted, given in _lock_step(masked, removed)
-        if len(places.outputs(vertex.name)) == 1
+        if len(axes.outputs(vertex.name)) == 1
     }
     vertex = max(differences, key=lambda name: differences[name], default="")
-    effect = _effect(Stepper(_in_precision(analysis.dag, dtype), tensors), removed, kept, places)
+    effect = _effect(Stepper(graphs.before, tensors), removed, kept, axes)
     return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype)
 
 
@@ -157,7 +118,7 @@ def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[InnerVertex, A
         waiting.pop(vertex.name, None)
 
 
-def _compared(
+def _difference(
     vertex: InnerVertex, wanted: Tensor, given: Tensor, kept: Kept, axes: Sequence[Axis], removed: Stepper
 ) -> float:  # fmt: skip
     """Return how far ``given`` is from the kept slots of ``wanted``, or raise."""
@@ -168,7 +129,7 @@ def _compared(
     wanted = kept.take(wanted, axes)
     difference = relative_difference(wanted, given)
     if difference > _rounding(given):
-        # What cancels is as exact as what it was computed from, not as itself.
+        # A sum that cancels is as exact as its terms, which may be much larger than it.
         difference = relative_difference(wanted, given, _CANCELLED * largest(removed.operands()))
     if difference > _limit(given):
         message = (
@@ -208,12 +169,12 @@ def relative_difference(wanted: Tensor, given: Tensor, least: float = 0.0) -> fl
     return difference / scale if scale and math.isfinite(difference) else math.inf
 
 
-def _effect(before: Stepper, after: Stepper, kept: Kept, places: Places) -> float:
+def _effect(before: Stepper, after: Stepper, kept: Kept, axes: ValueAxes) -> float:
     for _ in before.steps():
         pass
     pairs = zip(before.returned, before.outputs, after.outputs, strict=True)
     differences = [
-        relative_difference(kept.take(old, places.outputs(name)[0]), new)
+        relative_difference(kept.take(old, axes.outputs(name)[0]), new)
         for name, olds, news in pairs
         for old, new in zip(tensors_of(olds), tensors_of(news), strict=True)
     ]
@@ -227,7 +188,7 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
+def in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
     """Return a copy in evaluation mode that computes in ``dtype``, casts inside the graph included."""
     copy = dag.clone().eval()
     for tensor in (*copy.parameters(), *copy.buffers()):

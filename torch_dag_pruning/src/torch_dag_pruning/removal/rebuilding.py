@@ -16,7 +16,7 @@ from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Atom, Axis, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.errors import RemovalError
-from torch_dag_pruning.removal.slicing import Kept
+from torch_dag_pruning.removal.kept import Kept
 
 _AXES = (Fixed, Atom, Product, Concat)
 
@@ -46,7 +46,7 @@ class Rebuilder:
                 raise RemovalError(vertex, message)
             return module
         old = spec.codec.config(module)
-        new = _Rewriting(self.kept, operands).config(old, relation.rewrite)
+        new = _Rewriting(vertex, self.kept, operands).config(old, relation.rewrite)
         if not sliced and new == old:
             return module
         key = (module, repr(sorted(new.items())))
@@ -89,6 +89,7 @@ def _put(module: nn.Module, path: str, tensor: Tensor) -> None:
 class _Rewriting:
     """Constants of one op with the axes in them replaced by what is left of those."""
 
+    vertex: str
     kept: Kept
     operands: Sequence[Sequence[Axis]]
 
@@ -119,15 +120,24 @@ class _Rewriting:
         """Return the size whose value shrinks by ``ratio``, over operands that have shrunk themselves."""
         for operand, dim in size.dims:
             ratio /= self.kept.ratio(self.operands[operand][dim])
-        return rescaled(size, ratio)
+        return rescaled(self.vertex, size, ratio)
 
 
-def rescaled(size: Size, ratio: Fraction) -> Size:
-    """Return ``ratio`` times a size."""
+def rescaled(vertex: str, size: Size, ratio: Fraction) -> Size:
+    """Return ``ratio`` times a size.
+
+    Args:
+        vertex: Name of the vertex that states the size, for the error.
+        size: What the vertex states.
+        ratio: Which part of the size stays.
+
+    Raises:
+        RemovalError: a constant is added to the size, of which the ratio leaves no whole number.
+    """
     factor, add = Fraction(size.num, size.den) * ratio, size.add * ratio
     if ratio == 1:
         return size
     if add.denominator != 1:
-        message = f"the size {size} cannot shrink to {ratio} of it, because of the constant in it"
-        raise RemovalError(str(size), message)
+        message = f"vertex {vertex!r} cannot shrink the size {size} to {ratio} of it, because of the constant in it"
+        raise RemovalError(vertex, message)
     return Size(size.dims, factor.numerator, factor.denominator, int(add))

@@ -10,7 +10,7 @@ from torch import nn
 
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.axes.relation import Axes, Context, Relation, axis_rule
-from torch_dag_pruning.masked import normalizations
+from torch_dag_pruning.masked_ops import normalizations
 from torch_dag_pruning.rules.touching import frozen
 
 _AFFINE = ("weight", "bias")

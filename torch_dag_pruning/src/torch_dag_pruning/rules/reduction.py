@@ -9,8 +9,8 @@ from torch import nn
 
 from torch_dag_pruning.axes import Axis, Fixed, product
 from torch_dag_pruning.axes.relation import Axes, Context, Relation, Sink, axis_rule
-from torch_dag_pruning.masked import reductions
-from torch_dag_pruning.masked.base import MaskOf
+from torch_dag_pruning.masked_ops import reductions
+from torch_dag_pruning.masked_ops.form import MaskOf
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.stand_ins import zeros
 from torch_dag_pruning.rules.touching import frozen, touches

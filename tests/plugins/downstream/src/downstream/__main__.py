@@ -61,8 +61,8 @@ def compress(path: str) -> dict[str, Any]:
 def prune(path: str) -> dict[str, Any]:
     """Remove channels by a criterion of a plugin, from ops of a plugin, with proof."""
     from torch_dag_pruning.analysis.analysis import analyze
+    from torch_dag_pruning.cut import remove_channels
     from torch_dag_pruning.plan.plan import Plan
-    from torch_dag_pruning.removal.removal import remove_channels
 
     dag = DagModule.load(path)
     analysis = analyze(dag, inputs())

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
 
 
-class Places:
-    """Looks axes up by the names of vertices; those that the analysis did not see have none."""
+class ValueAxes:
+    """Looks up the axes of values by vertex name; vertices that the analysis did not see have none."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from torch_dag_pruning.axes import Axis, kept_indices, size
-from torch_dag_pruning.masked.masked_model import hard_masks
-
-if TYPE_CHECKING:
-    from torch_dag_pruning.analysis.analysis import Analysis
-    from torch_dag_pruning.plan.plan import Plan
 
 
 class Kept:
     """Sizes and positions of what a plan keeps; each expression is evaluated once."""
 
-    def __init__(self, analysis: Analysis, plan: Plan) -> None:
-        plan.validate(analysis)
-        self._find = analysis.solver.find
-        self._masks = hard_masks(analysis, plan, torch.bool)
-        self.counts = {atom: int(mask.sum()) for atom, mask in self._masks.items()}
+    def __init__(self, find: Callable[[Axis], Axis], masks: Mapping[int, Tensor]) -> None:
+        """Take what resolves an axis, and which slots of each free atom stay, as a bool vector by the atom's id."""
+        self._find, self._masks = find, masks
+        self.counts = {atom: int(mask.sum()) for atom, mask in masks.items()}
         self._sizes: dict[Axis, int] = {}
         self._indices: dict[Axis, Tensor | None] = {}
         self._tied: dict[Tensor, Tensor] = {}

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_dag_pruning.axes import Axis
+from torch_dag_pruning.masked_ops.mask import detached_state
 
-MaskOf = Callable[[Axis], Tensor]
+MaskOf = Callable[[Axis], Tensor | None]
+"""Returns the mask of an axis, one value for each of its slots; None where every slot of it stays."""
 
 
 class Masked(nn.Module):
     """Base of masked forms.
 
     The parameters and buffers are those of the op, under the same names. Masks are buffers that state dicts leave
-    out; `update_masks` sets them anew, for instance before every training step, and gradients flow into them.
+    out. `update_masks` replaces them, for instance before every training step, and gradients flow into them.
 
     Attributes:
         axes: What the statistics run over, in the order of the reduced dimensions.
@@ -34,8 +37,11 @@ class Masked(nn.Module):
         self.training = op.training
         self.update_masks(mask_of)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return detached_state(self)
+
     def update_masks(self, mask_of: MaskOf) -> None:
-        """Take the masks of the axes anew."""
+        """Replace the masks by those that ``mask_of`` gives for the axes now."""
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), None)
         for place, axis in enumerate(self.axes):
             mask = mask_of(axis)
@@ -71,7 +77,7 @@ def cleared(x: Tensor, mask: Tensor) -> Tensor:
 
 def count(x: Tensor, mask: Tensor, dims: Sequence[int]) -> Tensor:
     """Return how many elements of ``x`` each reduction over ``dims`` sums, those of masked slots by their mask."""
-    unmasked = math.prod(x.shape[dim] for dim in dims if not _covers(mask, dim - x.dim()))
+    unmasked = math.prod([x.shape[dim] for dim in dims if not _covers(mask, dim - x.dim())])
     return (mask.sum() * unmasked).clamp_min(1e-6)
 
 

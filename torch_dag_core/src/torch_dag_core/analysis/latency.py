@@ -1,49 +1,27 @@
-"""What a graph costs on this machine: FLOPs, parameters, file size, time."""
+"""How long models take for one call on this machine."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.graph.dag import DagModule
-
 _WARM_UP, _FEWEST, _MOST = 2, 5, 50
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Four numbers of one model.
-
-    Attributes:
-        flops: Of one sample.
-        parameters: Elements of all parameters, tied ones once.
-        file_bytes: Size of the saved graph.
-        latency: Median seconds of one forward call.
-    """
-
-    flops: int
-    parameters: int
-    file_bytes: int
-    latency: float
-
-    @classmethod
-    def of(cls, dag: DagModule, flops: int, path: Path, latency: float) -> Costs:
-        """Describe a graph that is saved at ``path``."""
-        parameters = sum(parameter.numel() for parameter in dag.parameters())
-        return cls(flops, parameters, path.stat().st_size, latency)
-
-
 def median_latencies(models: Sequence[nn.Module], inputs: Sequence[Any], seconds: float = 4.0) -> list[float]:
-    """Return the median time of one call of each model in evaluation mode, measured for about so many seconds.
+    """Return the median time of one call of each model in evaluation mode, in seconds.
 
     The models take turns, so that whatever else the machine does slows all of them. Their modes are restored.
+
+    Args:
+        models: What is timed.
+        inputs: The arguments of each call.
+        seconds: About how long to measure.
     """
     modes = {module: module.training for model in models for module in model.modules()}
     for model in models:

@@ -1,10 +1,9 @@
-"""From a graph and a plan to the smaller graph."""
+"""A graph cut down vertex by vertex."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -12,71 +11,41 @@ from torch_dag_core.graph.builtin_ops import Constant, GetItem
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.layout import Split
-from torch_dag_pruning.analysis.places import Places, is_constant
+from torch_dag_pruning.analysis.value_axes import ValueAxes, is_constant
 from torch_dag_pruning.axes import Fixed
-from torch_dag_pruning.axes.relation import Relation
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.emptiness import Emptiness
-from torch_dag_pruning.removal.proof import prove
+from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.rebuilding import Rebuilder
-from torch_dag_pruning.removal.slicing import Kept
-
-if TYPE_CHECKING:
-    from torch_dag_core.plugins.registry import Registry
-    from torch_dag_pruning.analysis.analysis import Analysis
-    from torch_dag_pruning.plan.plan import Plan
-
-
-def remove_channels(
-    dag: DagModule, plan: Plan, verify: bool = True, *, example_inputs: Any = None,  # noqa: FBT001, FBT002
-    analysis: Analysis | None = None,
-) -> DagModule:  # fmt: skip
-    """Return a plain graph without the slots that the plan drops; the argument is not changed.
-
-    Names, modes, devices, types and ``requires_grad`` stay; so do the keys of the state dict, but for vertices of which
-    nothing is left.
-
-    Args:
-        dag: The graph.
-        plan: Which slots stay.
-        verify: Compare the result with the masked graph at every vertex.
-        example_inputs: As for `analyze`.
-        analysis: That of ``dag``, if it was made before.
-
-    Raises:
-        PlanError: the plan does not fit the graph.
-        RemovalError: an op cannot be made smaller.
-        RemovalMismatchError: the result differs from the masked graph; names the first vertex.
-    """
-    from torch_dag_pruning.analysis.analysis import analyze
-
-    analysis = analysis or analyze(dag, example_inputs)
-    pruned = remove(analysis, plan)
-    if verify:
-        prove(analysis, plan, pruned)
-    return pruned
-
-
-def remove(analysis: Analysis, plan: Plan) -> DagModule:
-    """Do what `remove_channels` does, for a graph that is analysed, without proof."""
-    kept = Kept(analysis, plan)
-    dag = analysis.dag.clone()
-    places = Places(analysis)
-    emptiness = Emptiness(dag, places, kept, analysis.inputs, analysis.registry)
-    return _Removal(dag, analysis.relations, places, kept, emptiness, analysis.registry).run()
 
 
 @dataclass
-class _Removal:
+class Shrinking:
+    """A copy of an analysed graph, cut down to what a plan keeps.
+
+    Attributes:
+        dag: The copy, which is changed.
+        axes: The axes of the analysed graph.
+        kept: What stays of any axis.
+        emptiness: Which vertices vanish whole.
+    """
+
     dag: DagModule
-    relations: Mapping[str, Relation]
-    places: Places
+    axes: ValueAxes
     kept: Kept
-    emptiness: Emptiness
-    registry: Registry
+    emptiness: Emptiness = field(init=False)
+
+    def __post_init__(self) -> None:
+        analysis = self.axes.analysis
+        self.emptiness = Emptiness(self.dag, self.axes, self.kept, analysis.inputs, analysis.registry)
 
     def run(self) -> DagModule:
-        rebuilder = Rebuilder(self.kept, self.registry)
+        """Cut every vertex, delete those of which nothing is left, and return the graph.
+
+        Raises:
+            RemovalError: an op cannot be made smaller; the copy is then half changed and of no use.
+        """
+        rebuilder = Rebuilder(self.kept, self.axes.analysis.registry)
         self.emptiness.find()
         self._give_private_constants()
         for vertex in self.dag.inner_vertices:
@@ -88,10 +57,10 @@ class _Removal:
 
     def _shrink(self, vertex: InnerVertex, rebuilder: Rebuilder) -> None:
         left = self.emptiness.resolve(vertex)
-        relation = self.relations.get(vertex.name)
+        relation = self.axes.analysis.relations.get(vertex.name)
         if left is None or relation is None or is_constant(left):
             return
-        operands = [self.places.operand(left, index) for index in range(len(left.predecessors))]
+        operands = [self.axes.operand(left, index) for index in range(len(left.predecessors))]
         module = rebuilder.module(left.name, left.module, relation, operands)
         if isinstance(module, Split):
             module = self._without_empty_pieces(left, module)
@@ -100,7 +69,7 @@ class _Removal:
 
     def _without_empty_pieces(self, vertex: InnerVertex, module: Split) -> Split:
         """Drop pieces of which nothing is left, and renumber the others where they are picked."""
-        empty = [self.emptiness.is_empty(piece) for piece in self.places.outputs(vertex.name)]
+        empty = [self.emptiness.is_empty(piece) for piece in self.axes.outputs(vertex.name)]
         if not any(empty):
             return module
         for user, _ in vertex.uses:
@@ -125,7 +94,7 @@ class _Removal:
         parts: dict[tuple[Any, ...], InnerVertex] = {}
         for user, index in vertex.uses:
             is_output = user in self.dag.output_vertices
-            axes = [Fixed(size) for size in whole.shape] if is_output else self.places.constant(user, index)
+            axes = [Fixed(size) for size in whole.shape] if is_output else self.axes.constant(user, index)
             if self.emptiness.is_empty(axes):
                 continue
             key = self.kept.fingerprint(axes)

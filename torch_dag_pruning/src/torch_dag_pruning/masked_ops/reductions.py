@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.ops import reduction
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.masked.base import Masked, MaskOf, cleared, computed, count, weighted_mean
+from torch_dag_pruning.masked_ops.form import Masked, MaskOf, cleared, computed, count, weighted_mean
 
 
 class MaskedReduction(Masked):

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_dag_pruning.axes import Axis
-from torch_dag_pruning.masked.base import Masked, MaskOf, cleared, computed, count, weighted_mean
-from torch_dag_pruning.masked.reductions import cleared_difference
+from torch_dag_pruning.masked_ops.form import Masked, MaskOf, cleared, computed, count, weighted_mean
+from torch_dag_pruning.masked_ops.reductions import cleared_difference
 
 
 class MaskedNorm(Masked):

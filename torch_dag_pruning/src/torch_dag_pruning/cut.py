@@ -1,0 +1,226 @@
+"""One plan carried out on one analysed graph: with masks, for good, and the proof that both compute the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_pruning.analysis.analysis import Analysis, analyze
+from torch_dag_pruning.analysis.value_axes import ValueAxes
+from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
+from torch_dag_pruning.masking.laying import lay_masks, mask_lookup
+from torch_dag_pruning.plan.criteria import learned_tensors
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.removal.kept import Kept
+from torch_dag_pruning.removal.optimizer import carried
+from torch_dag_pruning.removal.proof import NEAR_MISS, Graphs, Proof, compared, in_precision
+from torch_dag_pruning.removal.shrinking import Shrinking
+
+
+class Cut:
+    """One plan for one analysed graph.
+
+        cut = Cut(analyze(dag), plan)
+        masked = cut.masked()          # the slots that go contribute nothing
+        pruned = cut.removed()         # the slots that go are gone
+        print(cut.prove(pruned))       # how far the two are apart; raises if they differ
+
+    Graphs are made of the weights that the analysed graph has at the time, and share nothing with it.
+
+    Attributes:
+        analysis: Of the graph.
+        plan: Which slots stay.
+        kept: Sizes and positions that stay, of any axis.
+        axes: The axes of every value.
+    """
+
+    def __init__(self, analysis: Analysis, plan: Plan) -> None:
+        """Check that the plan fits.
+
+        Raises:
+            PlanError: the plan does not fit the analysis.
+            AnalysisError: the graph was edited after it was analysed.
+        """
+        plan.validate(analysis)
+        analysis.require_current()
+        self.analysis, self.plan = analysis, plan
+        self._masks = plan.atom_masks(analysis)
+        self.kept = Kept(analysis.solver.find, self._masks)
+        self.axes = ValueAxes(analysis)
+
+    def masked(self) -> DagModule:
+        """Return a copy of the graph in which the slots that go contribute nothing; see `masked_model`."""
+        return self._lay(self.analysis.dag.clone(), torch.float32)
+
+    def removed(self) -> DagModule:
+        """Return a plain graph without the slots that go, not compared with anything; see `remove_channels`.
+
+        Raises:
+            RemovalError: an op cannot be made smaller.
+        """
+        return Shrinking(self.analysis.dag.clone(), self.axes, self.kept).run()
+
+    def prove(self, removed: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
+        """Compare a removed graph with the masked one in single precision, after a near miss in double; and its costs.
+
+        Warns where pruning changed nothing in the outputs.
+
+        Args:
+            removed: What `removed` returned.
+            inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
+
+        Raises:
+            RemovalMismatchError: the two graphs differ, and the message names the first vertex; or FLOPs or parameters
+                are not those that the analysis predicts.
+        """
+        try:
+            proof = self.compare(removed, inputs)
+        except RemovalMismatchError as mismatch:
+            if mismatch.difference > NEAR_MISS:
+                raise
+            proof = self.compare(removed, inputs, torch.float64)
+        self._check_costs(removed)
+        if proof.effect == 0.0 and self._ought_to_show():
+            message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
+            warnings.warn(message, PruningWarning, stacklevel=3)
+        return proof
+
+    def compare(
+        self, removed: DagModule, inputs: Sequence[Tensor] | None = None, dtype: torch.dtype = torch.float32
+    ) -> Proof:
+        """Compare a removed graph with the masked one at every vertex, at the slots that stay.
+
+        Args:
+            removed: What `removed` returned.
+            inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
+            dtype: Precision of the comparison: single or double.
+
+        Raises:
+            RemovalMismatchError: at the first vertex that has another shape than predicted, or that differs by more
+                than the precision explains.
+        """
+        # Precision first: masked forms take over the element types that their ops were told to compute in.
+        before, masked = (in_precision(self.analysis.dag, dtype) for _ in range(2))
+        graphs = Graphs(before, self._lay(masked, dtype), in_precision(removed, dtype))
+        return compared(graphs, self.kept, self.axes, inputs or self.analysis.inputs, dtype)
+
+    def carry_optimizer(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> Optimizer:
+        """Return an optimizer over a removed graph with what is left of its state; see `carry_optimizer`."""
+        return carried(optimizer, dag, removed, self.kept, dict(learned_tensors(self.analysis)))
+
+    def _lay(self, dag: DagModule, dtype: torch.dtype) -> DagModule:
+        masks = {atom: mask.to(dtype) for atom, mask in self._masks.items()}
+        lay_masks(dag, self.analysis, mask_lookup(self.analysis.solver, masks))
+        return dag
+
+    def _check_costs(self, removed: DagModule) -> None:
+        """Compare FLOPs and parameters with the predicted ones, unless whole orbits, so whole vertices, are gone."""
+        analysis, counts = self.analysis, self.plan.atom_counts(self.analysis)
+        if not all(counts.values()):
+            return
+        after = analyze(removed, analysis._example_inputs, registry=analysis.registry)
+        pairs = {
+            "FLOPs": (analysis.cost(counts), after.cost()),
+            "parameters": (analysis.parameters_count(counts), after.parameters_count()),
+        }
+        for what, (predicted, found) in pairs.items():
+            if predicted != found:
+                message = f"the pruned graph has {found} {what}, the analysis predicts {predicted}; please report it"
+                raise RemovalMismatchError(None, abs(found - predicted), message)
+
+    def _ought_to_show(self) -> bool:
+        """Tell whether something is removed, and not from the outputs, whose kept slots are as they were."""
+        names = [vertex.name for vertex in self.analysis.dag.output_vertex(training=False).predecessors]
+        keeps_outputs = all(self.kept.is_whole(axes) for name in names for axes in self.axes.outputs(name))
+        return self.plan != Plan.whole(self.analysis) and keeps_outputs
+
+
+def masked_model(
+    dag: DagModule, plan: Plan, *, example_inputs: Any = None, analysis: Analysis | None = None
+) -> DagModule:
+    """Return a copy in which the slots that the plan drops contribute nothing.
+
+    Every edge into a contraction gets a mask, and ops whose statistics run over a masked axis their masked form, so
+    that the copy computes what the model without these slots computes. The argument is not changed.
+
+    Args:
+        dag: The graph.
+        plan: Which slots stay.
+        example_inputs: As for `analyze`.
+        analysis: That of ``dag``, if it was made before.
+
+    Raises:
+        PlanError: the plan does not fit the graph.
+        AnalysisError: the analysis is of another graph, or the graph was edited since.
+    """
+    return _cut(dag, plan, example_inputs, analysis).masked()
+
+
+def remove_channels(
+    dag: DagModule, plan: Plan, verify: bool = True, *, example_inputs: Any = None,  # noqa: FBT001, FBT002
+    analysis: Analysis | None = None,
+) -> DagModule:  # fmt: skip
+    """Return a plain graph without the slots that the plan drops; the argument is not changed.
+
+    Names, modes, devices, types and ``requires_grad`` stay; so do the keys of the state dict, but for vertices of which
+    nothing is left.
+
+    Args:
+        dag: The graph.
+        plan: Which slots stay.
+        verify: Compare the result with the masked graph at every vertex.
+        example_inputs: As for `analyze`.
+        analysis: That of ``dag``, if it was made before.
+
+    Raises:
+        PlanError: the plan does not fit the graph.
+        AnalysisError: the analysis is of another graph, or the graph was edited since.
+        RemovalError: an op cannot be made smaller.
+        RemovalMismatchError: the result differs from the masked graph; names the first vertex.
+    """
+    cut = _cut(dag, plan, example_inputs, analysis)
+    pruned = cut.removed()
+    if verify:
+        cut.prove(pruned)
+    return pruned
+
+
+def removal_proof(
+    analysis: Analysis, plan: Plan, pruned: DagModule, inputs: Sequence[Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Proof:  # fmt: skip
+    """Compare the masked graph with the removed one at every vertex; see `Cut.compare`."""
+    return Cut(analysis, plan).compare(pruned, inputs, dtype)
+
+
+def carry_optimizer(
+    optimizer: Optimizer, dag: DagModule, pruned: DagModule, plan: Plan, *, analysis: Analysis
+) -> Optimizer:
+    """Return an optimizer of the same kind and settings over ``pruned``, with what is left of its state.
+
+    Parameters that only ``pruned`` has, such as a bias that stands alone now, join the first group.
+
+    Args:
+        optimizer: Over parameters of ``dag``.
+        dag: The graph before pruning.
+        pruned: What `remove_channels` made of it.
+        plan: The plan it followed.
+        analysis: That of ``dag``.
+
+    Raises:
+        AnalysisError: the analysis is of another graph, or the graph was edited since.
+    """
+    return _cut(dag, plan, None, analysis).carry_optimizer(optimizer, dag, pruned)
+
+
+def _cut(dag: DagModule, plan: Plan, example_inputs: Any, analysis: Analysis | None) -> Cut:
+    if analysis is None:
+        return Cut(analyze(dag, example_inputs), plan)
+    analysis.require(dag)
+    return Cut(analysis, plan)
