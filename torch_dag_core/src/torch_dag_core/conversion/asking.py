@@ -9,6 +9,7 @@ from torch import nn
 
 from torch_dag_core.conversion.builder import Call, Emitted, Value
 from torch_dag_core.errors import PluginError
+from torch_dag_core.graph.nested import leaves
 from torch_dag_core.plugins.calling import blaming, is_foreign, named
 
 
@@ -39,9 +40,8 @@ def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *mo
 
 
 def _is_value(result: object) -> bool:
-    return isinstance(result, Value) or (
-        isinstance(result, (tuple, list)) and bool(result) and all(item is None or _is_value(item) for item in result)
-    )
+    values = leaves(result) if isinstance(result, (Value, tuple, list)) else []
+    return bool(values) and all(value is None or isinstance(value, Value) for value in values)
 
 
 def _refuse(owner: str, message: str) -> None:

@@ -79,7 +79,7 @@ def find_example_inputs(model: nn.Module) -> Any:
     """Return what plugins offer to call the model with, or else what suits its first layer.
 
     Raises:
-        ExampleInputsError: nobody knows.
+        ExampleInputsError: no plugin offers any, and the first layer does not tell.
     """
     from torch_dag_core.plugins.loading import first_answer
 
@@ -126,8 +126,10 @@ class _Conversion:
     def _variations(self) -> Iterator[Variation]:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
-        # No model has 13 of anything; fewer samples of larger images are never taken for one another, nor are 7 times
-        # as many; and what divides the example's batch divides that. Twice as many stay below most limits.
+        # A size of 13 in the first run is the batch, because hardly any model has a constant of 13. The second run has
+        # fewer samples of larger images, so that a size which follows the batch falls and one which follows the image
+        # grows. Models that divide the batch need multiples of the example's: seven times as many is as rare a number,
+        # twice as many stays below most limits on the batch.
         for batch in (_BATCHES, *([(here, 7 * here), (here, 2 * here)] if here > 1 else [])):
             for step in (*(STEPS if self.example.has_images else ()), 0):
                 yield Variation(batch, step)

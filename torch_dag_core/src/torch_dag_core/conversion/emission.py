@@ -14,7 +14,7 @@ from torch_dag_core.conversion.joining import ByMode, JoinedCall, JoinedModel
 from torch_dag_core.conversion.normalizers.promotion import readers_by_path
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
-from torch_dag_core.graph.nested import leaves, map_leaves
+from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.layout import GetItem
 from torch_dag_core.ops.stochastic import TrainingSwitch
@@ -208,11 +208,15 @@ class Emission:
         return leaf
 
     def _switched(self, evaluation: Results, training: Results) -> Results:
-        """Return the value that is the first in evaluation and the second in training."""
+        """Return the value, or values, that are the first in evaluation and the second in training."""
         if evaluation is training:
             return evaluation
-        if isinstance(evaluation, (tuple, list)) and isinstance(training, (tuple, list)):
-            return tuple(self._switched(a, b) for a, b in zip(evaluation, training, strict=True))
+        values: Results = map_pairs(evaluation, training, self._switch)
+        return values
+
+    def _switch(self, evaluation: Results, training: Results) -> Results:
+        if evaluation is training:
+            return evaluation
         if not isinstance(evaluation, Value) or not isinstance(training, Value):
             message = "a call gives one tensor in one mode and several in the other"
             raise TraceError(message)

@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from torch_dag_core.tracing.memory import View
 from torch_dag_core.tracing.recording import Live, Shape
+from torch_dag_core.tracing.tracker import View
 
 Index: TypeAlias = tuple[Live, ...]
 SET_INDEX = "set_index"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.memory import Memory, View, outcome_of
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, with_refs
+from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
 from torch_dag_core.tracing.writes import Writes
 
 _AUTOCAST = ("cpu", "cuda")
@@ -25,8 +25,7 @@ class Invocation:
     """A call that is about to be made.
 
     Attributes:
-        make: Returns the entry: a class of `torch_dag_core.tracing.recording` with what is called.
-        name: Name of the entry.
+        entry: What is called, without arguments and outcome.
         args, keywords: Arguments as they are recorded.
         execute: Makes the call.
         is_random: Whether the result is drawn, at least in part.
@@ -34,8 +33,7 @@ class Invocation:
         state: Tensors besides the arguments that the call may change.
     """
 
-    make: Callable[..., Entry]
-    name: str
+    entry: Entry
     args: tuple[Live, ...]
     keywords: dict[str, Live]
     execute: Callable[[], Live]
@@ -46,14 +44,14 @@ class Invocation:
     @property
     def takes_statistics(self) -> bool:
         """Whether a batch norm updates running statistics, which are its second and third argument."""
-        return self.name == "batch_norm" and self.keywords.get("training") is True and self.args[1] is not None
+        return self.entry.name == "batch_norm" and self.keywords.get("training") is True and self.args[1] is not None
 
 
 class Calls:
     """Makes calls with recording paused, and records what they read, gave and changed."""
 
-    def __init__(self, tape: Tape, memory: Memory, write: Writes, location: Location, pause: Pause) -> None:
-        self._tape, self._memory, self._writes = tape, memory, write
+    def __init__(self, tape: Tape, tracker: Tracker, write: Writes, location: Location, pause: Pause) -> None:
+        self._tape, self._tracker, self._writes = tape, tracker, write
         self._location, self._pause = location, pause
         self._autocast = _autocast_state()
 
@@ -62,7 +60,7 @@ class Calls:
         if _autocast_state() != self._autocast:
             self._location.fail("the model switches autocast, which a graph leaves to its caller")
         tensors = tensors_in(call.args, call.keywords)
-        refs = self._memory.refs(tensors)
+        refs = self._tracker.refs(tensors)
         bases = {id(tensor): self._writes.bases(tensor) for tensor in tensors}
         if call.may_write:
             self._keep_constants(tensors)
@@ -72,22 +70,23 @@ class Calls:
             written = _changed(before)
             if not written:
                 result = _distinct(result, tensors)
-        is_constant = not call.is_random and (call.name in CREATION or self._tape.all_constant(list(refs.values())))
-        ref = self._tape.call(
-            call.make, call.name, _outcome(result, is_constant), args=with_refs(call.args, refs),
+        name = call.entry.name
+        is_constant = not call.is_random and (name in CREATION or self._tape.all_constant(list(refs.values())))
+        ref = self._tape.append(replace(
+            call.entry, args=with_refs(call.args, refs), outcome=_outcome(result, is_constant),
             keywords=dict(zip(call.keywords, with_refs(tuple(call.keywords.values()), refs), strict=True)),
             changes_state=call.takes_statistics or bool(_changed(state)),
-        )  # fmt: skip
+        ))  # fmt: skip
         self._attach(result, ref, call, refs, is_constant)
         if written:
-            self._writes.follow(written, ref, call.name, result, bases)
+            self._writes.follow(written, ref, name, result, bases)
         return result
 
     def set_item(self, args: tuple[Live, ...]) -> None:
         """Make and record ``args[0][args[1]] = args[2]``."""
         target, items, value = args
         assert isinstance(target, Tensor)
-        refs = self._memory.refs(tensors_in(args))
+        refs = self._tracker.refs(tensors_in(args))
         bases = self._writes.bases(target)
         self._keep_constants([target])
         with self._pause, torch.no_grad():
@@ -105,14 +104,14 @@ class Calls:
     ) -> None:  # fmt: skip
         """Make the entry the value of a tensor, or a `Pick` that of each of several, however nested."""
         if isinstance(result, Tensor) and id(result) not in refs:
-            self._memory.own(result, ref, _view_of(result, ref, call, refs, item))
+            self._tracker.own(result, ref, _view_of(result, ref, call, refs, item))
         if not isinstance(result, (tuple, list)):
             return
         for place, value in enumerate(result):
             if isinstance(value, (Tensor, tuple, list)):
-                outcome = _outcome(value, is_constant)
-                picked = self._tape.call(Pick, "getitem", outcome, index=place, args=(ref,))
-                self._attach(value, picked, call, refs, is_constant, place)
+                origin, outcome = self._location.origin(), _outcome(value, is_constant)
+                picked = Pick(name="getitem", origin=origin, outcome=outcome, index=place, args=(ref,))
+                self._attach(value, self._tape.append(picked), call, refs, is_constant, place)
 
 
 def _view_of(tensor: Tensor, ref: Ref, call: Invocation, refs: dict[int, Ref], item: int | None) -> View | None:
@@ -124,7 +123,7 @@ def _view_of(tensor: Tensor, ref: Ref, call: Invocation, refs: dict[int, Ref], i
         return None
     first = next((place for place, argument in enumerate(call.args) if argument is base), None)
     rest = tuple(argument for place, argument in enumerate(call.args) if place != first)
-    return View(base, refs[id(base)], ref, call.name, rest, call.keywords, item)
+    return View(base, refs[id(base)], ref, call.entry.name, rest, call.keywords, item)
 
 
 def _outcome(result: Live, is_constant: bool) -> Outcome:  # noqa: FBT001

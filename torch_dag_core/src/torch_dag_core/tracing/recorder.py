@@ -15,7 +15,6 @@ from torch_dag_core.tracing.calls import Calls, Invocation
 from torch_dag_core.tracing.execution import Function, run, run_module, writes
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.memory import Memory, outcome_of
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
@@ -23,6 +22,7 @@ from torch_dag_core.tracing.size_reads import SIZE_NAMES, SizeReads
 from torch_dag_core.tracing.sizes import plain
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import tensors_in
+from torch_dag_core.tracing.tracker import Tracker, outcome_of
 from torch_dag_core.tracing.writes import Writes
 
 _PRETENDED = frozenset({"device", "is_cuda", "is_meta", "is_cpu", "is_mps", "is_xpu"})
@@ -35,7 +35,7 @@ class Recorder(TorchFunctionMode):
     Attributes:
         location: The modules that are running.
         pause: Inside it, calls run unrecorded.
-        memory: Which entry each tensor is the value of.
+        tracker: Which entry each tensor is the value of.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -43,11 +43,11 @@ class Recorder(TorchFunctionMode):
         self._device = device
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(model)
-        self._tape = Tape(self.location)
-        self.memory = Memory(self._tape, self._held, self.location)
-        written = Writes(self._tape, self.memory, self._held, self.location)
-        self._calls = Calls(self._tape, self.memory, written, self.location, self.pause)
-        self._sizes = SizeReads(self._tape, self.memory, self.pause)
+        self._tape = Tape()
+        self.tracker = Tracker(self._tape, self._held, self.location)
+        written = Writes(self._tape, self.tracker, self._held, self.location)
+        self._calls = Calls(self._tape, self.tracker, written, self.location, self.pause)
+        self._sizes = SizeReads(self._tape, self.tracker, self.pause)
 
     # Entry points ----------------------------------------------------------------------------------------------
 
@@ -73,49 +73,51 @@ class Recorder(TorchFunctionMode):
 
     def input(self, name: str, value: Tensor) -> None:
         """Record one input tensor."""
-        self.memory.own(value, self._tape.call(Input, name, outcome_of(value, False)))  # noqa: FBT003
+        entry = Input(name=name, origin=self.location.origin(), outcome=outcome_of(value, is_constant=False))
+        self.tracker.own(value, self._tape.append(entry))
 
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         """Run a leaf module as one recorded call."""
         args, kwargs = plain(args), plain(kwargs)
         name = path.rpartition(".")[2] or type(module).__name__.lower()
-        make, state = partial(ModuleCall, path=path), tuple(module.buffers())
+        entry, state = ModuleCall(name=name, origin=self.location.origin(), path=path), tuple(module.buffers())
         execute = partial(self._watched, run_module, module, args, kwargs)
         with _pop_mode_temporarily():
             return self._calls.make(
-                Invocation(make, name, args, kwargs, execute, is_random=True, may_write=True, state=state)
+                Invocation(entry, args, kwargs, execute, is_random=True, may_write=True, state=state)
             )
 
     def call_op(self, module: Op, args: tuple[Live, ...]) -> Live:
         """Run an op that is no part of the model, but of a function that stands in for one, as one call."""
         constants = plain(module.config())
         execute = partial(self._watched, module, *args)
-        make, name = partial(OpCall, op=type(module)), type(module).__name__
+        entry = OpCall(name=type(module).__name__, origin=self.location.origin(), op=type(module))
         with _pop_mode_temporarily():
-            return self._calls.make(Invocation(make, name, args, constants, execute, is_random=True, may_write=False))
+            return self._calls.make(Invocation(entry, args, constants, execute, is_random=True, may_write=False))
 
     def reassigned(self, name: str, before: Tensor, tensor: Tensor) -> None:
         """Record that the buffer ``name`` is another tensor now; one of another size is kept by the model alone."""
         if tensor.shape != before.shape:
             self.attribute_changed(name, before)
             return
-        source = self.memory.ref(tensor)
+        source = self.tracker.ref(tensor)
         outcome = outcome_of(tensor, self._tape[source].outcome.is_constant)
-        copy = self._tape.call(FunctionCall, "clone", outcome, function="clone", args=(source,))
-        self._tape.mark_as_write(copy, name)
+        origin = self.location.origin()
+        copy = FunctionCall(name="clone", origin=origin, outcome=outcome, function="clone", args=(source,))
+        self._tape.mark_as_write(self._tape.append(copy), name)
 
     def attribute_changed(self, path: str, before: Tensor) -> None:
         """Refuse a tensor attribute, not a buffer, that the model read and then replaced."""
-        if self.memory.has_adopted(before):
+        if self.tracker.has_adopted(before):
             self.location.fail(f"the model keeps a tensor in {path!r} from one call to the next; make it a buffer")
 
     def is_altered(self, module: nn.Module) -> bool:
         """Tell whether a module has other tensors than before the trace."""
-        return self._held.is_altered(module, self.memory.knows)
+        return self._held.is_altered(module, self.tracker.knows)
 
     def close(self, outputs: list[Tensor], template: object) -> Recording:
         """Return the recording, given the tensors that the model returned and their structure."""
-        return self._tape.close([self.memory.ref(tensor) for tensor in outputs], template)
+        return self._tape.close([self.tracker.ref(tensor) for tensor in outputs], template)
 
     # Calls -----------------------------------------------------------------------------------------------------
 
@@ -147,11 +149,9 @@ class Recorder(TorchFunctionMode):
         recorded = args[:1] if is_property(func) else args
         if name == "where" and func is not torch.where and len(args) > 1:
             identity, recorded = torch.where, (args[1], args[0], *args[2:])
-        make = partial(FunctionCall, function=identity)
+        entry = FunctionCall(name=canonical(name), origin=self.location.origin(), function=identity)
         return self._calls.make(
-            Invocation(
-                make, canonical(name), recorded, kwargs, execute, is_random=name in RANDOM, may_write=writes(name)
-            )
+            Invocation(entry, recorded, kwargs, execute, is_random=name in RANDOM, may_write=writes(name))
         )
 
     def _watched(self, function: Callable[..., Live], *args: Live | nn.Module) -> Live:
@@ -170,7 +170,7 @@ class Recorder(TorchFunctionMode):
         tensor = args[0]
         if isinstance(value, Tensor):
             return value if name == "grad" else self._record(func, name, args, kwargs)
-        if name not in SIZE_NAMES or not isinstance(tensor, Tensor) or not self.memory.knows(tensor):
+        if name not in SIZE_NAMES or not isinstance(tensor, Tensor) or not self.tracker.knows(tensor):
             return value
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
         return self._sizes.read(name, tensor, dim)
@@ -186,7 +186,7 @@ class Recorder(TorchFunctionMode):
         self.location.fail("the model assigns to the data of a tensor")
 
     def _is_constant(self, tensor: Tensor) -> bool:
-        return self._tape[self.memory.ref(tensor)].outcome.is_constant
+        return self._tape[self.tracker.ref(tensor)].outcome.is_constant
 
     def _refuse_escape(self, name: str, tensors: list[Tensor]) -> None:
         how = f"({name.strip('_')}), so its path depends on the data"
@@ -195,7 +195,7 @@ class Recorder(TorchFunctionMode):
             if not self._is_constant(tensor):
                 self.location.fail(what.format("computed"))
             message = self.location.complaint(what.format("changing"))
-            self._tape.escapes.append(Escape(self.memory.ref(tensor).index, message))
+            self._tape.escapes.append(Escape(self.tracker.ref(tensor).index, message))
 
 
 _SPECIAL: dict[str, Callable[[Recorder, Function, Tensor], object]] = {

@@ -1,7 +1,8 @@
 """What one run of a model leaves behind: a list of frozen entries, in the order in which they came about.
 
 An entry is an input, a tensor that the model holds, or a call; it refers to earlier entries by their number (`Ref`).
-A `Recording` never changes once it exists, and printing it gives one readable line an entry.
+A `Recording` never changes once it exists. It is no `torch.fx` graph, because nothing runs or edits it; print it to
+read what was recorded, one line an entry.
 """
 
 from __future__ import annotations
@@ -115,8 +116,6 @@ class Entry:
         return self.name
 
     def __str__(self) -> str:
-        named = (f"{name}={value!r}" for name, value in self.keywords.items())
-        what = f"{self._label}({', '.join([*map(repr, self.args), *named])})"
         marks = [
             _described(self.outcome),
             "constant" if self.outcome.is_constant else "",
@@ -124,15 +123,24 @@ class Entry:
             "changes state" if self.changes_state else "",
             f"in {self.origin.scope or 'the model'} at {self.origin.source}",
         ]
-        return f"{what}: {'; '.join(filter(None, marks))}"
+        return f"{self._what}: {'; '.join(filter(None, marks))}"
+
+    @property
+    def _what(self) -> str:
+        named = (f"{name}={value!r}" for name, value in self.keywords.items())
+        return f"{self._label}({', '.join([*map(repr, self.args), *named])})"
 
     @property
     def _label(self) -> str:
-        return f"{type(self).__name__.lower()} {self.name}"
+        return self.name
 
 
 class Input(Entry):
     """An input tensor."""
+
+    @property
+    def _what(self) -> str:
+        return f"input {self.name}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -155,7 +163,7 @@ class Held(Entry):
         return self.path
 
     @property
-    def _label(self) -> str:
+    def _what(self) -> str:
         return f"{self.kind} {self.path}"
 
 
@@ -173,10 +181,6 @@ class FunctionCall(Entry):
     def identity(self) -> Hashable:
         """The function."""
         return self.function
-
-    @property
-    def _label(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,6 +218,10 @@ class OpCall(Entry):
         """The class's dotted name."""
         return f"{self.op.__module__}.{self.op.__qualname__}"
 
+    @property
+    def _label(self) -> str:
+        return f"op {self.name}"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pick(Entry):
@@ -238,8 +246,8 @@ class Pick(Entry):
         return self.index
 
     @property
-    def _label(self) -> str:
-        return f"pick {self.index} of "
+    def _what(self) -> str:
+        return f"result {self.index} of {self.source!r}"
 
 
 @dataclass(frozen=True)

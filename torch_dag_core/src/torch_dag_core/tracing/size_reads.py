@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.tracing.location import caller
-from torch_dag_core.tracing.memory import Memory
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Live
 from torch_dag_core.tracing.sizes import Guard, TracedInt
 from torch_dag_core.tracing.tape import Tape
+from torch_dag_core.tracing.tracker import Tracker
 
 SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement"})
 
@@ -20,8 +20,8 @@ SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement"})
 class SizeReads:
     """Answers questions about sizes, and notes the decisions that the model takes on the answers."""
 
-    def __init__(self, tape: Tape, memory: Memory, pause: Pause) -> None:
-        self._tape, self._memory, self._pause = tape, memory, pause
+    def __init__(self, tape: Tape, tracker: Tracker, pause: Pause) -> None:
+        self._tape, self._tracker, self._pause = tape, tracker, pause
 
     def read(self, name: str, tensor: Tensor, dim: Live) -> Live:
         """Return a size, or all of them, of a tensor that the trace knows.
@@ -31,7 +31,7 @@ class SizeReads:
             tensor: The tensor.
             dim: The dimension that ``size`` was asked for; None asks for all.
         """
-        number = self._memory.tracked(tensor).ref.index
+        number = self._tracker.tracked(tensor).ref.index
         sizes = [TracedInt.make(int(n), ("size", number, place), self._log) for place, n in enumerate(tensor.shape)]
         if name in ("numel", "nelement"):
             product = 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
-from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.recording import Entry, Escape, Held, Outcome, Recording, Ref
+from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref
 from torch_dag_core.tracing.sizes import Guard
 from torch_dag_core.tracing.tensors import storage_of
 
@@ -25,11 +23,10 @@ class Tape:
         size_lost: Whether a size became an ordinary number, on which decisions go unseen.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self) -> None:
         self.guards: list[Guard] = []
         self.escapes: list[Escape] = []
         self.size_lost = False
-        self._location = location
         self._entries: list[Entry] = []
         self._constants: dict[int, list[int]] = {}
 
@@ -43,10 +40,6 @@ class Tape:
         if entry.outcome.tensor is not None:
             self._constants.setdefault(storage_of(entry.outcome.tensor), []).append(index)
         return Ref(index)
-
-    def call(self, make: Callable[..., Entry], name: str, outcome: Outcome, **facts: object) -> Ref:
-        """Append an entry that comes about here and now: ``make(name=..., origin=..., outcome=..., **facts)``."""
-        return self.append(make(name=name, origin=self._location.origin(), outcome=outcome, **facts))
 
     def all_constant(self, refs: list[Ref]) -> bool:
         """Tell whether all of these values are constant."""

@@ -62,7 +62,7 @@ def trace(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         move_parameters_to_meta(model)
         recorder = Recorder(model, device)
-        stack.callback(recorder.memory.forget)
+        stack.callback(recorder.tracker.forget)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
         stack.enter_context(recorded_functions(recorder))
         for name, tensor in zip(names, tensors, strict=True):

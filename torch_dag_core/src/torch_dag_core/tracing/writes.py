@@ -8,10 +8,10 @@ from torch import Tensor
 from torch_dag_core.tracing.aliasing import SET_INDEX, scatter_of
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.memory import Memory, View, outcome_of
 from torch_dag_core.tracing.recording import Argument, FunctionCall, Live, Outcome, Ref
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import storage_of, tensors_in, with_refs
+from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
 
 _STATISTICS = frozenset({"batch_norm", "instance_norm"})
 """Functions that update buffers which they do not return."""
@@ -21,23 +21,23 @@ _WITHOUT_GRADIENT = frozenset({"data", "detach"})
 class Writes:
     """Records what in-place calls did to memory."""
 
-    def __init__(self, tape: Tape, memory: Memory, held: HeldTensors, location: Location) -> None:
-        self._tape, self._memory, self._held, self._location = tape, memory, held, location
+    def __init__(self, tape: Tape, tracker: Tracker, held: HeldTensors, location: Location) -> None:
+        self._tape, self._tracker, self._held, self._location = tape, tracker, held, location
 
     def bases(self, tensor: Tensor) -> list[Ref]:
         """Return what ``tensor`` is a view of, and so on, innermost first, as it is before a write."""
         found = []
-        view = self._memory.tracked(tensor).view
+        view = self._tracker.tracked(tensor).view
         while view is not None:
-            found.append(self._memory.ref(view.base))
-            view = self._memory.tracked(view.base).view
+            found.append(self._tracker.ref(view.base))
+            view = self._tracker.tracked(view.base).view
         return found
 
     def set_item(self, target: Tensor, items: Live, value: Live, refs: dict[int, Ref], bases: list[Ref]) -> None:
         """Record ``target[items] = value``, which was made; ``refs`` and ``bases`` are from before."""
         items = items if isinstance(items, tuple) else (items,)
         outcome = outcome_of(target, self._tape.all_constant(list(refs.values())))
-        self._rebind(target, self._set_index(with_refs((target, items, value), refs), outcome), bases)
+        self._rebind(target, self._call(SET_INDEX, with_refs((target, items, value), refs), outcome), bases)
 
     def follow(self, written: list[Tensor], ref: Ref, name: str, result: Live, bases: dict[int, list[Ref]]) -> None:
         """Follow the writes of one call: what it returned is the new value of the tensor that it returned.
@@ -57,8 +57,8 @@ class Writes:
 
     def _rebind(self, tensor: Tensor, ref: Ref, bases: list[Ref]) -> None:
         """Make an entry the value of ``tensor``, and put it back into everything that the tensor is a view of."""
-        version = self._memory.written(tensor)
-        tracked = self._memory.tracked(tensor)
+        version = self._tracker.written(tensor)
+        tracked = self._tracker.tracked(tensor)
         before = bases[-1] if bases else tracked.ref
         ref = self._as_type(ref, tensor)
         tracked.ref, tracked.version = ref, version
@@ -68,7 +68,7 @@ class Writes:
             assert view is not None
             views.append(view.name)
             ref = self._scattered(view, tensor, base, ref)
-            tensor, tracked = view.base, self._memory.tracked(view.base)
+            tensor, tracked = view.base, self._tracker.tracked(view.base)
             tracked.ref, tracked.version = ref, version
         self._note_state(tensor, ref, views, before)
 
@@ -77,7 +77,7 @@ class Writes:
         outcome = self._tape[ref].outcome
         if outcome.dtype == tensor.dtype:
             return ref
-        return self._method("to", (ref, tensor.dtype), outcome_of(tensor, outcome.is_constant))
+        return self._call("to", (ref, tensor.dtype), outcome_of(tensor, outcome.is_constant))
 
     def _scattered(self, view: View, tensor: Tensor, base: Ref, ref: Ref) -> Ref:
         """Record the base of a view, with the view's new value ``ref`` in its place."""
@@ -86,17 +86,18 @@ class Writes:
             self._location.fail(f"an in-place write goes through {view.name}, a view that cannot be written back")
         if scatter.name != SET_INDEX:
             outcome = outcome_of(view.base, self._tape.all_constant([ref]))
-            return self._method(scatter.name, (ref, with_refs(scatter.argument, {})), outcome)
-        refs = self._memory.refs(tensors_in(scatter.argument))
+            return self._call(scatter.name, (ref, with_refs(scatter.argument, {})), outcome)
+        refs = self._tracker.refs(tensors_in(scatter.argument))
         args = base, with_refs(scatter.argument, refs), ref
-        return self._set_index(args, outcome_of(view.base, self._tape.all_constant([base, *refs.values(), ref])))
+        return self._call(SET_INDEX, args, outcome_of(view.base, self._tape.all_constant([base, *refs.values(), ref])))
 
-    def _set_index(self, args: tuple[Argument, ...], outcome: Outcome) -> Ref:
-        """Record a copy of ``args[0]`` whose elements ``[args[1]]`` are ``args[2]``."""
-        return self._tape.call(FunctionCall, SET_INDEX, outcome, function=SET_INDEX, args=args)
+    def _call(self, name: str, args: tuple[Argument, ...], outcome: Outcome) -> Ref:
+        """Append a call that the model did not make itself.
 
-    def _method(self, name: str, args: tuple[Argument, ...], outcome: Outcome) -> Ref:
-        return self._tape.call(FunctionCall, name, outcome, function=name, args=args)
+        ``set_index`` returns a copy of the first argument, of which the elements at the second are the third.
+        """
+        origin = self._location.origin()
+        return self._tape.append(FunctionCall(name=name, origin=origin, outcome=outcome, function=name, args=args))
 
     def _note_state(self, tensor: Tensor, ref: Ref, views: list[str], before: Ref) -> None:
         """Note a write that reached the model's own memory; refuse one that gradients would not follow."""

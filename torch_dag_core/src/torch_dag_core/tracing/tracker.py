@@ -44,13 +44,13 @@ class View:
 class Tracked:
     """What the trace knows of one tensor object; current as long as its storage has the same version."""
 
-    memory: Memory
+    tracker: Tracker
     ref: Ref
     version: int
     view: View | None = None
 
 
-class Memory:
+class Tracker:
     """Follows tensors from the calls that make them to those that read them, through views and in-place writes.
 
     A tensor carries its `Tracked` as an attribute for the length of the trace. Every write, through whichever alias,
@@ -65,7 +65,7 @@ class Memory:
     def knows(self, tensor: Tensor) -> bool:
         """Tell whether this trace has an entry for the tensor."""
         tracked = tensor.__dict__.get(_KEY)
-        return tracked is not None and tracked.memory is self
+        return tracked is not None and tracked.tracker is self
 
     def has_adopted(self, tensor: Tensor) -> bool:
         """Tell whether a call read this very tensor, although no recorded call had made it."""
@@ -153,7 +153,10 @@ class Memory:
         if self._tape[ref].outcome.is_constant or not (tensor.is_floating_point() or tensor.is_complex()):
             return ref
         outcome = outcome_of(tensor, is_constant=False)
-        return self._tape.call(FunctionCall, "detach", outcome, function="detach", args=(ref,))
+        origin = self._location.origin()
+        return self._tape.append(
+            FunctionCall(name="detach", origin=origin, outcome=outcome, function="detach", args=(ref,))
+        )
 
 
 def outcome_of(tensor: Tensor, is_constant: bool) -> Outcome:  # noqa: FBT001
