@@ -115,12 +115,14 @@ class Sizes:
     def shape(self, index: int) -> Shape | None:
         """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
         shape = self.recording.entries[index].outcome.shape
-        return shape if self.other is None else map_pairs(shape, self.other.entries[index].outcome.shape, _join_leaf)
+        other = shape if self.other is None else self.other.entries[index].outcome.shape
+        return shape if shape == other else map_pairs(shape, other, _join_leaf)
 
     def items(self, index: int) -> tuple[Shape | None, ...] | None:
         """Return the same for the shapes of several results."""
         items = self.recording.entries[index].outcome.items
-        return items if self.other is None else map_pairs(items, self.other.entries[index].outcome.items, _join_leaf)
+        other = items if self.other is None else self.other.entries[index].outcome.items
+        return items if items == other else map_pairs(items, other, _join_leaf)
 
     def arguments(self, index: int) -> tuple[tuple[Argument, ...], Mapping[str, Argument]]:
         """Return the arguments of an entry, with a `FreeSize` for each integer that follows the inputs."""

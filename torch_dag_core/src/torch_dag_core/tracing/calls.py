@@ -74,7 +74,7 @@ class Calls:
         is_constant = not call.is_random and (name in CREATION or self._tape.all_constant(list(refs.values())))
         ref = self._tape.append(replace(
             call.entry, args=with_refs(call.args, refs), outcome=_outcome(result, is_constant),
-            keywords=dict(zip(call.keywords, with_refs(tuple(call.keywords.values()), refs), strict=True)),
+            keywords=with_refs(call.keywords, refs),
             changes_state=call.takes_statistics or bool(_changed(state)),
         ))  # fmt: skip
         self._attach(result, ref, call, refs, is_constant)

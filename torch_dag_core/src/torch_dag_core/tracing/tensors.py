@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from torch import Tensor
 
 from torch_dag_core.graph.nested import leaves, map_leaves
@@ -13,11 +15,13 @@ def tensors_in(*values: Live) -> list[Tensor]:
     return [leaf for leaf in leaves(values) if isinstance(leaf, Tensor)]
 
 
-def with_refs(values: tuple[Live, ...], refs: dict[int, Ref]) -> tuple[Argument, ...]:
+@overload
+def with_refs(values: tuple[Live, ...], refs: dict[int, Ref]) -> tuple[Argument, ...]: ...
+@overload
+def with_refs(values: dict[str, Live], refs: dict[int, Ref]) -> dict[str, Argument]: ...
+def with_refs(values: tuple[Live, ...] | dict[str, Live], refs: dict[int, Ref]) -> Argument:
     """Return arguments with the `Ref` of each tensor, found by the tensor's id, in its place."""
-    replaced: tuple[Argument, ...] = map_leaves(
-        values, lambda leaf: refs[id(leaf)] if isinstance(leaf, Tensor) else leaf
-    )
+    replaced: Argument = map_leaves(values, lambda leaf: refs[id(leaf)] if isinstance(leaf, Tensor) else leaf)
     return replaced
 
 
