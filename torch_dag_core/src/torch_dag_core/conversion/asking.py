@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from typing import Any
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch import nn
+
+from torch_dag_core.conversion.builder import Call, Emitted, Value
 from torch_dag_core.errors import PluginError
+from torch_dag_core.graph.nested import leaves
 from torch_dag_core.plugins.calling import blaming, is_foreign, named
 
 
-def ask(owner: str, what: str, function: Callable[..., Any], call: Call, *module: Any) -> Any:
+def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *module: nn.Module) -> Emitted:
     """Return what a normalizer or converter makes of a call.
 
     Args:
@@ -37,10 +39,9 @@ def ask(owner: str, what: str, function: Callable[..., Any], call: Call, *module
     return result
 
 
-def _is_value(result: Any) -> bool:
-    return isinstance(result, Value) or (
-        isinstance(result, (tuple, list)) and bool(result) and all(item is None or _is_value(item) for item in result)
-    )
+def _is_value(result: object) -> bool:
+    values = leaves(result) if isinstance(result, (Value, tuple, list)) else []
+    return bool(values) and all(value is None or isinstance(value, Value) for value in values)
 
 
 def _refuse(owner: str, message: str) -> None:

@@ -15,7 +15,7 @@ from torch_dag_core.tracing.sizes import Guard
 _NEGATED = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
 
 
-def assumptions(guards: list[Guard], sizes: Sizes, inputs: list[Value]) -> tuple[Assumption, ...]:
+def assumptions(guards: Iterable[Guard], sizes: Sizes, inputs: list[Value]) -> tuple[Assumption, ...]:
     """Return the conditions that are not always true, each once.
 
     Raises:

@@ -9,19 +9,35 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from types import NotImplementedType
+from typing import Any, TypeAlias, TypeVar
 
-from torch import Tensor, fx, nn
+import torch
+from torch import Tensor, nn
 
 from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
 from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.nested import leaves, map_leaves
 from torch_dag_core.graph.op import Op, field_types
-from torch_dag_core.graph.values import Size, constants_in, replaced
+from torch_dag_core.graph.values import Size, Slot
 from torch_dag_core.graph.vertex import Vertex
+from torch_dag_core.tracing.recording import Scalar
+
+Constant: TypeAlias = "Scalar | Slot | ByMode[Constant] | slice | tuple[Constant, ...] | list[Constant]"
+"""An argument that is no tensor; integers may be `FreeSize`."""
+Operand: TypeAlias = "Value | Scalar | Slot | ByMode[Constant] | slice | tuple[Operand, ...] | list[Operand]"
+"""An argument of a call."""
+Results: TypeAlias = "Value | tuple[Results, ...] | list[Results] | None"
+"""What a call gives."""
+Emitted: TypeAlias = "Results | NotImplementedType"
+"""What a normalizer returns: NotImplemented leaves the call to the next one."""
+PASS: Emitted = NotImplemented
+"""NotImplemented, as a value of that type; mypy takes the object itself for Any."""
 
 T = TypeVar("T")
+AnyOp = TypeVar("AnyOp", bound=Op)
 _MOST_DIMS = 4
 _SPACE = re.compile(r"\s")
 
@@ -30,16 +46,21 @@ _SPACE = re.compile(r"\s")
 class Value:
     """The value of a vertex (one tensor, or a tuple of them) as normalizers see it.
 
-    ``make`` creates the vertex at its first use, so that a parameter which ends up inside a module never
-    becomes a vertex of its own.
+    Attributes:
+        make: Creates the vertex at its first use, so that a parameter which ends up inside a module never becomes a
+            vertex of its own.
+        shape, dtype: Of the tensor; sizes that follow the inputs are `FreeSize`.
+        held: Path of the parameter or buffer that the value is; empty for anything else.
+        tensor: The parameter, buffer or constant itself.
+        read_by: Names of the functions that read what is held; None stands for the model's return.
     """
 
     make: Callable[[], Vertex]
     shape: tuple[int, ...] | None = None
-    dtype: Any = None
+    dtype: torch.dtype | None = None
     held: str = ""
     tensor: Tensor | None = None
-    readers: tuple[fx.Node, ...] = ()
+    read_by: frozenset[str | None] = frozenset()
     _vertex: Vertex | None = None
 
     @property
@@ -67,10 +88,10 @@ class Call:
 
     builder: Builder
     name: str
-    args: tuple[Any, ...]
-    keywords: dict[str, Any]
+    args: tuple[Operand, ...]
+    keywords: dict[str, Operand]
     shape: tuple[int, ...] | None
-    dtype: Any
+    dtype: torch.dtype | None
     length: int | None
     item_shapes: tuple[tuple[int, ...], ...]
     scope: str
@@ -107,15 +128,15 @@ class Builder:
     dag: DagModule = field(default_factory=DagModule)
     inputs: list[Value] = field(default_factory=list)
     _seen: list[Value] = field(default_factory=list)
-    _copies: dict[int, Any] = field(default_factory=dict)
-    promoted: dict[Any, nn.Module] = field(default_factory=dict)
+    _copies: dict[int, object] = field(default_factory=dict)
+    promoted: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
     owners: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     batches: tuple[int, int] = (1, 1)
     moved: dict[str, str] = field(default_factory=dict)
     absorbed: list[str] = field(default_factory=list)
 
-    def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: Any) -> None:
+    def remember(self, value: Value, shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> None:
         """Attach shape and type to a value; later constants may refer to its sizes."""
         if value.shape is None:
             value.shape, value.dtype = shape, dtype
@@ -169,18 +190,19 @@ class Builder:
     def _bind_field(self, op: Op, name: str, operands: list[Value]) -> None:
         constant = getattr(op, name)
         if _has(FreeSize, constant):
-            kind: Any = type(op)
+            kind: Any = type(op)  # mypy takes module classes for unhashable
             if not _takes_sizes(kind, name):
                 message = f"the {name!r} of {type(op).__name__} follows the input sizes"
                 raise SizeError(message)
             known = len(operands)
-            setattr(op, name, self._bound(constant, operands))
+            bind = partial(self._bound, operands=operands)
+            setattr(op, name, map_leaves(constant, bind))
             if len(operands) > known and not _takes_more(kind):
                 message = f"the {name!r} of {type(op).__name__} follows the size of another tensor"
                 raise SizeError(message)
 
-    def _bound(self, constant: Any, operands: list[Value]) -> Any:
-        return replaced(constant, lambda leaf: self._size(leaf, operands) if type(leaf) is FreeSize else leaf)
+    def _bound(self, leaf: Constant, operands: list[Value]) -> Constant | Size:
+        return self._size(leaf, operands) if type(leaf) is FreeSize else leaf
 
     def _size(self, target: FreeSize, operands: list[Value]) -> Size:
         """State ``target`` over sizes of the operands; where that fails, over another value, made an operand.
@@ -205,6 +227,16 @@ class Builder:
         """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
         here, there = self.batches
         return int(target) * there == target.other * here or (size.num, size.den, size.add) == (1, 1, 0)
+
+
+def draft(op: type[AnyOp], *constants: Operand, **named: Operand) -> AnyOp:
+    """Return an op whose constants may be `FreeSize` and `ByMode`, which no op keeps: `Call.emit` replaces them."""
+    return op(*constants, **named)
+
+
+def frozen(constant: Operand) -> Operand:
+    """Return a constant with tuples in place of lists, which no op keeps."""
+    return tuple(map(frozen, constant)) if isinstance(constant, (tuple, list)) else constant
 
 
 @lru_cache(maxsize=1024)
@@ -239,12 +271,12 @@ def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
 def _in_mode(op: Op, *, training: bool) -> Op:
     """Return the op with the constants of one mode."""
 
-    def pick(leaf: Any) -> Any:
+    def pick(leaf: Constant) -> Constant:
         return (leaf.training if training else leaf.evaluation) if isinstance(leaf, ByMode) else leaf
 
-    return type(op)(**{name: replaced(constant, pick) for name, constant in op.config().items()})
+    return type(op)(**{name: map_leaves(constant, pick) for name, constant in op.config().items()})
 
 
-def _has(kind: type, value: Any) -> bool:
+def _has(kind: type, value: object) -> bool:
     """Tell whether a constant of exactly this class stands anywhere in ``value``."""
-    return any(type(leaf) is kind for leaf in constants_in(value))
+    return any(type(leaf) is kind for leaf in leaves(value))

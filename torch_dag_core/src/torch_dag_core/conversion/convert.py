@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torch_dag_core.conversion.assumptions import assumptions, hold, steps_of
@@ -15,7 +15,7 @@ from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, merge_modes
+from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, join_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.errors import TraceError
@@ -26,6 +26,7 @@ from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import sizes_in
 from torch_dag_core.plugins.loading import default_registry, first_answer
 from torch_dag_core.plugins.registry import Registry, qualified_name
+from torch_dag_core.tracing.recording import Recording
 from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
 
@@ -74,7 +75,7 @@ def find_example_inputs(model: nn.Module) -> Any:
     """Return what plugins offer to call the model with, or else what suits its first layer.
 
     Raises:
-        ExampleInputsError: nobody knows.
+        ExampleInputsError: no plugin offers any, and the first layer does not tell.
     """
     offered = first_answer("torch_dag_example_inputs", tuple, model=model)
     return guess(model) if offered is None else offered
@@ -119,8 +120,10 @@ class _Conversion:
     def _variations(self) -> Iterator[Variation]:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
-        # No model has 13 of anything; fewer samples of larger images are never taken for one another, nor are 7 times
-        # as many; and what divides the example's batch divides that. Twice as many stay below most limits.
+        # A size of 13 in the first run is the batch, because hardly any model has a constant of 13. The second run has
+        # fewer samples of larger images, so that a size which follows the batch falls and one which follows the image
+        # grows. Models that divide the batch need multiples of the example's: seven times as many is as rare a number,
+        # twice as many stays below most limits on the batch.
         for batch in (_BATCHES, *([(here, 7 * here), (here, 2 * here)] if here > 1 else [])):
             for step in (*(STEPS if self.example.has_images else ()), 0):
                 yield Variation(batch, step)
@@ -128,15 +131,11 @@ class _Conversion:
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation)
-        builder = self._builder(variation, (*evaluation.trace.nodes, *training.trace.nodes))
-        emission = Emission(self.model, self.registry, builder, evaluation, training)
-        emission.inputs(self.example.names)
-        spec = self._input_spec(builder, notes)
-        for event in merge_modes(evaluation.trace, training.trace):
-            emission.add(event)
-        emission.outputs()
+        builder = self._builder(variation, (evaluation.recording, training.recording))
+        Emission(self.model, self.registry, builder, join_modes(evaluation, training)).run()
         dag = builder.dag
-        dag.input_spec = replace(spec, assumptions=self._assumptions(variation, builder, evaluation, training))
+        assumptions = self._assumptions(variation, builder, evaluation, training)
+        dag.input_spec = self._input_spec(builder, assumptions, notes)
         dag.remove_dead_vertices()
         self._adopt_modes(dag)
         self._note_origin(dag, builder)
@@ -146,7 +145,8 @@ class _Conversion:
         self, variation: Variation, builder: Builder, evaluation: Sizes, training: Sizes
     ) -> tuple[Assumption, ...]:
         inputs = builder.inputs
-        guards = [guard for sizes in (evaluation, training) for guard in assumptions(sizes.trace.guards, sizes, inputs)]
+        modes = (evaluation, training)
+        guards = [guard for mode in modes for guard in assumptions(mode.recording.guards, mode, inputs)]
         # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
         if variation.step > 1:
             guards += steps_of(variation.step, inputs, beyond_batch=True)
@@ -158,12 +158,12 @@ class _Conversion:
             raise SizeError(message)
         return tuple(dict.fromkeys(guards))
 
-    def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
+    def _builder(self, variation: Variation, recordings: tuple[Recording, Recording]) -> Builder:
         walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)
         reserved = frozenset(name for walk in walks for name, _ in walk(remove_duplicate=False))
         # The tensors of a frozen batch norm stand on their own: the layer itself would thaw in training.
         frozen = {path for path, module in self.model.named_modules() if module in self.frozen and _has_modes(module)}
-        owners = possible_owners(nodes) - frozen
+        owners = possible_owners(recordings) - frozen
         return Builder(owners=owners, reserved=reserved, batches=variation.batch or (1, 1))
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
@@ -186,12 +186,14 @@ class _Conversion:
         # A composite op that is the whole model is asked for its parts: its expansion may be itself.
         return THROUGH if op is None or (module is self.model and op.expand is not None) else LEAF
 
-    def _input_spec(self, builder: Builder, notes: tuple[str, ...]) -> InputSpec:
+    def _input_spec(
+        self, builder: Builder, assumptions: tuple[Assumption, ...], notes: tuple[str, ...]
+    ) -> InputSpec:  # fmt: skip
         tensors = (
             TensorSpec(tensor.dtype, tuple(map(_fixed_size, value.shape or ())), tuple(tensor.shape))
             for tensor, value in zip(self.example.tensors, builder.inputs, strict=True)
         )
-        return InputSpec(self.example.parameters, tuple(tensors), (), notes)
+        return InputSpec(self.example.parameters, tuple(tensors), assumptions, notes)
 
     def _adopt_modes(self, dag: DagModule) -> None:
         dag.train(self.model.training)

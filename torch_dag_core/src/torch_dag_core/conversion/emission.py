@@ -1,95 +1,75 @@
-"""Walks the joined traces and hands every call to whoever turns it into vertices."""
+"""Turns joined calls into vertices, one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, cast
 
-from torch import fx, nn
+from torch import Tensor, nn
 
 from torch_dag_core.conversion.asking import ask
-from torch_dag_core.conversion.builder import Builder, Call, Value
-from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, needed_by
+from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value
+from torch_dag_core.conversion.folding import is_persistent
+from torch_dag_core.conversion.joining import ByMode, JoinedCall, JoinedModel
+from torch_dag_core.conversion.normalizers.promotion import readers_by_path
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.builtin_ops import Constant, FreeParameter, GetItem, State, TrainingSwitch
+from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.tensors import Keep
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_core.tracing.aliasing import apply_op, pick
+from torch_dag_core.tracing.recording import Entry, FunctionCall, Held, Input, ModuleCall, OpCall, Pick, Ref
+
+Handler: TypeAlias = "Callable[[Emission, JoinedCall], Results]"
 
 
 class Emission:
-    """One pass over the events of a model, in order; values of both modes are kept apart until they meet."""
+    """One pass over the joined calls of a model, in order."""
 
-    def __init__(
-        self, model: nn.Module, registry: Registry, builder: Builder, evaluation: Sizes, training: Sizes
-    ) -> None:
-        self._model, self._registry, self._builder = model, registry, builder
-        self._evaluation, self._training = evaluation, training
-        self._values: dict[fx.Node, Any] = {}
+    def __init__(self, model: nn.Module, registry: Registry, builder: Builder, joined: JoinedModel) -> None:
+        self._model, self._registry, self._builder, self._joined = model, registry, builder, joined
+        self._values: list[Results] = []
         self._switches: dict[tuple[int, int], Value] = {}
         self._states: dict[str, tuple[State, Value]] = {}
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._held: dict[str, Value] = {}
-        self._readers: dict[str, list[fx.Node]] = {}
-        for node in (*evaluation.trace.nodes, *training.trace.nodes):
-            if node.op == "get_attr":
-                self._readers.setdefault(str(node.target), []).extend(node.users)
-        traces = (evaluation.trace, training.trace)
-        read = needed_by([node for t in traces for node in (*t.outputs, *t.writes)], self._is_folded)
-        self._unread = [node for t in traces for node in t.changes if node not in read]
-        self._live = read | needed_by(self._unread, self._is_folded)
+        recordings = (joined.evaluation.recording, joined.training.recording)
+        self._readers = readers_by_path(recordings)
+        self._written = frozenset(name for recording in recordings for name in recording.written)
 
-    def inputs(self, names: list[str]) -> None:
-        """Create the input vertices."""
-        dag = self._builder.dag
-        for name, node, twin in zip(names, self._evaluation.trace.nodes, self._training.trace.nodes, strict=False):
-            vertex = dag.add_input(dag.unique_name(name))
-            value = Value(lambda vertex=vertex: vertex)  # type: ignore[misc]
-            self._builder.remember(value, self._evaluation.shape(node), node.meta["dtype"])
-            self._builder.inputs.append(value)
-            self._values[node] = self._values[twin] = value
-
-    def add(self, event: Event) -> None:
-        """Emit the vertices of one event."""
-        nodes = [node for node in (event.evaluation, event.training) if node is not None]
-        live = [node in self._live for node in nodes]
-        if nodes[0].op == "placeholder" or not any(live):
-            return
-        if not all(live) or len({self._is_folded(node) for node in nodes}) > 1:
-            self._add_apart(event)
-            return
-        value = self._constant(nodes[0]) if self._is_folded(nodes[0]) else self._emit(event)
-        if isinstance(value, Value):
-            self._builder.remember(value, self._sizes(event).shape(event.node), event.node.meta.get("dtype"))
-        written = event.node.meta.get("writes")
-        if written is not None:
-            value = self._update_state(written, value, event)
-        for node in nodes:
-            self._values[node] = value
-
-    def _add_apart(self, event: Event) -> None:
-        self.add(Event(event.evaluation, None))
-        self.add(Event(None, event.training))
-
-    def outputs(self) -> None:
-        """Set what the graph returns; another structure in training becomes an output of its own."""
-        dag = self._builder.dag
+    def run(self) -> None:
+        """Emit every call, and set what the graph returns."""
+        for call in self._joined.calls():
+            self._values.append(self._value(call))
         self._drop_absorbed()
         self._keep_unread()
-        first, second = self._evaluation.trace, self._training.trace
-        values = [self._values[node] for node in first.outputs]
-        others = [self._values[node] for node in second.outputs]
-        if first.output_template == second.output_template:
+        self._set_outputs()
+
+    def _value(self, call: JoinedCall) -> Results:
+        entry = call.entry
+        value = self._constant(entry) if call.is_folded else _HANDLERS[type(entry)](self, call)
+        if isinstance(value, Value):
+            self._builder.remember(value, call.shape, entry.outcome.dtype)
+        if entry.writes is not None:
+            value = self._update_state(entry.writes, value, call)
+        return value
+
+    def _set_outputs(self) -> None:
+        """Set what the graph returns; another structure in training becomes an output of its own."""
+        dag, joined = self._builder.dag, self._joined
+        template, other = (sizes.recording.template for sizes in (joined.evaluation, joined.training))
+        values = [self._values[number] for number in joined.outputs]
+        others = [self._values[number] for number in joined.training_outputs]
+        if template == other:
             values = [self._switched(a, b) for a, b in zip(values, others, strict=True)]
         else:
-            dag.set_outputs(second.output_template, [value.vertex for value in others], training_only=True)
-        dag.set_outputs(first.output_template, [value.vertex for value in values])
+            dag.set_outputs(other, _vertices(others), training_only=True)
+        dag.set_outputs(template, _vertices(values))
 
     def _keep_unread(self) -> None:
         """Keep the calls that are made for what they change alone, in one mode or in both."""
-        unread = {value.vertex: value for node in self._unread for value in _values_in(self._values[node])}
+        unread = {value.vertex: value for number in self._joined.unread for value in _values_in(self._values[number])}
         for vertex, value in unread.items():
             self._builder.emit(f"{vertex.name}_kept", Keep(), (value,))
 
@@ -102,50 +82,52 @@ class Emission:
                 stack.extend(vertex.predecessors)
                 self._builder.dag.remove_unused(vertex)
 
-    # Constants, parameters and state ---------------------------------------------------------------------------
+    # Inputs, constants, parameters and state -------------------------------------------------------------------
 
-    def _is_folded(self, node: fx.Node) -> bool:
-        sizes = self._evaluation if node.graph is self._evaluation.trace.graph else self._training
-        return bool(node.meta["constant"]) and "value" in node.meta and sizes.same_value(node)
+    def _input(self, call: JoinedCall) -> Value:
+        vertex = self._builder.dag.add_input(self._builder.dag.unique_name(call.entry.name))
+        value = Value(lambda: vertex)
+        self._builder.inputs.append(value)
+        return value
 
-    def _constant(self, node: fx.Node) -> Value:
-        held = node.op == "get_attr" and node.meta["held"] == "buffer"
-        name = str(node.target) if held else _join(node.meta["module"], node.meta["function"].strip("_"))
-        tensor = node.meta["value"]
-        persistent = held and is_persistent(self._model, name)
+    def _constant(self, entry: Entry) -> Value:
+        tensor = cast("Tensor", entry.outcome.tensor)
+        path = entry.path if isinstance(entry, Held) and entry.kind == "buffer" else None
+        name = _join(entry.origin.scope, entry.name.strip("_")) if path is None else path
+        persistent = path is not None and is_persistent(self._model, path)
 
-        def make() -> Any:
+        def make() -> Vertex:
             copy = self._builder.copy_of(tensor.detach())
             vertex = Constant(tuple(copy.shape), copy.dtype, persistent=persistent, value=copy)
-            return self._builder.emit(name, vertex, (), own=held).vertex
+            return self._builder.emit(name, vertex, (), own=path is not None).vertex
 
-        return self._once(name, make, tensor) if held else Value(make, tensor=tensor)
+        return Value(make, tensor=tensor) if path is None else self._once(path, make, tensor)
 
-    def _once(self, name: str, make: Callable[[], Vertex], tensor: Any) -> Value:
+    def _once(self, name: str, make: Callable[[], Vertex], tensor: Tensor) -> Value:
         """Return the value of one of the model's own tensors, whichever mode reads it."""
         if name not in self._held:
-            self._held[name] = Value(make, held=name, tensor=tensor, readers=tuple(self._readers[name]))
+            self._held[name] = Value(make, held=name, tensor=tensor, read_by=self._readers[name])
         return self._held[name]
 
-    def _attribute(self, node: fx.Node) -> Value:
-        name = str(node.target)
-        if name in self._evaluation.trace.state or name in self._training.trace.state:
+    def _attribute(self, call: JoinedCall) -> Value:
+        entry = cast("Held", call.entry)
+        name = entry.path
+        if name in self._written:
             return self._state(name)
-        tensor = self._parameter(name, node)
+        tensor = self._parameter(entry)
 
-        def make() -> Any:
+        def make() -> Vertex:
             copy = self._builder.copy_of(tensor)
-            shape = tuple(copy.shape)
-            holder = FreeParameter(shape, copy.dtype, value=copy)
+            holder = FreeParameter(tuple(copy.shape), copy.dtype, value=copy)
             return self._builder.emit(name, holder, (), own=True).vertex
 
         return self._once(name, make, tensor)
 
-    def _parameter(self, name: str, node: fx.Node) -> Any:
-        if node.meta["held"] != "parameter":
-            message = f"the constant {name!r} follows the input sizes, but the trace cannot see how it is made"
+    def _parameter(self, entry: Held) -> Tensor:
+        if entry.kind != "parameter":
+            message = f"the constant {entry.path!r} follows the input sizes, but the trace cannot see how it is made"
             raise TraceError(message)
-        return self._parameters.get(name, node.meta["owner"])
+        return self._parameters.get(entry.path, entry.tensor)
 
     def _state(self, name: str) -> Value:
         if name not in self._states:
@@ -154,54 +136,34 @@ class Emission:
             self._states[name] = (module, self._builder.emit(name, module, (), own=True))
         return self._states[name][1]
 
-    def _update_state(self, name: str, value: Value, event: Event) -> Value:
+    def _update_state(self, name: str, value: Results, call: JoinedCall) -> Value:
         current = self._state(name)
         module = self._states[name][0]
-        if event.evaluation is None:
+        if call.training_only:
             value = self._switched(current, value)
-        updated = self._builder.emit(f"{name}_update", module, (value,))
+        updated = self._builder.emit(f"{name}_update", module, (cast("Value", value),))
         self._states[name] = (module, updated)
         return updated
 
     # Calls -----------------------------------------------------------------------------------------------------
 
-    def _sizes(self, event: Event) -> Sizes:
-        return self._training if event.evaluation is None else self._evaluation
+    def _pick(self, call: JoinedCall) -> Results:
+        entry = cast("Pick", call.entry)
+        ((values,), _) = self._arguments(call)
+        if isinstance(values, (tuple, list)):
+            return cast("Results", values[entry.index])
+        name = _join(entry.origin.scope, entry.name)
+        return self._builder.emit(name, GetItem(entry.index), (cast("Value", values),))
 
-    def _emit(self, event: Event) -> Any:
-        node = event.node
-        if node.op == "get_attr":
-            return self._attribute(node)
-        args, keywords = self._arguments(event)
-        if node.target is pick:
-            values, index = args
-            if isinstance(values, (tuple, list)):
-                return values[index]
-            return self._builder.emit(_join(node.meta["module"], "getitem"), GetItem(index), (values,))
-        if node.target is getattr:
-            args = args[:1]  # the attribute's name is that of the call
-        call = self._call(event, args, keywords)
-        if node.target is apply_op:
-            op, constants, *operands = args
-            return call.emit(op(*constants), *operands)
-        return self._emit_module(call, str(node.target)) if node.op == "call_module" else self._emit_function(call)
+    def _op(self, joined: JoinedCall) -> Value:
+        call = self._call(joined)
+        op = cast("OpCall", joined.entry).op
+        return call.emit(op(**call.keywords), *cast("tuple[Value, ...]", call.args))
 
-    def _call(self, event: Event, args: Any, keywords: Any) -> Call:
-        node, sizes = event.node, self._sizes(event)
-        items = sizes.joined(node, node.meta.get("shapes"), lambda n: n.meta.get("shapes")) or ()
-        return Call(
-            builder=self._builder, name=node.meta["function"], args=tuple(args), keywords=keywords,
-            shape=sizes.shape(node), dtype=node.meta.get("dtype"), length=node.meta.get("length"),
-            item_shapes=tuple(shape or () for shape in items),
-            scope=node.meta["module"], source=node.meta["source"],
-            path=self._path(node) if node.op == "call_module" else "",
-        )  # fmt: skip
-
-    def _path(self, node: fx.Node) -> str:
-        """Return the path of a called module; a model that is one vertex is named after its class."""
-        return str(node.target) or self._builder.free_name(node.meta["function"])
-
-    def _emit_module(self, call: Call, target: str) -> Any:
+    def _module(self, joined: JoinedCall) -> Results:
+        target = cast("ModuleCall", joined.entry).path
+        # A model that is one vertex is named after its class.
+        call = self._call(joined, path=target or self._builder.free_name(joined.entry.name))
         module = self._model.get_submodule(target)
         copy = self._builder.copy_of(module)
         if not target:
@@ -212,47 +174,51 @@ class Emission:
         operands = bind_operands(call, module)
         return call.emit(copy, *operands, path=call.path)
 
-    def _emit_function(self, call: Call) -> Any:
+    def _function(self, joined: JoinedCall) -> Results:
+        call = self._call(joined)
         for normalizer in self._registry.normalizers_for(call.name):
             result = ask(normalizer.owner, f"the normalizer of {call.name!r}", normalizer.normalize, call)
             if result is not NotImplemented:
                 return result
         spec = self._registry.for_function(call.name)
-        op: Any = None if spec is None else spec.target
-        result = NotImplemented if op is None else by_signature(call, op)
-        return torch_call(call) if result is NotImplemented else result
+        bound: Emitted = NotImplemented if spec is None else by_signature(call, spec.target)
+        return bound if isinstance(bound, Value) else torch_call(call)
 
-    # Arguments of both modes -----------------------------------------------------------------------------------
+    def _call(self, joined: JoinedCall, path: str = "") -> Call:
+        entry = joined.entry
+        args, keywords = self._arguments(joined)
+        return Call(
+            builder=self._builder, name=entry.name, args=args, keywords=keywords, shape=joined.shape,
+            dtype=entry.outcome.dtype, length=None if joined.items is None else len(joined.items),
+            item_shapes=tuple(shape or () for shape in joined.items or ()), scope=entry.origin.scope,
+            source=entry.origin.source, path=path,
+        )  # fmt: skip
 
-    def _arguments(self, event: Event) -> tuple[Any, Any]:
-        sizes, node = self._sizes(event), event.node
-        args = sizes.joined(node, node.args, lambda n: n.args)
-        keywords = sizes.joined(node, node.kwargs, lambda n: n.kwargs)
-        twin = event.training if event.evaluation is not None else None
-        raw, other = (node.args, node.kwargs), (twin.args, twin.kwargs) if twin is not None else None
-        return self._merged((args, dict(keywords)), raw, other)  # type: ignore[no-any-return]
+    def _arguments(self, call: JoinedCall) -> tuple[tuple[Operand, ...], dict[str, Operand]]:
+        """Return the arguments with values in place of references."""
+        given: tuple[tuple[Operand, ...], dict[str, Operand]] = map_leaves((call.args, dict(call.keywords)), self._leaf)
+        return given
 
-    def _merged(self, joined: Any, raw: Any, other: Any) -> Any:
-        """Replace nodes by values, and constants that differ in the other mode by `ByMode`."""
-        if isinstance(joined, fx.Node):
-            value = self._values[joined]
-            return value if other is None else self._switched(value, self._values[other])
-        if isinstance(joined, (tuple, list)):
-            others = [None] * len(joined) if other is None else other
-            return type(joined)([self._merged(*parts) for parts in zip(joined, raw, others, strict=True)])
-        if isinstance(joined, dict):
-            return {
-                key: self._merged(item, raw[key], None if other is None else other[key]) for key, item in joined.items()
-            }
-        if isinstance(joined, slice):
-            return slice(*(self._merged(*parts) for parts in _slice_parts(joined, raw, other)))
-        return joined if other is None or raw == other else ByMode(raw, other)
+    def _leaf(self, leaf: object) -> object:
+        if isinstance(leaf, Ref):
+            return self._values[leaf.index]
+        if isinstance(leaf, ByMode) and isinstance(leaf.evaluation, Ref):
+            return self._switched(self._values[leaf.evaluation.index], self._values[leaf.training.index])
+        return leaf
 
-    def _switched(self, evaluation: Any, training: Any) -> Any:
+    def _switched(self, evaluation: Results, training: Results) -> Results:
+        """Return the value, or values, that are the first in evaluation and the second in training."""
         if evaluation is training:
             return evaluation
-        if not isinstance(evaluation, Value):
-            return type(evaluation)(self._switched(a, b) for a, b in zip(evaluation, training, strict=True))
+        values: Results = map_pairs(evaluation, training, self._switch)
+        return values
+
+    def _switch(self, evaluation: Results, training: Results) -> Results:
+        if evaluation is training:
+            return evaluation
+        if not isinstance(evaluation, Value) or not isinstance(training, Value):
+            message = "a call gives one tensor in one mode and several in the other"
+            raise TraceError(message)
         key = (id(evaluation), id(training))
         if key not in self._switches:
             switch = self._builder.emit("training_switch", TrainingSwitch(), (evaluation, training))
@@ -261,14 +227,18 @@ class Emission:
         return self._switches[key]
 
 
-def _values_in(values: Any) -> Iterator[Value]:
-    for value in values if isinstance(values, (tuple, list)) else (values,):
-        yield from (value,) if isinstance(value, Value) else _values_in(value or ())
+_HANDLERS: dict[type[Entry], Handler] = {
+    Input: Emission._input, Held: Emission._attribute, FunctionCall: Emission._function, ModuleCall: Emission._module,
+    OpCall: Emission._op, Pick: Emission._pick,
+}  # fmt: skip
 
 
-def _slice_parts(joined: slice, raw: slice, other: slice | None) -> Iterator[tuple[Any, Any, Any]]:
-    for part in ("start", "stop", "step"):
-        yield getattr(joined, part), getattr(raw, part), None if other is None else getattr(other, part)
+def _values_in(results: Results) -> Iterator[Value]:
+    return (leaf for leaf in leaves(results) if isinstance(leaf, Value))
+
+
+def _vertices(values: Iterable[Results]) -> list[Vertex]:
+    return [cast("Value", value).vertex for value in values]
 
 
 def _join(scope: str, name: str) -> str:

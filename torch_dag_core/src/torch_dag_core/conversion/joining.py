@@ -1,17 +1,24 @@
-"""Several traces of one model held side by side: what differs with size is free, what differs with mode switches."""
+"""Recordings of one model held side by side: what differs with size is free, what differs with mode switches.
+
+Everything here reads recordings and returns something new; no recording is changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Generic, NoReturn, TypeVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
+from torch_dag_core.conversion.folding import needed_by
 from torch_dag_core.errors import TraceError
-from torch_dag_core.tracing.trace import Trace
+from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
+from torch_dag_core.tracing.recording import Argument, Entry, Input, Recording, Ref, Shape
+
+T = TypeVar("T")
 
 
 class SizeError(TraceError):
@@ -30,7 +37,7 @@ class FreeSize(int):
         free.other = other
         return free
 
-    def _refuse(self, *_: object) -> Any:
+    def _refuse(self, *_: object) -> NoReturn:
         message = f"arithmetic on a size that follows the inputs ({int(self)} here, {self.other} elsewhere)"
         raise SizeError(message)
 
@@ -42,106 +49,24 @@ class FreeSize(int):
 
 
 @dataclass(frozen=True)
-class ByMode:
-    """A constant that differs between evaluation and training."""
+class ByMode(Generic[T]):
+    """An argument that differs between evaluation and training."""
 
-    evaluation: Any
-    training: Any
-
-
-@dataclass
-class Event:
-    """One call as the graph will have it: seen in evaluation, in training, or in both."""
-
-    evaluation: fx.Node | None
-    training: fx.Node | None
-
-    @property
-    def node(self) -> fx.Node:
-        """The node to read names and shapes from."""
-        return self.evaluation or self.training  # type: ignore[return-value]
+    evaluation: T
+    training: T
 
 
-def signature(node: fx.Node) -> tuple[Any, ...]:
-    """Return what makes two recorded calls the same call, whatever their constants."""
-    operands = tuple(isinstance(argument, fx.Node) for argument in (*node.args, *node.kwargs.values()))
-    return (node.op, node.target, node.meta["module"], len(node.args), tuple(node.kwargs), operands)
-
-
-def same_calls(first: Trace, second: Trace) -> bool:
-    """Tell whether two traces made the same calls in the same order, on the same operands."""
-    if len(first.nodes) != len(second.nodes):
-        return False
-    place = {node: i for i, node in enumerate(first.nodes)}
-    other = {node: i for i, node in enumerate(second.nodes)}
-    return all(
-        signature(a) == signature(b) and [place[n] for n in a.all_input_nodes] == [other[n] for n in b.all_input_nodes]
-        for a, b in zip(first.nodes, second.nodes, strict=True)
+def same_calls(first: Recording, second: Recording) -> bool:
+    """Tell whether two recordings have the same calls in the same order, on the same operands."""
+    return len(first.entries) == len(second.entries) and all(
+        a.signature == b.signature and a.operands == b.operands
+        for a, b in zip(first.entries, second.entries, strict=True)
     )
 
 
-class Sizes:
-    """Two traces of one mode at different input sizes, or one where no second could be made."""
-
-    def __init__(self, trace: Trace, resized: Trace | None) -> None:
-        self.trace = trace
-        self._other: dict[fx.Node, fx.Node] = {}
-        if resized is not None:
-            if not same_calls(trace, resized):
-                message = "the model makes other calls at other input sizes"
-                raise SizeError(message)
-            if trace.output_template != resized.output_template:
-                message = "the model returns a number that follows the input sizes"
-                raise SizeError(message)
-            self._other = dict(zip(trace.nodes, resized.nodes, strict=True))
-        self._by_name = {node.name: node for node in trace.nodes}
-
-    def in_training(self, trace: Trace) -> Sizes:
-        """Return the sizes of a training trace that makes the same calls as this one."""
-        training = Sizes(trace, None)
-        pairs = zip(trace.nodes, self.trace.nodes, strict=True)
-        training._other = {node: self._other.get(twin, twin) for node, twin in pairs}
-        return training
-
-    def joined(self, node: fx.Node, value: Any, pick: Any) -> Any:
-        """Return ``value`` (found in ``node`` by ``pick``) with a `FreeSize` wherever the other trace differs."""
-        other = self._other.get(node)
-        return value if other is None else join(value, pick(other))
-
-    def shape(self, node: fx.Node) -> tuple[int, ...] | None:
-        """Return the shape of the node's tensor."""
-        return self.joined(node, node.meta.get("shape"), lambda n: n.meta.get("shape"))  # type: ignore[no-any-return]
-
-    def size(self, name: str, dim: int) -> int:
-        """Return one size of a node's tensor, given the node's name."""
-        shape = self.shape(self._by_name[name])
-        return shape[dim]  # type: ignore[index]
-
-    def same_value(self, node: fx.Node) -> bool:
-        """Tell whether a constant has the same value at both sizes."""
-        other = self._other.get(node)
-        return other is None or _equal(node.meta["value"], other.meta["value"])
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, 0, 0, equal_nan=True))
-
-
-def join(value: Any, other: Any) -> Any:
-    """Return ``value`` with a `FreeSize` for every integer that differs from ``other``.
-
-    Raises:
-        SizeError: something other than an integer differs.
-    """
-    if isinstance(value, fx.Node):
-        return value
-    if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)) and len(value) == len(other):
-        return type(value)([join(a, b) for a, b in zip(value, other, strict=True)])
-    if isinstance(value, dict) and isinstance(other, dict) and value.keys() == other.keys():
-        return {key: join(item, other[key]) for key, item in value.items()}
-    if isinstance(value, slice) and isinstance(other, slice):
-        return slice(join(value.start, other.start), join(value.stop, other.stop), join(value.step, other.step))
-    if value == other or (value != value and other != other):  # noqa: PLR0124
+def _join_leaf(value: Argument, other: Argument) -> Argument:
+    """Return what two recordings at different sizes have at one place: a `FreeSize` where the integer differs."""
+    if isinstance(value, Ref) or _equal(value, other):
         return value
     if type(value) is int and type(other) is int:
         return FreeSize.make(value, other)
@@ -149,25 +74,268 @@ def join(value: Any, other: Any) -> Any:
     raise SizeError(message)
 
 
-def merge_modes(evaluation: Trace, training: Trace) -> Iterator[Event]:
-    """Yield the calls of both modes in one order; calls that both make stand once."""
-    first, second = evaluation.nodes, training.nodes
-    if same_calls(evaluation, training):
-        yield from map(Event, first, second)
+def _equal(a: Argument, b: Argument) -> bool:
+    return bool(a == b) or (a != a and b != b)  # noqa: PLR0124
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """One mode's recording, and a second one of the same calls at other input sizes.
+
+    Attributes:
+        recording: The first.
+        other: The second; None where no second could be made.
+        unfolded: Numbers of the constants that must not be taken as such.
+    """
+
+    recording: Recording
+    other: Recording | None
+    unfolded: frozenset[int] = frozenset()
+    _folded: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, recording: Recording, resized: Recording) -> Sizes:
+        """Return two recordings at different sizes.
+
+        Raises:
+            SizeError: their calls or results are not the same.
+        """
+        if not same_calls(recording, resized):
+            message = "the model makes other calls at other input sizes"
+            raise SizeError(message)
+        if recording.template != resized.template:
+            message = "the model returns a number that follows the input sizes"
+            raise SizeError(message)
+        return cls(recording, resized)
+
+    def in_training(self, recording: Recording) -> Sizes:
+        """Return the sizes of a recording in training that has the same calls as this one."""
+        return Sizes(recording, self.other or self.recording)
+
+    def shape(self, index: int) -> Shape | None:
+        """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
+        shape = self.recording.entries[index].outcome.shape
+        other = shape if self.other is None else self.other.entries[index].outcome.shape
+        return shape if shape == other else map_pairs(shape, other, _join_leaf)
+
+    def items(self, index: int) -> tuple[Shape | None, ...] | None:
+        """Return the same for the shapes of several results."""
+        items = self.recording.entries[index].outcome.items
+        other = items if self.other is None else self.other.entries[index].outcome.items
+        return items if items == other else map_pairs(items, other, _join_leaf)
+
+    def arguments(self, index: int) -> tuple[tuple[Argument, ...], Mapping[str, Argument]]:
+        """Return the arguments of an entry, with a `FreeSize` for each integer that follows the inputs."""
+        entry = self.recording.entries[index]
+        if self.other is None:
+            return entry.args, entry.keywords
+        other = self.other.entries[index]
+        args: tuple[Argument, ...] = map_pairs(entry.args, other.args, _join_leaf)
+        return args, map_pairs(entry.keywords, other.keywords, _join_leaf)
+
+    def size(self, index: int, dim: int) -> int:
+        """Return one size of an entry's tensor."""
+        shape = self.shape(index)
+        assert shape is not None
+        return shape[dim]
+
+    def is_folded(self, index: int) -> bool:
+        """Tell whether an entry is one constant tensor, of the same value at both sizes."""
+        if index not in self._folded:
+            self._folded[index] = index not in self.unfolded and self._has_one_value(index)
+        return self._folded[index]
+
+    def _has_one_value(self, index: int) -> bool:
+        value = self.recording.entries[index].outcome.tensor
+        if value is None or self.other is None:
+            return value is not None
+        other = self.other.entries[index].outcome.tensor
+        return other is not None and _same_tensor(value, other)
+
+
+def _same_tensor(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, 0, 0, equal_nan=True))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JoinedCall:
+    """One call, input or held tensor as the graph will have it, made in one mode or in both.
+
+    Attributes:
+        entry: As it was recorded, in evaluation where both modes have it.
+        is_folded: Whether the value is the constant ``entry.outcome.tensor``; then nothing else counts.
+        training_only: Whether evaluation does not have it.
+        args, keywords: ``Ref(i)`` is the value of joined call number ``i``. An integer that follows the input sizes
+            is a `FreeSize`; whatever differs between the modes, references included, is a `ByMode`.
+        shape: Of the tensor, with a `FreeSize` for each size that follows the inputs.
+        items: The same of several results.
+    """
+
+    entry: Entry
+    is_folded: bool
+    training_only: bool
+    args: tuple[Argument, ...] = ()
+    keywords: Mapping[str, Argument]
+    shape: Shape | None
+    items: tuple[Shape | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A joined call before its arguments are joined: the numbers of its entries, None where a mode lacks it."""
+
+    evaluation: int | None
+    training: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedModel:
+    """What a model does in both modes: its calls in one order, without those that nothing needs.
+
+    Attributes:
+        evaluation, training: The modes.
+        steps: What the calls are made of, in order.
+        unread: Numbers of calls that are needed for the state that they change alone.
+    """
+
+    evaluation: Sizes
+    training: Sizes
+    steps: tuple[Step, ...]
+    unread: tuple[int, ...]
+    _numbers: tuple[Mapping[int, int], Mapping[int, int]]
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Numbers of the calls that the model returns in evaluation."""
+        return tuple(self._numbers[0][index] for index in self.evaluation.recording.outputs)
+
+    @property
+    def training_outputs(self) -> tuple[int, ...]:
+        """Numbers of the calls that the model returns in training."""
+        return tuple(self._numbers[1][index] for index in self.training.recording.outputs)
+
+    def calls(self) -> Iterator[JoinedCall]:
+        """Yield the joined calls, each joined only when it is asked for: the first that cannot be is reported first.
+
+        Raises:
+            SizeError: an argument follows the input sizes in a way that a graph cannot state.
+            TraceError: a call takes other tensors in training.
+        """
+        return map(self._join, self.steps)
+
+    def _join(self, step: Step) -> JoinedCall:
+        sizes, index = (self.training, step.training) if step.evaluation is None else (self.evaluation, step.evaluation)
+        assert index is not None
+        entry = sizes.recording.entries[index]
+        is_folded = sizes.is_folded(index)
+        args: tuple[Argument, ...] = ()
+        keywords: Mapping[str, Argument] = {}
+        if not is_folded:
+            args, keywords = self._arguments(step)
+        return JoinedCall(
+            entry=entry, is_folded=is_folded, training_only=step.evaluation is None, args=args, keywords=keywords,
+            items=sizes.items(index), shape=sizes.shape(index),
+        )  # fmt: skip
+
+    def _arguments(self, step: Step) -> tuple[tuple[Argument, ...], Mapping[str, Argument]]:
+        first, second = self._numbers
+        if step.evaluation is None:
+            assert step.training is not None
+            return _numbered(self.training.arguments(step.training), second)
+        arguments = self.evaluation.arguments(step.evaluation)
+        if step.training is None:
+            return _numbered(arguments, first)
+        entry = self.training.recording.entries[step.training]
+
+        def by_mode(value: Argument, other: Argument) -> Argument | ByMode[Argument]:
+            if isinstance(value, Ref) and isinstance(other, Ref):
+                a, b = Ref(first[value.index]), Ref(second[other.index])
+                return a if a == b else ByMode(a, b)
+            if any(isinstance(leaf, Ref) for leaf in leaves((value, other))):
+                message = f"{entry.name!r} at {entry.origin.source} takes other tensors in training than in evaluation"
+                raise TraceError(message)
+            return value if _equal(value, other) else ByMode(map_leaves(value, _without_other), other)
+
+        joined: tuple[tuple[Argument, ...], Mapping[str, Argument]] = map_pairs(
+            arguments, (entry.args, entry.keywords), by_mode
+        )
+        return joined
+
+
+def _numbered(
+    arguments: tuple[tuple[Argument, ...], Mapping[str, Argument]], numbers: Mapping[int, int]
+) -> tuple[tuple[Argument, ...], Mapping[str, Argument]]:
+    renumbered: tuple[tuple[Argument, ...], Mapping[str, Argument]] = map_leaves(
+        arguments, lambda leaf: Ref(numbers[leaf.index]) if isinstance(leaf, Ref) else leaf
+    )
+    return renumbered
+
+
+def _without_other(leaf: Argument) -> Argument:
+    return int(leaf) if type(leaf) is FreeSize else leaf
+
+
+def join_modes(evaluation: Sizes, training: Sizes) -> JoinedModel:
+    """Return the calls of both modes in one order; calls that both make stand once."""
+    modes = (evaluation, training)
+    wanted = [_wanted(sizes.recording) for sizes in modes]
+    read = [needed_by(numbers, sizes) for numbers, sizes in zip(wanted, modes, strict=True)]
+    changes = [
+        [i for i, entry in enumerate(sizes.recording.entries) if entry.changes_state and i not in needed]
+        for sizes, needed in zip(modes, read, strict=True)
+    ]
+    live = [needed | needed_by(c, sizes) for needed, c, sizes in zip(read, changes, modes, strict=True)]
+    steps: list[Step] = []
+    for step in _aligned(evaluation.recording, training.recording):
+        steps += _split(step, evaluation, training, live)
+    numbers = (
+        {step.evaluation: number for number, step in enumerate(steps) if step.evaluation is not None},
+        {step.training: number for number, step in enumerate(steps) if step.training is not None},
+    )
+    unread = tuple(number_of[i] for number_of, indices in zip(numbers, changes, strict=True) for i in indices)
+    return JoinedModel(evaluation, training, tuple(steps), unread, numbers)
+
+
+def _wanted(recording: Recording) -> list[int]:
+    """List what has to be there in any case: inputs, outputs, and new values of buffers."""
+    inputs = [i for i, entry in enumerate(recording.entries) if isinstance(entry, Input)]
+    writes = [i for numbers in recording.written.values() for i in numbers]
+    return [*inputs, *recording.outputs, *writes]
+
+
+def _split(step: Step, evaluation: Sizes, training: Sizes, live: list[set[int]]) -> Iterator[Step]:
+    """Yield what is live of a step; both modes together only if both need it, and take it for a constant or neither."""
+    first, second = step.evaluation, step.training
+    in_first, in_second = first in live[0], second in live[1]
+    if first is not None and second is not None and in_first and in_second:
+        alike = evaluation.is_folded(first) == training.is_folded(second)
+        yield from (step,) if alike else (Step(first, None), Step(None, second))
         return
-    keys = [[_Key(signature(node)) for node in nodes] for nodes in (first, second)]
+    if in_first:
+        yield Step(first, None)
+    if in_second:
+        yield Step(None, second)
+
+
+def _aligned(evaluation: Recording, training: Recording) -> Iterator[Step]:
+    """Yield the entries of both modes in one order."""
+    first, second = evaluation.entries, training.entries
+    if same_calls(evaluation, training):
+        yield from map(Step, range(len(first)), range(len(second)))
+        return
+    keys = [[_Key(entry.signature) for entry in entries] for entries in (first, second)]
     for tag, i1, i2, j1, j2 in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
         if tag == "equal":
-            yield from map(Event, first[i1:i2], second[j1:j2])
+            yield from map(Step, range(i1, i2), range(j1, j2))
             continue
-        yield from (Event(node, None) for node in first[i1:i2])
-        yield from (Event(None, node) for node in second[j1:j2])
+        yield from (Step(i, None) for i in range(i1, i2))
+        yield from (Step(None, j) for j in range(j1, j2))
 
 
 class _Key:
-    """A signature that hashes once; targets hash by identity."""
+    """A signature that hashes once."""
 
-    def __init__(self, content: tuple[Any, ...]) -> None:
+    def __init__(self, content: object) -> None:
         self._content, self._hash = content, hash(content)
 
     def __hash__(self) -> int:
@@ -175,48 +343,3 @@ class _Key:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._content == other._content
-
-
-def is_persistent(model: nn.Module, buffer: str) -> bool:
-    """Tell whether state dicts of the model hold this buffer."""
-    owner, _, name = buffer.rpartition(".")
-    return name not in model.get_submodule(owner)._non_persistent_buffers_set
-
-
-def keep_unfolded(trace: Trace, model: nn.Module, state: Collection[str]) -> None:
-    """Withdraw the constant mark of everything computed from a buffer that may change.
-
-    That is a buffer which the model overwrites in any mode, and one that a checkpoint may load another value into.
-
-    Raises:
-        TraceError: the model decides on the value of a buffer that it overwrites.
-    """
-    changing, overwritten = set(), set()
-    for node in trace.nodes:
-        if node.op == "get_attr" and node.meta["held"] == "buffer" and node.meta["constant"]:
-            if node.target in state:
-                node.meta["constant"] = False
-                overwritten.add(node)
-            elif not is_persistent(model, str(node.target)):
-                continue
-            changing.add(node)
-        elif node.meta["constant"] and not changing.isdisjoint(node.all_input_nodes):
-            changing.add(node)
-            node.meta["constant"] = False
-            if not overwritten.isdisjoint(node.all_input_nodes):
-                overwritten.add(node)
-    refused = next((message for node, message in trace.escapes if node in overwritten), None)
-    if refused is not None:
-        raise TraceError(refused)
-
-
-def needed_by(nodes: Iterable[fx.Node], is_folded: Callable[[fx.Node], bool]) -> set[fx.Node]:
-    """Return these nodes and all that they need; constants need nothing."""
-    stack = list(nodes)
-    live = set(stack)
-    while stack:
-        node = stack.pop()
-        fresh = [] if is_folded(node) else [n for n in node.all_input_nodes if n not in live]
-        live.update(fresh)
-        stack.extend(fresh)
-    return live

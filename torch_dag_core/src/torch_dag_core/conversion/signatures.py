@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, frozen
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.errors import TraceError
+from torch_dag_core.graph.nested import leaves, map_leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.layout import Pack
@@ -27,39 +28,41 @@ def _operand_names(op: Any) -> tuple[tuple[str, ...], bool]:
     return tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL), variadic
 
 
-def by_signature(call: Call, op: type[Op]) -> Any:
+def by_signature(call: Call, op: type[nn.Module]) -> Emitted:
     """Bind the call to ``op``: tensors first, then the fields in their order; NotImplemented if it does not fit."""
-    kind: Any = op
+    if not issubclass(op, Op):
+        return PASS
+    keywords = {("input" if k in _FIRST_NAMES else k): v for k, v in call.keywords.items() if k != "tensors"}
+    operands, args = _operands(call, op, keywords)
+    while operands and operands[-1] is None:
+        operands.pop()
+    constants = dict(zip(op.fields, args, strict=False)) | keywords
+    fits = len(args) <= len(op.fields) and constants.keys() <= op.fields.keys()
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    if not fits or len(values) < len(operands) or any(map(_is_open, constants.values())):
+        return PASS
+    return call.emit(op(**{name: frozen(value) for name, value in constants.items()}), *values)
+
+
+def _operands(call: Call, op: type[Op], keywords: dict[str, Operand]) -> tuple[list[Operand], list[Operand]]:
+    """Return what is given for the op's tensors, taken out of ``keywords``, and the other arguments by position."""
+    kind: Any = op  # mypy takes module classes for unhashable
     names, variadic = _operand_names(kind)
-    args = list(call.args)
-    operands: list[Any] = []
+    args, operands = list(call.args), list[Operand]()
     if variadic and not names:
         first = args.pop(0) if args else call.keywords.get("tensors")
         operands = list(first) if isinstance(first, (tuple, list)) else [first]
-    keywords = {("input" if k in _FIRST_NAMES else k): v for k, v in call.keywords.items() if k != "tensors"}
     for place, name in enumerate(names):
         if args and (isinstance(args[0], Value) or args[0] is None):
             operands.append(args.pop(0))
         elif (key := "input" if place == 0 else name) in keywords:
             operands.append(keywords.pop(key))
-    constants = dict(zip(op.fields, args, strict=False)) | keywords
-    while operands and operands[-1] is None:
-        operands.pop()
-    fits = len(args) <= len(op.fields) and constants.keys() <= op.fields.keys()
-    if not fits or not all(isinstance(o, Value) for o in operands) or any(map(_is_open, constants.values())):
-        return NotImplemented
-    return call.emit(op(**{name: _frozen(value) for name, value in constants.items()}), *operands)
+    return operands, args
 
 
-def _is_open(constant: Any) -> bool:
+def _is_open(constant: Operand) -> bool:
     """Tell whether a constant holds a tensor, or differs between the modes."""
-    if isinstance(constant, (tuple, list)):
-        return any(map(_is_open, constant))
-    return isinstance(constant, (Value, ByMode))
-
-
-def _frozen(constant: Any) -> Any:
-    return tuple(map(_frozen, constant)) if isinstance(constant, (tuple, list)) else constant
+    return any(isinstance(leaf, (Value, ByMode)) for leaf in leaves(constant))
 
 
 def torch_call(call: Call) -> Value:
@@ -77,27 +80,25 @@ def torch_call(call: Call) -> Value:
         )
         raise TraceError(message)
     operands: list[Value] = []
-    arguments = _with_slots(call.args, operands, call)
-    keywords = tuple((key, _with_slots(value, operands, call)) for key, value in call.keywords.items())
+
+    def stored(leaf: Operand) -> Operand:
+        if isinstance(leaf, Value):
+            operands.append(leaf)
+            return Slot(len(operands) - 1)
+        if isinstance(leaf, ByMode):
+            message = (
+                f"{call.name!r} at {call.source} takes {leaf.evaluation!r} in evaluation "
+                f"and {leaf.training!r} in training"
+            )
+            raise TraceError(message)
+        return leaf
+
+    arguments = map_leaves(frozen(call.args), stored)
+    keywords = tuple((key, map_leaves(frozen(value), stored)) for key, value in call.keywords.items())
     return call.emit(TorchCall(name, arguments, keywords), *operands)
 
 
 _SPACES = ("torch", "functional", "tensor", "fft", "special", "linalg")
-
-
-def _with_slots(value: Any, operands: list[Value], call: Call) -> Any:
-    if isinstance(value, Value):
-        operands.append(value)
-        return Slot(len(operands) - 1)
-    if isinstance(value, (tuple, list)):
-        return tuple(_with_slots(item, operands, call) for item in value)
-    if isinstance(value, ByMode):
-        message = (
-            f"{call.name!r} at {call.source} takes {value.evaluation!r} in evaluation "
-            f"and {value.training!r} in training"
-        )
-        raise TraceError(message)
-    return value
 
 
 def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
@@ -125,10 +126,11 @@ def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
     return tuple(operands)
 
 
-def _operand(call: Call, item: Any) -> Value | None:
+def _operand(call: Call, item: Operand) -> Value | None:
     """Return the value that an argument is; several tensors in a tuple are packed into one."""
-    if isinstance(item, (tuple, list)) and item and all(isinstance(part, Value) for part in item):
-        return call.emit(Pack(), *item, stem=f"{call.name}_arguments")
+    if isinstance(item, (tuple, list)):
+        parts = [part for part in item if isinstance(part, Value)]
+        return call.emit(Pack(), *parts, stem=f"{call.name}_arguments") if parts and len(parts) == len(item) else None
     return item if isinstance(item, Value) else None
 
 

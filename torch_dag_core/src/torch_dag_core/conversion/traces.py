@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.example_inputs import ExampleInputs
-from torch_dag_core.conversion.joining import SizeError, Sizes, keep_unfolded, same_calls
+from torch_dag_core.conversion.folding import changing_constants, is_persistent
+from torch_dag_core.conversion.joining import SizeError, Sizes, same_calls
 from torch_dag_core.errors import TraceError
-from torch_dag_core.tracing.trace import Trace, Treatment, trace
+from torch_dag_core.tracing.recording import Recording
+from torch_dag_core.tracing.trace import Treatments, trace
 
 
 class ResizedTraceError(TraceError):
@@ -39,15 +41,15 @@ class Variation:
 
 @dataclass
 class Traces:
-    """Runs a model on demand and remembers its traces."""
+    """Runs a model on demand and remembers the recordings."""
 
     model: nn.Module
     example: ExampleInputs
-    treatment: Callable[[nn.Module], Treatment]
-    _made: dict[tuple[object, ...], Trace] = field(default_factory=dict)
+    treatment: Treatments
+    _made: dict[tuple[object, ...], Recording] = field(default_factory=dict)
 
     def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
-        """Return the traces in evaluation and in training, each at two sizes.
+        """Return the recordings in evaluation and in training, each at two sizes.
 
         Raises:
             SizeError: the model makes other calls at the second size.
@@ -57,31 +59,38 @@ class Traces:
         evaluation = self._sizes(variation, training=False)
         # The second size is needed only where training makes other calls.
         run = self._trace if variation.batch is None else self._resized
-        trace = run(variation, 0, training=True)
-        same = same_calls(evaluation.trace, trace)
-        training = evaluation.in_training(trace) if same else self._sizes(variation, training=True)
-        state = frozenset(name for trace in self._made.values() for name in trace.state)
-        for trace in self._made.values():
-            keep_unfolded(trace, self.model, state)
-        return evaluation, training
+        recording = run(variation, 0, training=True)
+        same = same_calls(evaluation.recording, recording)
+        training = evaluation.in_training(recording) if same else self._sizes(variation, training=True)
+        unfolded = self._unfolded()
+        return (
+            replace(evaluation, unfolded=unfolded[evaluation.recording]),
+            replace(training, unfolded=unfolded[training.recording]),
+        )
+
+    def _unfolded(self) -> dict[Recording, frozenset[int]]:
+        """Return the constants of every recording so far that are none in the graph."""
+        overwritten = frozenset(name for recording in self._made.values() for name in recording.written)
+        persistent = partial(is_persistent, self.model)
+        return {recording: changing_constants(recording, overwritten, persistent) for recording in self._made.values()}
 
     def _sizes(self, variation: Variation, *, training: bool) -> Sizes:
         if variation.batch is None:
             return Sizes(self._trace(variation, 0, training=training), None)
-        trace = self._resized(variation, 0, training=training)
-        sizes = Sizes(trace, self._resized(variation, 1, training=training))
-        if trace.size_lost and not same_calls(trace, self._resized(variation, 2, training=training)):
+        recording = self._resized(variation, 0, training=training)
+        sizes = Sizes.of(recording, self._resized(variation, 1, training=training))
+        if recording.size_lost and not same_calls(recording, self._resized(variation, 2, training=training)):
             message = "the model makes other calls at other input sizes"
             raise SizeError(message)
         return sizes
 
-    def _resized(self, variation: Variation, run: int, *, training: bool) -> Trace:
+    def _resized(self, variation: Variation, run: int, *, training: bool) -> Recording:
         try:
             return self._trace(variation, run, training=training)
         except TraceError as error:
             raise ResizedTraceError(str(error)) from error
 
-    def _trace(self, variation: Variation, run: int, *, training: bool) -> Trace:
+    def _trace(self, variation: Variation, run: int, *, training: bool) -> Recording:
         tensors = variation.of(self.example, run)
         key = (*(tensor.shape for tensor in tensors), training)
         if key not in self._made:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from torch_dag_core.graph.nested import leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -63,47 +65,25 @@ class Record:
     fields: tuple[tuple[str, Any], ...]
 
 
-def replaced(value: Any, replace: Callable[[Any], Any]) -> Any:
-    """Return a constant with ``replace`` applied to each leaf of its nested tuples and slices."""
-    if isinstance(value, tuple):
-        return tuple([replaced(item, replace) for item in value])
-    if isinstance(value, slice):
-        return slice(replaced(value.start, replace), replaced(value.stop, replace), replaced(value.step, replace))
-    return replace(value)
-
-
-def constants_in(value: Any) -> Iterator[Any]:
-    """Iterate over the leaves of nested tuples, lists, dicts and slices."""
-    if isinstance(value, slice):
-        value = (value.start, value.stop, value.step)
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from constants_in(item)
-    else:
-        yield value
-
-
 def resolve(value: Any, operands: Sequence[Tensor]) -> Any:
     """Replace every `Size` inside ``value`` by its integer for these operands."""
-    return replaced(value, lambda leaf: leaf.resolve(operands) if isinstance(leaf, Size) else leaf)
+    return map_leaves(value, lambda leaf: leaf.resolve(operands) if isinstance(leaf, Size) else leaf)
 
 
 def fill(value: Any, operands: Sequence[Any]) -> Any:
-    """Replace every `Slot` by its operand and every `Size` by its integer; lists and dicts are entered too."""
-    if isinstance(value, Slot):
-        return operands[value.index]
-    if isinstance(value, (tuple, list)):
-        return type(value)(fill(item, operands) for item in value)
-    if isinstance(value, dict):
-        return {key: fill(item, operands) for key, item in value.items()}
-    return resolve(value, operands)
+    """Replace every `Slot` by its operand and every `Size` by its integer."""
+
+    def replace(leaf: Any) -> Any:
+        if isinstance(leaf, Slot):
+            return operands[leaf.index]
+        return leaf.resolve(operands) if isinstance(leaf, Size) else leaf
+
+    return map_leaves(value, replace)
 
 
 def sizes_in(value: Any) -> list[Size]:
     """List every `Size` inside ``value``."""
-    return [leaf for leaf in constants_in(value) if isinstance(leaf, Size)]
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Size)]
 
 
 DTYPES: dict[str, torch.dtype] = {

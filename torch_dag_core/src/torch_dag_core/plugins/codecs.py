@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.graph.op import Op
-from torch_dag_core.graph.values import decode, encode, replaced
+from torch_dag_core.graph.values import decode, encode
 
 Reader = Callable[[nn.Module], Any]
 
@@ -30,7 +31,7 @@ class OpCodec:
         if not isinstance(module, Op):
             message = f"{type(module).__name__} declares no constants; an OpCodec saves subclasses of Op"
             raise TypeError(message)
-        return {name: replaced(value, _python_number) for name, value in module.config().items()}
+        return {name: map_leaves(value, _python_number) for name, value in module.config().items()}
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Return an op with these constants.

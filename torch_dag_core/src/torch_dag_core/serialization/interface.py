@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
+from torch_dag_core.graph.nested import leaves
 from torch_dag_core.graph.structure import record_type, slots
-from torch_dag_core.graph.values import DTYPES, Record, Size, Slot, decode, encode, sizes_in
+from torch_dag_core.graph.values import DTYPES, Record, Slot, decode, encode, sizes_in
 from torch_dag_core.serialization.node import BAD_DATA, Node
 
 # Python's compiler accepts about 100 nested brackets.
@@ -172,14 +173,8 @@ def check_operands(value: Any, operands: int, what: str) -> None:
 
 
 def _operands_in(value: Any) -> list[int]:
-    if isinstance(value, Slot):
-        return [value.index]
-    if isinstance(value, (Size, slice)):
-        return [operand for size in sizes_in(value) for operand, _ in size.dims]
-    children = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(children, (tuple, list)):
-        return []
-    return [index for child in children for index in _operands_in(child)]
+    slots = [leaf.index for leaf in leaves(value) if isinstance(leaf, Slot)]
+    return slots + [operand for size in sizes_in(value) for operand, _ in size.dims]
 
 
 def _fail(message: str) -> NoReturn:

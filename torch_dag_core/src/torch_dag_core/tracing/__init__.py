@@ -1,1 +1,1 @@
-"""Tracing by execution: run a model and record every torch-level call as a `torch.fx` node."""
+"""Tracing by execution: run a model and record every torch-level call as an entry of a `Recording`."""

@@ -1,127 +1,121 @@
-"""In-place calls made functional: which tensor a view looks into, and how a write travels back to it."""
+"""How a value that was written into a view is put back into what the view was cut out of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
+
+from torch_dag_core.tracing.recording import Live, Shape
+from torch_dag_core.tracing.tracker import View
+
+Index: TypeAlias = tuple[Live, ...]
+SET_INDEX = "set_index"
 
 
-@dataclass
-class View:
-    """How a tensor was cut out of another: a recorded call, with the base's place among its arguments."""
+class Scatter(NamedTuple):
+    """One call: ``reshape`` or ``permute`` of the written value, or ``set_index`` of the base.
 
-    base: Tensor
-    call: Callable[[fx.Node], fx.Node]
+    Attributes:
+        name: Name of the function.
+        argument: The shape, the order of dimensions, or the index.
+    """
+
     name: str
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    item: int | None
+    argument: Index
 
 
-@dataclass
-class TensorRecord:
-    """What the trace knows of one tensor object."""
-
-    trace: object
-    node: fx.Node
-    version: int
-    view: View | None = None
+def scatter_of(view: View, tensor: Tensor) -> Scatter | None:
+    """Return the call that puts ``tensor``, the view, back into its base; None where there is none."""
+    rule = _RULES.get(view.name)
+    if rule is not None:
+        return rule(view, tuple(view.base.shape))
+    return _reshape(view, tuple(view.base.shape)) if _same_order(tensor, view.base) else None
 
 
-def pick(values: tuple[Tensor, ...], index: int) -> Tensor:
-    """Return one of several results of a call."""
-    return values[index]
+def _same_order(tensor: Tensor, base: Tensor) -> bool:
+    """Tell whether both hold the same elements in the same order."""
+    if (tensor.numel(), tensor.storage_offset(), tensor.dtype) != (base.numel(), base.storage_offset(), base.dtype):
+        return False
+    same_layout = (tensor.shape, tensor.stride()) == (base.shape, base.stride())
+    return same_layout or (tensor.is_contiguous() and base.is_contiguous())
 
 
-def apply_op(op: type[nn.Module], constants: tuple[Any, ...], *tensors: Tensor) -> Any:
-    """Call an op of these constants."""
-    return op(*constants)(*tensors)
+def _into(dim: int, shape: Shape, item: Live) -> Scatter:
+    """Set ``item`` of dimension ``dim``, and all of the dimensions before."""
+    return Scatter(SET_INDEX, (*(slice(None),) * (dim % len(shape)), item))
 
 
-def set_index(x: Tensor, items: tuple[Any, ...], value: Tensor | float) -> Tensor:
-    """Return a copy of ``x`` with ``[items]`` overwritten; the functional form of ``x[items] = value``."""
-    result = x.clone()
-    result[items] = value
-    return result
+def _getitem(view: View, _: Shape) -> Scatter:
+    (items,) = view.args
+    return Scatter(SET_INDEX, items if isinstance(items, tuple) else (items,))
 
 
-Scatter = Callable[["View", tuple[int, ...]], tuple[str, Any]]
+def _select(view: View, shape: Shape) -> Scatter:
+    dim, index = _integers(view, "dim", "index")
+    return _into(dim, shape, index)
 
 
-def _region(dim: int, start: int, stop: int) -> tuple[Any, ...]:
-    return (*(slice(None),) * dim, slice(start, stop))
+def _narrow(view: View, shape: Shape) -> Scatter:
+    dim, start, length = _integers(view, "dim", "start", "length")
+    return _into(dim, shape, slice(start, start + length))
 
 
-def _getitem(view: View, _: tuple[int, ...]) -> tuple[str, Any]:
-    (items,) = view.arguments
-    return "set", items if isinstance(items, tuple) else (items,)
+def _unbind(view: View, shape: Shape) -> Scatter:
+    (dim,) = _integers(view, "dim", default=0)
+    return _into(dim, shape, view.item)
 
 
-def _select(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    dim, index = _bind(view, "dim", "index")
-    return "set", (*(slice(None),) * (dim % len(shape)), index)
-
-
-def _narrow(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    dim, start, length = _bind(view, "dim", "start", "length")
-    return "set", _region(dim % len(shape), start, start + length)
-
-
-def _unbind(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    (dim,) = _bind(view, "dim", default=0)
-    return "set", (*(slice(None),) * (dim % len(shape)), view.item)
-
-
-def _pieces(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
+def _pieces(view: View, shape: Shape) -> Scatter:
     how, dim = _bind(view, "split_size_or_sections" if view.name == "split" else "chunks", "dim", default=0)
-    dim %= len(shape)
+    dim = cast("int", dim) % len(shape)
     base = torch.empty(shape, device="meta")
     lengths = [piece.shape[dim] for piece in getattr(torch, view.name)(base, how, dim)]
     item = view.item or 0
-    return "set", _region(dim, sum(lengths[:item]), sum(lengths[: item + 1]))
+    return _into(dim, shape, slice(sum(lengths[:item]), sum(lengths[: item + 1])))
 
 
-def _reshape(_: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    return "reshape", shape
+def _reshape(_: View, shape: Shape) -> Scatter:
+    return Scatter("reshape", shape)
 
 
-def _transpose(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
+def _transpose(view: View, shape: Shape) -> Scatter:
     dims = list(range(len(shape)))
-    first, second = _bind(view, "dim0", "dim1") if view.name == "transpose" else (-2, -1)
+    first, second = _integers(view, "dim0", "dim1") if view.name == "transpose" else (-2, -1)
     if len(dims) > 1:
         dims[first], dims[second] = dims[second], dims[first]
-    return "permute", tuple(dims)
+    return Scatter("permute", tuple(dims))
 
 
-def _reverse(_: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    return "permute", tuple(reversed(range(len(shape))))
+def _reverse(_: View, shape: Shape) -> Scatter:
+    return Scatter("permute", tuple(reversed(range(len(shape)))))
 
 
-def _permute(view: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    dims = view.arguments[0] if isinstance(view.arguments[0], (tuple, list)) else view.arguments
+def _permute(view: View, shape: Shape) -> Scatter:
+    given = view.args[0] if isinstance(view.args[0], (tuple, list)) else view.args
+    dims = cast("tuple[int, ...]", given)
     inverse = [0] * len(shape)
     for place, dim in enumerate(dims):
         inverse[dim] = place
-    return "permute", tuple(inverse)
+    return Scatter("permute", tuple(inverse))
 
 
-def _same(_: View, shape: tuple[int, ...]) -> tuple[str, Any]:
-    return "reshape", shape
-
-
-WRITE_BACK: dict[str, Scatter] = {
+_RULES: dict[str, Callable[[View, Shape], Scatter]] = {
     "__getitem__": _getitem, "select": _select, "narrow": _narrow, "unbind": _unbind, "chunk": _pieces,
     "split": _pieces, "view": _reshape, "reshape": _reshape, "flatten": _reshape, "squeeze": _reshape,
     "unsqueeze": _reshape, "unflatten": _reshape, "view_as": _reshape, "transpose": _transpose, "t": _transpose,
-    "mT": _transpose, "T": _reverse, "permute": _permute, "contiguous": _same, "to": _same, "detach": _same,
+    "mT": _transpose, "T": _reverse, "permute": _permute, "contiguous": _reshape, "to": _reshape, "detach": _reshape,
 }  # fmt: skip
-"""How a value written into the view is put back into its base, by the function that made the view."""
+"""By the function that made the view."""
 
 
-def _bind(view: View, *names: str, default: Any = None) -> list[Any]:
-    given = list(view.arguments)
+def _bind(view: View, *names: str, default: Live = None) -> list[Live]:
+    """Return the values of the view function's parameters, given by position or by name."""
+    given = view.args
     return [given[i] if i < len(given) else view.keywords.get(name, default) for i, name in enumerate(names)]
+
+
+def _integers(view: View, *names: str, default: Live = None) -> list[int]:
+    return cast("list[int]", _bind(view, *names, default=default))

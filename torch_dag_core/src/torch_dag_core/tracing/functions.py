@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_dag_core.tracing.ledger import tensors_in
+from torch_dag_core.tracing.recording import Live
+from torch_dag_core.tracing.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch_dag_core.tracing.recorder import Recorder
 
+Apply: TypeAlias = Callable[..., Live]
 _TOLERANCE = 1e-6
 
 
 @contextlib.contextmanager
 def recorded_functions(recorder: Recorder) -> Iterator[None]:
     """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
-    own: Any = vars(Function).get("apply")
-    inherited: Any = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
+    own = vars(Function).get("apply")
+    inherited = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
 
-    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
-        bound = inherited.__get__(None, cls)
-        if recorder._paused:
+    def apply(cls: type[Function], /, *args: Live, **kwargs: Live) -> Live:
+        bound: Apply = inherited.__get__(None, cls)
+        if recorder.pause:
             return bound(*args, **kwargs)
         if cls.__module__ == "torch.utils.checkpoint":
             return _checkpointed(recorder, cls, bound, args)
-        with recorder.paused():
+        with recorder.pause:
             keeps = _differentiates_itself(cls, bound, args)
         if not keeps:
             what = f"the custom autograd function {cls.__name__} has a gradient of its own"
-            recorder.fail(f"{what}, which a graph cannot keep")
+            recorder.location.fail(f"{what}, which a graph cannot keep")
         return _forward(cls, args)
 
     Function.apply = classmethod(apply)
@@ -47,33 +49,34 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
             Function.apply = own
 
 
-def _checkpointed(recorder: Recorder, cls: type[Function], apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _checkpointed(recorder: Recorder, cls: type[Function], apply: Apply, args: tuple[Live, ...]) -> Live:
     """Run what one of torch's functions for checkpointing wraps: the block, or else only what its backward needs."""
     if cls.__name__ == "CheckpointFunction":
         function, _, *operands = args
-        return function(*operands)
-    with recorder.paused():
+        return cast("Apply", function)(*operands)
+    with recorder.pause:
         return apply(*args)
 
 
 class _Context:
     """Takes what a forward stores for its backward."""
 
-    def __init__(self, args: tuple[Any, ...]) -> None:
+    def __init__(self, args: tuple[Live, ...]) -> None:
         self.needs_input_grad = tuple(isinstance(argument, Tensor) for argument in args)
 
-    def _ignore(self, *_: Any, **__: Any) -> None:
+    def _ignore(self, *_: object, **__: object) -> None:
         pass
 
     save_for_backward = save_for_forward = mark_dirty = mark_non_differentiable = set_materialize_grads = _ignore
 
 
-def _forward(cls: type[Function], args: tuple[Any, ...]) -> Any:
+def _forward(cls: type[Function], args: tuple[Live, ...]) -> Live:
     separate = cls.setup_context is not Function.setup_context
-    return cls.forward(*args) if separate else cls.forward(_Context(args), *args)
+    result: Live = cls.forward(*args) if separate else cls.forward(_Context(args), *args)
+    return result
 
 
-def _differentiates_itself(cls: type[Function], apply: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+def _differentiates_itself(cls: type[Function], apply: Apply, args: tuple[Live, ...]) -> bool:
     """Compare the function's gradients with those of its forward, at random points of the given shapes."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         points = [_like(argument) for argument in args]
@@ -84,7 +87,7 @@ def _differentiates_itself(cls: type[Function], apply: Callable[..., Any], args:
     return len(given) == len(derived) and all(map(_close, given, derived))
 
 
-def _like(argument: Any) -> Any:
+def _like(argument: Live) -> Live:
     if not isinstance(argument, Tensor):
         return argument
     if not argument.is_floating_point():
@@ -92,7 +95,7 @@ def _like(argument: Any) -> Any:
     return torch.randn(argument.shape, dtype=torch.float64).mul_(3)
 
 
-def _gradients(run: Callable[..., Any], points: list[Any]) -> list[Tensor | None]:
+def _gradients(run: Apply, points: list[Live]) -> list[Tensor | None]:
     fresh = [p.clone().requires_grad_() if isinstance(p, Tensor) and p.is_floating_point() else p for p in points]
     torch.default_generator.manual_seed(0)
     results = [tensor for tensor in tensors_in(run(*fresh)) if tensor.requires_grad]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from torch_dag_core.tracing.recording import Live
 
 IN_PLACE_DUNDERS = frozenset(
     {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__ipow__", "__iand__", "__ior__"}
@@ -26,7 +27,7 @@ RANDOM = frozenset({
 })  # fmt: skip
 
 
-def spelling(function: Callable[..., Any]) -> str:
+def spelling(function: Callable[..., object]) -> str:
     """Return the function's own name; that of the property for attribute access (``x.shape``)."""
     name = getattr(function, "__name__", "")
     if name == "__get__":
@@ -41,7 +42,7 @@ def spelling(function: Callable[..., Any]) -> str:
 _OF_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
 
 
-def renamed(keywords: dict[str, Any]) -> dict[str, Any]:
+def renamed(keywords: dict[str, Live]) -> dict[str, Live]:
     """Return keyword arguments under torch's names where NumPy's, which torch takes too, were given."""
     return {_OF_NUMPY.get(name, name): value for name, value in keywords.items()}
 
@@ -64,7 +65,7 @@ def canonical(name: str) -> str:
     return name
 
 
-def is_property(function: Callable[..., Any]) -> bool:
+def is_property(function: Callable[..., object]) -> bool:
     """Tell whether the call is an attribute access."""
     return getattr(function, "__name__", "") == "__get__"
 
@@ -74,20 +75,17 @@ _DATA_SIZED = frozenset({
 })  # fmt: skip
 
 
-def sizing_operands(name: str, args: Any, kwargs: Any) -> list[Tensor]:
+def sizing_operands(name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> list[Tensor]:
     """Return the tensors whose values, not just their shapes, decide on the shape of the result."""
     operands = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
     if name in _DATA_SIZED:
         return operands
     if name == "__getitem__":
-        return [item for item in (args[1] if isinstance(args[1], tuple) else (args[1],)) if _is_mask(item)]
+        items = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return [item for item in items if isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)]
     if name == "where":
         return operands if len(args) + len(kwargs) == 1 else []
     if name == "repeat_interleave":
         return operands[1:] if kwargs.get("output_size") is None else []
     open_count = name == "one_hot" and (args[1] if len(args) > 1 else kwargs.get("num_classes", -1)) == -1
     return operands if open_count else []
-
-
-def _is_mask(item: Any) -> bool:
-    return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)

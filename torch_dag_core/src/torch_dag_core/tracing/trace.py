@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
-from torch_dag_core.tracing.ledger import USE_ATOMIC, origin
+from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
 from torch_dag_core.tracing.recorder import Recorder
+from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
-from torch_dag_core.tracing.sizes import Guard
 
 
 @dataclass(frozen=True)
@@ -27,50 +27,18 @@ class Treatment:
     """How a submodule is traced: as one recorded call, through a function that stands in for it, or through it."""
 
     leaf: bool = False
-    stand_in: Callable[..., Any] | None = None
+    stand_in: Callable[..., Live] | None = None
 
 
 LEAF = Treatment(leaf=True)
 THROUGH = Treatment()
-Treatments = Callable[[nn.Module], Treatment]
-
-
-@dataclass
-class Trace:
-    """What one run of a model left behind."""
-
-    graph: fx.Graph
-    guards: list[Guard]
-    constants: dict[str, Tensor]
-    state: dict[str, Tensor]
-    output_template: Any
-    size_lost: bool
-    escapes: list[tuple[fx.Node, str]]
-    nodes: list[fx.Node] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.nodes = [node for node in self.graph.nodes if node.op != "output"]
-
-    @property
-    def writes(self) -> list[fx.Node]:
-        """The nodes whose values the model's buffers take."""
-        return [node for node in self.nodes if "writes" in node.meta]
-
-    @property
-    def changes(self) -> list[fx.Node]:
-        """The calls that change the model's state by themselves."""
-        return [node for node in self.nodes if "changes state" in node.meta]
-
-    @property
-    def outputs(self) -> tuple[fx.Node, ...]:
-        """The nodes that the model returned, in slot order."""
-        return self.graph.output_node().args[0]  # type: ignore[return-value]
+Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
 
 def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], treatment: Treatments, *,
+    model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
     training: bool,
-) -> Trace:  # fmt: skip
+) -> Recording:  # fmt: skip
     """Run ``model`` once and record every call.
 
     Args:
@@ -94,28 +62,32 @@ def trace(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         move_parameters_to_meta(model)
         recorder = Recorder(model, device)
+        stack.callback(recorder.tracker.forget)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
         stack.enter_context(recorded_functions(recorder))
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
-        try:
-            output = _run(model, recorder, args, kwargs)
-        except TorchDagError:
-            raise
-        except Exception as error:
-            place = f"{recorder.where}, at {origin(error.__traceback__)}"
-            # A trace runs on the meta device, and kernels that look at data say that they cannot.
-            hint = f"; {USE_ATOMIC} if it needs data" if META.type in str(error).lower() else ""
-            message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}{hint}"
-            raise TraceError(message) from error
-        finally:
-            recorder.close()
-    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost,
-                 recorder.escapes)  # fmt: skip
+        with _explained(recorder):
+            return _run(model, recorder, args, kwargs)
 
 
-def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the model under the recorder; returns the template of what it returned."""
+@contextlib.contextmanager
+def _explained(recorder: Recorder) -> Iterator[None]:
+    """Say where in the model an error was raised."""
+    try:
+        yield
+    except TorchDagError:
+        raise
+    except Exception as error:
+        place = f"{recorder.location}, at {failed_at(error.__traceback__)}"
+        # A trace runs on the meta device, and kernels that look at data say that they cannot.
+        hint = f"; {USE_ATOMIC} if it needs data" if META.type in str(error).lower() else ""
+        message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}{hint}"
+        raise TraceError(message) from error
+
+
+def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Recording:
+    """Run the model under the recorder."""
     before = tensors_of(model)
     with recorder:
         result = model(*args, **kwargs)
@@ -126,9 +98,8 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: di
         else:
             recorder.attribute_changed(path, old)
     leaves: list[Tensor] = []
-    output = pack(result, lambda v: isinstance(v, Tensor), leaves)
-    recorder.output(output, leaves)
-    return output
+    template = pack(result, lambda v: isinstance(v, Tensor), leaves)
+    return recorder.close(leaves, template)
 
 
 @contextlib.contextmanager
@@ -139,22 +110,23 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatment
         paths.setdefault(id(module), path)
     original = nn.Module.__call__
 
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(module: nn.Module, *args: Live, **kwargs: Live) -> Live:
         path = paths.get(id(module))
-        if recorder._paused or path is None:
-            if isinstance(module, Op) and not recorder._paused:
+        if recorder.pause or path is None:
+            if isinstance(module, Op) and not recorder.pause:
                 return recorder.call_op(module, args)
-            return original(module, *args, **kwargs)
+            unrecorded: Live = original(module, *args, **kwargs)
+            return unrecorded
         how = treatment(module)
         if how is not THROUGH and (module._forward_hooks or module._forward_pre_hooks or recorder.is_altered(module)):
             how = THROUGH
-        inside = how.stand_in is not None and recorder.modules[-1:] == [path]
+        inside = how.stand_in is not None and recorder.location.modules[-1:] == [path]
         if how.leaf or inside:
             return recorder.call_leaf(path, module, args, kwargs)
-        depth = len(recorder.modules)
-        recorder.modules.append(path)
-        result = (how.stand_in or original)(module, *args, **kwargs)
-        del recorder.modules[depth:]  # not where the call failed: what stays names the module in the error
+        depth = len(recorder.location.modules)
+        recorder.location.modules.append(path)
+        result: Live = (how.stand_in or original)(module, *args, **kwargs)
+        del recorder.location.modules[depth:]  # not where the call failed: what stays names the module in the error
         return result
 
     nn.Module.__call__ = call  # type: ignore[method-assign]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.graph.op import Op
-from torch_dag_core.graph.values import replaced
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.analysis.value_axes import ValueAxes
 from torch_dag_pruning.axes import Axis
@@ -197,5 +197,5 @@ def in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
         op = getattr(vertex, "module", None)
         if isinstance(op, Op) and not isinstance(op, TensorHolder):
             for name in op.fields:
-                setattr(op, name, replaced(getattr(op, name), lambda leaf: dtype if leaf in _REAL else leaf))
+                setattr(op, name, map_leaves(getattr(op, name), lambda leaf: dtype if leaf in _REAL else leaf))
     return copy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch_dag_core.graph.builtin_ops import FreeParameter
-from torch_dag_core.graph.values import Size, replaced
+from torch_dag_core.graph.nested import map_leaves
+from torch_dag_core.graph.values import Size
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_pruning.axes.stand_in import Emptied, StandIn
 
@@ -62,7 +63,7 @@ def restated(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVerte
             dims += found.dims
         return Size(tuple(dims), value.num * factor.num, value.den * factor.den, value.add)
 
-    module = type(op)(**{name: replaced(value, over_live) for name, value in op.config().items()})
+    module = type(op)(**{name: map_leaves(value, over_live) for name, value in op.config().items()})
     if 0 in empty and getattr(op, "dtype", ...) is None:
         module.dtype = graph.dtype_of(vertex.name)
     # An operand that only gave sizes is read no longer; the first input stands in its place.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.graph.values import DTYPES
 from torch_dag_core.ops import arithmetic
@@ -32,40 +32,46 @@ _REFLECTED = {name: op for op in _BINARY for name in op.reflected}
 
 
 @normalizes(*_OPS)
-def binary(call: Call, input: Any, other: Any, *, alpha: Any = 1, rounding_mode: str | None = None) -> Any:
+def binary(
+    call: Call, input: Operand, other: Operand, *, alpha: complex = 1, rounding_mode: str | None = None
+) -> Emitted:  # fmt: skip
     """Turn any spelling of a two-operand op into the op, with a constant on either side."""
     op = _OPS[call.name]
     if rounding_mode is not None:
         if rounding_mode != "floor":
-            return NotImplemented
+            return PASS
         op = _OPS["floor_divide"]
-    if alpha != 1:
-        other = call.emit(Mul(scalar=alpha), other, stem="scaled") if isinstance(other, Value) else other * alpha
-    return _emit(call, op, input, other)
+    if alpha == 1:
+        return _emit(call, op, input, other)
+    if isinstance(other, Value):
+        return _emit(call, op, input, call.emit(Mul(scalar=alpha), other, stem="scaled"))
+    return _emit(call, op, input, other * alpha) if isinstance(other, (int, float, complex)) else PASS
 
 
 @normalizes(*_REFLECTED)
-def reflected(call: Call, input: Any, other: Any, *, alpha: Any = 1) -> Any:
+def reflected(call: Call, input: Operand, other: Operand, *, alpha: complex = 1) -> Emitted:
     """Turn ``2 - x`` into the op with its operands swapped."""
     if alpha != 1:
-        return NotImplemented
+        return PASS
     return _emit(call, _REFLECTED[call.name], other, input)
 
 
-def _emit(call: Call, op: type[Binary], first: Any, second: Any) -> Value:
+def _emit(call: Call, op: type[Binary], first: Operand, second: Operand) -> Emitted:
     stem = op.__name__.lower()
-    if isinstance(first, Value) and isinstance(second, Value):
-        return call.emit(op(), first, second, stem=stem)
     if isinstance(first, Value):
-        return call.emit(op(scalar=second), first, stem=stem)
-    return call.emit(op(scalar=first, scalar_first=not op.commutative), second, stem=stem)
+        if isinstance(second, Value):
+            return call.emit(op(), first, second, stem=stem)
+        return call.emit(draft(op, scalar=second), first, stem=stem)
+    if isinstance(second, Value):
+        return call.emit(draft(op, scalar=first, scalar_first=not op.commutative), second, stem=stem)
+    return PASS
 
 
-_FUSED = {"addcmul": Mul, "addcdiv": Div}
+_FUSED: dict[str, type[Binary]] = {"addcmul": Mul, "addcdiv": Div}
 
 
 @normalizes(*_FUSED)
-def fused_add(call: Call, input: Value, first: Any, second: Any, *, value: Any = 1) -> Value:
+def fused_add(call: Call, input: Value, first: Value, second: Value, *, value: complex = 1) -> Value:
     """A product or quotient plus a tensor."""
     product = call.emit(_FUSED[call.name](), first, second)
     scaled = product if value == 1 else call.emit(Mul(scalar=value), product, stem="mul")
@@ -73,39 +79,45 @@ def fused_add(call: Call, input: Value, first: Any, second: Any, *, value: Any =
 
 
 @normalizes("where")
-def where(call: Call, condition: Value, input: Any = None, other: Any = None) -> Any:
+def where(call: Call, condition: Value, input: Operand = None, other: Operand = None) -> Emitted:
     """Keep constants as constants."""
     if input is None and other is None:
-        return NotImplemented
+        return PASS
     constants = {name: v for name, v in (("x", input), ("y", other)) if not isinstance(v, Value)}
     operands = [value for value in (input, other) if isinstance(value, Value)]
-    return call.emit(Where(**constants), condition, *operands)
+    return call.emit(draft(Where, **constants), condition, *operands)
 
 
 @normalizes("masked_fill")
-def masked_fill(call: Call, input: Value, mask: Value, value: Any) -> Any:
+def masked_fill(call: Call, input: Value, mask: Value, value: Operand) -> Value:
     """Fill with a constant, or with a tensor through `Where`."""
     if isinstance(value, Value):
         return call.emit(Where(), mask, value, input)
-    return call.emit(MaskedFill(value), input, mask)
+    return call.emit(draft(MaskedFill, value), input, mask)
 
 
 @normalizes("clamp", "clip")
-def clamp(call: Call, input: Value, min: Any = None, max: Any = None) -> Any:
+def clamp(call: Call, input: Value, min: Operand = None, max: Operand = None) -> Emitted:
     """Limit by constants; tensors as limits go the general way."""
-    return NotImplemented if isinstance(min, Value) or isinstance(max, Value) else call.emit(Clamp(min, max), input)
+    return _clamped(call, input, min, max)
 
 
 @normalizes("clamp_min")
-def clamp_min(call: Call, input: Value, min: Any) -> Any:
+def clamp_min(call: Call, input: Value, min: Operand) -> Emitted:
     """Limit from below."""
-    return clamp(call, input, min, None)
+    return _clamped(call, input, min, None)
 
 
 @normalizes("clamp_max")
-def clamp_max(call: Call, input: Value, max: Any) -> Any:
+def clamp_max(call: Call, input: Value, max: Operand) -> Emitted:
     """Limit from above."""
-    return clamp(call, input, None, max)
+    return _clamped(call, input, None, max)
+
+
+def _clamped(call: Call, input: Value, least: Operand, most: Operand) -> Emitted:
+    if isinstance(least, Value) or isinstance(most, Value):
+        return PASS
+    return call.emit(draft(Clamp, least, most), input)
 
 
 _CASTS = {
@@ -116,18 +128,18 @@ _CASTS = {
 
 
 @normalizes(*_CASTS)
-def cast(call: Call, input: Value, **_: Any) -> Value:
+def cast(call: Call, input: Value, **_: Operand) -> Value:
     """``x.float()`` and its siblings."""
     return call.emit(Cast(_CASTS[call.name]), input)
 
 
 @normalizes("to", "type")
-def to(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+def to(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """A change of type; a change of device alone is none."""
     given = [*args, *kwargs.values()]
-    dtype = next((value for value in given if value in DTYPES.values()), None)
-    if dtype is not None:
-        return call.emit(Cast(dtype), input)
+    dtypes = [value for value in given if isinstance(value, torch.dtype) and value in DTYPES.values()]
+    if dtypes:
+        return call.emit(Cast(dtypes[0]), input)
     like = next((value for value in given if isinstance(value, Value)), None)
     return input if like is None else call.emit(CastLike(), input, like)
 
@@ -139,19 +151,19 @@ def type_as(call: Call, input: Value, other: Value) -> Value:
 
 
 @normalizes("clone", "contiguous", "cpu", "cuda", "alias", "lift_fresh", "resolve_conj", "resolve_neg", "requires_grad")
-def unchanged(call: Call, input: Value, *_: Any, **__: Any) -> Value:
+def unchanged(call: Call, input: Value, *_: Operand, **__: Operand) -> Value:
     """Copies and layouts mean nothing in a graph without writes."""
     del call
     return input
 
 
 @normalizes("detach", "data")
-def detach(call: Call, input: Value, *_: Any) -> Value:
+def detach(call: Call, input: Value, *_: Operand) -> Value:
     """Stop gradients."""
     return call.emit(Detach(), input)
 
 
-_ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+_ACTIVATIONS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "relu": (nn.ReLU, ()), "relu6": (nn.ReLU6, ()), "sigmoid": (nn.Sigmoid, ()), "tanh": (nn.Tanh, ()),
     "silu": (nn.SiLU, ()), "mish": (nn.Mish, ()), "hardswish": (nn.Hardswish, ()),
     "hardsigmoid": (nn.Hardsigmoid, ()), "gelu": (nn.GELU, ("approximate",)), "elu": (nn.ELU, ("alpha",)),
@@ -163,7 +175,7 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 
 
 @normalizes(*_ACTIVATIONS)
-def activation(call: Call, input: Value, *args: Any, inplace: bool = False, **kwargs: Any) -> Value:
+def activation(call: Call, input: Value, *args: Operand, inplace: bool = False, **kwargs: Operand) -> Value:
     """Functional activations are the modules."""
     del inplace
     module, names = _ACTIVATIONS[call.name]
@@ -171,9 +183,10 @@ def activation(call: Call, input: Value, *args: Any, inplace: bool = False, **kw
 
 
 @normalizes("softmax", "log_softmax")
-def softmax(call: Call, input: Value, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Value:
+def softmax(
+    call: Call, input: Value, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | int | None = None
+) -> Value:  # fmt: skip
     """Softmax along a dimension; a type is cast to first."""
     if dtype is not None and not isinstance(dtype, int):
         input = call.emit(Cast(dtype), input, stem="cast")
-    dim = call.keywords.get("dim", dim)
     return call.emit((nn.Softmax if call.name == "softmax" else nn.LogSoftmax)(dim=dim), input)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias, cast
 
 from torch import nn
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.conversion.normalizers.promotion import promote
@@ -21,8 +22,9 @@ from torch_dag_core.ops.contraction import (
     TransposedConvolution,
 )
 
-_CONVOLUTIONS: dict[str, Any] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
-_TRANSPOSED: dict[str, Any] = {
+Window: TypeAlias = "int | tuple[int, ...] | list[int]"
+_CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
+_TRANSPOSED = {
     "conv_transpose1d": nn.ConvTranspose1d,
     "conv_transpose2d": nn.ConvTranspose2d,
     "conv_transpose3d": nn.ConvTranspose3d,
@@ -30,7 +32,7 @@ _TRANSPOSED: dict[str, Any] = {
 
 
 @normalizes("matmul", "__matmul__", "bmm", "mm")
-def matmul(call: Call, input: Value, other: Value, **_: Any) -> Value:
+def matmul(call: Call, input: Value, other: Value, **_: Operand) -> Value:
     """Every matrix product is one op."""
     return call.emit(Matmul(), input, other, stem="matmul")
 
@@ -51,10 +53,10 @@ def addmm(call: Call, input: Value, first: Value, second: Value, *, beta: float 
 
 
 @normalizes("einsum")
-def einsum(call: Call, equation: str, *operands: Any) -> Value:
+def einsum(call: Call, equation: str, *operands: Operand) -> Value:
     """Einstein sums, operands given one by one or in a list."""
     flat = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
-    return call.emit(Einsum(equation.replace(" ", "")), *flat)
+    return call.emit(Einsum(equation.replace(" ", "")), *cast("tuple[Value, ...]", tuple(flat)))
 
 
 @normalizes("linear")
@@ -69,25 +71,25 @@ def linear(call: Call, input: Value, weight: Value, bias: Value | None = None) -
     return promoted or call.emit(LinearFunction(), input, weight, *([bias] if bias is not None else []))
 
 
-def _tuple(value: Any, rank: int) -> Any:
-    if isinstance(value, str):
-        return value
+def _window(value: Window, rank: int) -> tuple[int, ...]:
+    """Return one number for each dimension of a window."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return items * rank if len(items) == 1 else items
 
 
 @normalizes(*_CONVOLUTIONS)
 def convolution(
-    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
+    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Window = 1,
+    padding: Window | str = 0, dilation: Window = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     """A convolution layer, or one with a computed weight."""
     shape = weight.shape or ()
     rank = len(shape) - 2
-    stride, padding, dilation = _tuple(stride, rank), _tuple(padding, rank), _tuple(dilation, rank)
+    stride, dilation = _window(stride, rank), _window(dilation, rank)
+    padding = padding if isinstance(padding, str) else _window(padding, rank)
 
     def make() -> nn.Module:
-        return _CONVOLUTIONS[call.name](  # type: ignore[no-any-return]
+        return _CONVOLUTIONS[call.name](
             shape[1] * groups, shape[0], tuple(shape[2:]), stride, padding, dilation, groups,
             bias=bias is not None, device="meta",
         )  # fmt: skip
@@ -99,48 +101,48 @@ def convolution(
 
 @normalizes(*_TRANSPOSED)
 def transposed_convolution(
-    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Window = 1, padding: Window = 0,
+    output_padding: Window = 0, groups: int = 1, dilation: Window = 1,
 ) -> Value:  # fmt: skip
     """A transposed convolution with a computed weight."""
     rank = len(weight.shape or ()) - 2
-    op = TransposedConvolution(
-        _tuple(stride, rank), _tuple(padding, rank), _tuple(output_padding, rank), groups, _tuple(dilation, rank)
-    )
+    steps, pads, ends, gaps = (_window(window, rank) for window in (stride, padding, output_padding, dilation))
+    op = TransposedConvolution(steps, pads, ends, groups, gaps)
     return call.emit(op, input, weight, *([bias] if bias is not None else []))
 
 
 @normalizes("embedding")
 def embedding(
-    call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: Any = None,
+    call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
-) -> Any:  # fmt: skip
+) -> Emitted:  # fmt: skip
     """Rows of a computed table."""
     del norm_type
     if max_norm is not None or scale_grad_by_freq or sparse:
-        return NotImplemented
+        return PASS
     return call.emit(EmbeddingFunction(padding_idx), input, weight)
 
 
 @normalizes("prelu")
-def prelu(call: Call, input: Value, weight: Value) -> Any:
+def prelu(call: Call, input: Value, weight: Value) -> Emitted:
     """A learned slope that one module owns."""
     count = (weight.shape or (1,))[0]
     promoted = promote(call, input, {"weight": weight}, lambda: nn.PReLU(count, device="meta"), "prelu")
-    return NotImplemented if promoted is None else promoted
+    return PASS if promoted is None else promoted
 
 
 @normalizes("scaled_dot_product_attention")
 def attention(
-    call: Call, query: Value, key: Value, value: Value, attn_mask: Value | None = None, dropout_p: Any = 0.0,
-    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-) -> Any:  # fmt: skip
+    call: Call, query: Value, key: Value, value: Value, attn_mask: Value | None = None,
+    dropout_p: float | ByMode[float] = 0.0, is_causal: bool = False, scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Emitted:  # fmt: skip
     """Fused attention; a rate that is zero in evaluation acts in training."""
     if isinstance(dropout_p, ByMode):
         if dropout_p.evaluation != 0.0:
-            return NotImplemented
+            return PASS
         dropout_p = dropout_p.training
     elif dropout_p != 0.0:
-        return NotImplemented
+        return PASS
     op = ScaledDotProductAttention(dropout_p, is_causal, scale, enable_gqa)
     return call.emit(op, query, key, value, *([attn_mask] if attn_mask is not None else []), stem="attention")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft
 from torch_dag_core.conversion.joining import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.arithmetic import Add, Cast, Mul
@@ -26,28 +24,28 @@ def _like(call: Call) -> tuple[Value, ...]:
 
 
 @normalizes(*_FILLS, *_PREFIXED, *_LIKE)
-def fill(call: Call, *_: Any, **__: Any) -> Value:
+def fill(call: Call, *_: Operand, **__: Operand) -> Value:
     """A tensor of one value, in the shape that was seen."""
     value = {**_FILLS, **_PREFIXED, **_LIKE}[call.name]
     return call.emit(Full(call.shape or (), value, _dtype(call)), *_like(call))
 
 
 @normalizes("zero", "fill")
-def fill_in_place(call: Call, input: Value, value: Any = 0.0) -> Any:
+def fill_in_place(call: Call, input: Value, value: Operand = 0.0) -> Value:
     """``x.zero_()`` and ``x.fill_(value)`` forget what was there."""
     if isinstance(value, Value):
-        return call.emit(Expand(call.shape or ()), call.emit(Cast(call.dtype), value, stem="cast"), input)
-    return call.emit(Full(call.shape or (), value, _dtype(call)), input)
+        return call.emit(Expand(call.shape or ()), call.emit(draft(Cast, call.dtype), value, stem="cast"), input)
+    return call.emit(draft(Full, call.shape or (), value, _dtype(call)), input)
 
 
 @normalizes("full", "new_full", "full_like")
-def full(call: Call, *args: Any, **kwargs: Any) -> Any:
+def full(call: Call, *args: Operand, **kwargs: Operand) -> Emitted:
     """A tensor of a given value, in the shape that was seen."""
     constants = [value for value in args if not isinstance(value, Value)]
     value = kwargs.get("fill_value", constants[-1] if constants else None)
     if isinstance(value, (Value, tuple, list)) or value is None:
-        return NotImplemented
-    return call.emit(Full(call.shape or (), value, _dtype(call)), *_like(call))
+        return PASS
+    return call.emit(draft(Full, call.shape or (), value, _dtype(call)), *_like(call))
 
 
 def _dtype(call: Call) -> torch.dtype | None:
@@ -57,30 +55,25 @@ def _dtype(call: Call) -> torch.dtype | None:
 
 
 @normalizes("arange")
-def arange(call: Call, *args: Any, **kwargs: Any) -> Any:
+def arange(call: Call, *args: Operand, **kwargs: Operand) -> Emitted:
     """A range whose bounds follow sizes."""
-    start, end, step = {1: (0, *args, 1), 2: (*args, 1), 3: args}.get(len(args), (0, 0, 1))
-    start, end, step = (kwargs.get(n, v) for n, v in (("start", start), ("end", end), ("step", step)))
-    if any(isinstance(bound, Value) for bound in (start, end, step)):
-        return NotImplemented
-    return call.emit(Arange(start, end, step, call.dtype), *_like(call))
+    given = {1: (0, *args, 1), 2: (*args, 1), 3: args}.get(len(args), (0, 0, 1))
+    bounds = [kwargs.get(name, value) for name, value in zip(("start", "end", "step"), given, strict=True)]
+    if any(isinstance(bound, Value) for bound in bounds):
+        return PASS
+    return call.emit(draft(Arange, *bounds, call.dtype), *_like(call))
 
 
 @normalizes("linspace")
-def linspace(call: Call, start: Any, end: Any, steps: Any = None, **_: Any) -> Any:
+def linspace(call: Call, start: Operand, end: Operand, steps: Operand = None, **_: Operand) -> Emitted:
     """A number of points that follows a size."""
-    if (
-        isinstance(start, Value)
-        or isinstance(end, Value)
-        or type(start) not in (int, float)
-        or type(end) not in (int, float)
-    ):
-        return NotImplemented
-    return call.emit(Linspace(start, end, steps, call.dtype), *_like(call))
+    if type(start) not in (int, float) or type(end) not in (int, float):
+        return PASS
+    return call.emit(draft(Linspace, start, end, steps, call.dtype), *_like(call))
 
 
 @normalizes("rand", "randn", "rand_like", "randn_like")
-def random(call: Call, *_: Any, **__: Any) -> Value:
+def random(call: Call, *_: Operand, **__: Operand) -> Value:
     """A fresh draw in the shape that was seen."""
     kind = "uniform" if call.name.startswith("rand_") or call.name == "rand" else "normal"
     return call.emit(Random(call.shape or (), kind, call.dtype), *_like(call))
@@ -90,13 +83,16 @@ _PARAMETERS = {"uniform": ("from", "to"), "normal": ("mean", "std")}
 
 
 @normalizes("uniform", "normal")
-def random_in_place(call: Call, input: Value, *given: Any, **keywords: Any) -> Any:
+def random_in_place(call: Call, input: Value, *given: Operand, **keywords: Operand) -> Emitted:
     """``x.uniform_()`` and ``x.normal_()`` draw as ``rand`` and ``randn`` do, then scale and shift."""
-    named = dict(zip(_PARAMETERS[call.name], (0.0, 1.0), strict=True))
-    named |= dict(zip(named, given, strict=False)) | keywords
-    low, high = (named[name] for name in _PARAMETERS[call.name])
-    if named.keys() != set(_PARAMETERS[call.name]) or not all(type(n) in (int, float) for n in (low, high)):
-        return NotImplemented
+    names = _PARAMETERS[call.name]
+    named: dict[str, Operand] = dict(zip(names, (0.0, 1.0), strict=True))
+    named |= dict(zip(names, given, strict=False)) | keywords
+    low, high = (named[name] for name in names)
+    if named.keys() != set(names) or isinstance(low, FreeSize) or isinstance(high, FreeSize):
+        return PASS
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        return PASS
     # Of a tensor that is overwritten, nothing but its sizes counts.
     like = input if any(type(size) is FreeSize for size in call.shape or ()) else call.builder.inputs[0]
     drawn = call.emit(Random(call.shape or (), call.name, call.dtype), like)
@@ -106,8 +102,8 @@ def random_in_place(call: Call, input: Value, *given: Any, **keywords: Any) -> A
 
 
 @normalizes("bernoulli")
-def bernoulli(call: Call, input: Value, p: Any = None, **_: Any) -> Any:
+def bernoulli(call: Call, input: Value, p: Operand = None, **_: Operand) -> Emitted:
     """Draws with a constant probability."""
     if not isinstance(p, float):
-        return NotImplemented
+        return PASS
     return call.emit(Random(call.shape or (), "bernoulli", call.dtype, p), input)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft, frozen
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Cast
 from torch_dag_core.ops.layout import Expand, Gather, Index, IndexSelect, SetIndex, Triangle
 
 
-def _items(items: Any, operands: list[Value]) -> Any:
+def _items(items: Operand, operands: list[Value]) -> tuple[Operand, ...]:
     """Return the constants of an index; tensors are appended to ``operands`` and leave a `Slot`."""
-    if isinstance(items, Value):
-        operands.append(items)
-        return Slot(len(operands))
-    if isinstance(items, (tuple, list)):
-        return tuple(_items(item, operands) for item in items)
-    return items
+
+    def stored(leaf: Operand) -> Operand:
+        if isinstance(leaf, Value):
+            operands.append(leaf)
+            return Slot(len(operands))
+        return leaf
+
+    given = frozen(items if isinstance(items, tuple) else (items,))
+    constants: tuple[Operand, ...] = map_leaves(given, stored)
+    return constants
 
 
-def _takes_all(items: Any) -> bool:
+def _takes_all(items: Operand) -> bool:
     """Tell whether an index is the whole tensor, as ``[:, 0:]`` and ``[...]`` are."""
     return all(item is ... or _is_whole(item) for item in (items if isinstance(items, tuple) else (items,)))
 
 
-def _is_whole(item: Any) -> bool:
+def _is_whole(item: Operand) -> bool:
     if not isinstance(item, slice) or item.stop is not None:
         return False
     start, step = item.start, item.step
@@ -34,20 +37,19 @@ def _is_whole(item: Any) -> bool:
 
 
 @normalizes("__getitem__")
-def getitem(call: Call, input: Value, items: Any) -> Value:
+def getitem(call: Call, input: Value, items: Operand) -> Value:
     """Index a tensor; all of it is itself."""
     if _takes_all(items):
         return input
     operands: list[Value] = []
-    constants = _items(items if isinstance(items, tuple) else (items,), operands)
-    return call.emit(Index(constants), input, *operands)
+    return call.emit(Index(_items(items, operands)), input, *operands)
 
 
 @normalizes("select")
-def select(call: Call, input: Value, dim: int, index: Any) -> Any:
+def select(call: Call, input: Value, dim: int, index: Operand) -> Emitted:
     """Take one slice."""
     if isinstance(index, Value):
-        return NotImplemented
+        return PASS
     return call.emit(Index((*_before(input, dim), index)), input)
 
 
@@ -55,14 +57,15 @@ def select(call: Call, input: Value, dim: int, index: Any) -> Any:
 def along(call: Call, input: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
     """Pick elements, or slices, along a dimension."""
     del sparse_grad
-    return call.emit({"gather": Gather, "index_select": IndexSelect}[call.name](dim), input, index)
+    op = Gather(dim) if call.name == "gather" else IndexSelect(dim)
+    return call.emit(op, input, index)
 
 
 @normalizes("narrow")
-def narrow(call: Call, input: Value, dim: int, start: Any, length: Any) -> Any:
+def narrow(call: Call, input: Value, dim: int, start: Operand, length: Operand) -> Emitted:
     """Take a range of slices."""
-    if isinstance(start, Value) or type(start) is not int or type(length) is not int:
-        return NotImplemented
+    if type(start) is not int or type(length) is not int:
+        return PASS
     return call.emit(Index((*_before(input, dim), slice(start, start + length))), input)
 
 
@@ -71,25 +74,21 @@ def _before(input: Value, dim: int) -> tuple[slice, ...]:
 
 
 @normalizes("set_index")
-def set_index(call: Call, input: Value, items: Any, value: Any) -> Value:
+def set_index(call: Call, input: Value, items: Operand, value: Operand) -> Value:
     """Write into a copy; what is written all over is the value."""
     if isinstance(value, Value) and _takes_all(items) and (value.shape, value.dtype) == (input.shape, input.dtype):
         return value
-    if isinstance(value, Value):
-        operands = [value]
-        constants = _items(items if isinstance(items, tuple) else (items,), operands)
-        return call.emit(SetIndex(constants), input, *operands)
-    operands = []
-    constants = _items(items if isinstance(items, tuple) else (items,), operands)
-    return call.emit(SetIndex(constants, value), input, *operands)
+    operands = [value] if isinstance(value, Value) else []
+    constant = None if isinstance(value, Value) else value
+    return call.emit(draft(SetIndex, _items(items, operands), constant), input, *operands)
 
 
 @normalizes("copy")
-def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Any:
+def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Value:
     """``x.copy_(y)`` is y in the shape and type of x."""
     del non_blocking
     if src.dtype != input.dtype:
-        src = call.emit(Cast(input.dtype), src, stem="cast")
+        src = call.emit(draft(Cast, input.dtype), src, stem="cast")
     return src if input.shape == src.shape else call.emit(Expand(input.shape or ()), src, stem="expand")
 
 

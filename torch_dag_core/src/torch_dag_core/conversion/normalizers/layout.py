@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft, frozen
 from torch_dag_core.conversion.joining import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.graph.values import Slot
@@ -12,9 +13,11 @@ from torch_dag_core.ops.layout import Expand, Flip, Pad, Permute, Repeat, Repeat
 from torch_dag_core.ops.torch_call import TorchCall
 
 
-def _flat(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return ``(2, 3)`` for both ``f((2, 3))`` and ``f(2, 3)``."""
-    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else tuple(args)
+def _flat(args: tuple[Operand, ...], keywords: dict[str, Operand]) -> tuple[int, ...]:
+    """Return ``(2, 3)`` for all of ``f((2, 3))``, ``f(2, 3)`` and ``f(dims=(2, 3))``."""
+    given = args or tuple(keywords.values())
+    flat = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    return cast("tuple[int, ...]", tuple(flat))
 
 
 def reshape_target(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -26,18 +29,18 @@ def reshape_target(shape: tuple[int, ...]) -> tuple[int, ...]:
 @normalizes(
     "reshape", "view", "flatten", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "ravel", "_unsafe_view"
 )
-def reshape(call: Call, input: Value, *args: Any, **_: Any) -> Any:
+def reshape(call: Call, input: Value, *args: Operand, **_: Operand) -> Emitted:
     """Every view is the shape that it was seen to give."""
     if call.shape is None or (call.name == "view" and call.dtype != input.dtype):
-        return NotImplemented
+        return PASS
     del args
     return call.emit(Reshape(reshape_target(call.shape)), input)
 
 
 @normalizes("permute")
-def permute(call: Call, input: Value, *dims: Any, **kwargs: Any) -> Value:
+def permute(call: Call, input: Value, *dims: Operand, **kwargs: Operand) -> Value:
     """Permute by non-negative dimensions."""
-    order = _flat(dims) if dims else tuple(kwargs["dims"])
+    order = _flat(dims, kwargs)
     return call.emit(Permute(tuple(dim % len(order) for dim in order)), input)
 
 
@@ -48,22 +51,26 @@ def transpose(call: Call, input: Value, dim0: int, dim1: int) -> Value:
 
 
 @normalizes("t", "T", "mT")
-def matrix_transpose(call: Call, input: Value, *_: Any) -> Any:
+def matrix_transpose(call: Call, input: Value, *_: Operand) -> Emitted:
     """Swap the last two dimensions; reverse them all for ``T``."""
-    if input.shape is None:
-        return NotImplemented
-    if call.name == "T":
-        return call.emit(Permute(tuple(reversed(range(len(input.shape))))), input, stem="transpose")
-    return input if len(input.shape) < 2 else _swap(call, input, -2, -1)
+    return _transposed(call, input)
 
 
 @normalizes("H", "mH", "adjoint")
-def adjoint(call: Call, input: Value, *_: Any) -> Any:
+def adjoint(call: Call, input: Value, *_: Operand) -> Emitted:
     """The matrix transpose, conjugated where it is complex."""
-    transposed = matrix_transpose(call, input)
-    if transposed is NotImplemented or not call.dtype.is_complex:
-        return transposed
-    return call.emit(TorchCall("torch.conj", (Slot(0),)), transposed, stem="conj")
+    transposed = _transposed(call, input)
+    if isinstance(transposed, Value) and call.dtype is not None and call.dtype.is_complex:
+        return call.emit(TorchCall("torch.conj", (Slot(0),)), transposed, stem="conj")
+    return transposed
+
+
+def _transposed(call: Call, input: Value) -> Emitted:
+    if input.shape is None:
+        return PASS
+    if call.name == "T":
+        return call.emit(Permute(tuple(reversed(range(len(input.shape))))), input, stem="transpose")
+    return input if len(input.shape) < 2 else _swap(call, input, -2, -1)
 
 
 def _swap(call: Call, input: Value, first: int, second: int) -> Value:
@@ -73,10 +80,12 @@ def _swap(call: Call, input: Value, first: int, second: int) -> Value:
 
 
 @normalizes("movedim", "moveaxis")
-def movedim(call: Call, input: Value, source: int, destination: int) -> Any:
+def movedim(
+    call: Call, input: Value, source: int | tuple[int, ...], destination: int | tuple[int, ...]
+) -> Emitted:  # fmt: skip
     """Move one dimension."""
-    if not isinstance(source, int):
-        return NotImplemented
+    if not isinstance(source, int) or not isinstance(destination, int):
+        return PASS
     rank = len(call.shape or ())
     dims = [dim for dim in range(rank) if dim != source % rank]
     dims.insert(destination % rank, source % rank)
@@ -84,7 +93,7 @@ def movedim(call: Call, input: Value, source: int, destination: int) -> Any:
 
 
 @normalizes("expand", "expand_as", "broadcast_to")
-def expand(call: Call, input: Value, *args: Any, **_: Any) -> Value:
+def expand(call: Call, input: Value, *args: Operand, **_: Operand) -> Value:
     """Broadcast to the shape that was seen; dimensions that stay are -1."""
     del args
     shape, given = call.shape or (), input.shape or ()
@@ -100,25 +109,28 @@ def _same(a: int, b: int) -> bool:
 
 
 @normalizes("repeat", "tile")
-def repeat(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+def repeat(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """Tile."""
-    repeats = _flat(args) if args else tuple(next(iter(kwargs.values())))
+    repeats = _flat(args, kwargs)
     if call.name == "tile" and len(repeats) < len(input.shape or ()):
         repeats = (1,) * (len(input.shape or ()) - len(repeats)) + repeats
     return call.emit(Repeat(repeats), input)
 
 
 @normalizes("repeat_interleave")
-def repeat_interleave(call: Call, input: Value, repeats: Any, dim: int | None = None, **_: Any) -> Any:
+def repeat_interleave(
+    call: Call, input: Value, repeats: Operand, dim: int | None = None, **_: Operand
+) -> Emitted:  # fmt: skip
     """Repeat each slice a fixed number of times."""
-    return NotImplemented if isinstance(repeats, Value) else call.emit(RepeatInterleave(repeats, dim), input)
+    if isinstance(repeats, Value):
+        return PASS
+    return call.emit(draft(RepeatInterleave, repeats, dim), input)
 
 
 @normalizes("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
-def split(call: Call, input: Value, how: Any = None, dim: int = 0, **kwargs: Any) -> Value:
+def split(call: Call, input: Value, how: Operand = None, dim: int = 0, **_: Operand) -> Value:
     """Cut into the pieces that were seen; chunk is a split."""
     del how
-    dim = kwargs.get("dim", dim)
     return call.emit(Split(tuple(shape[dim] for shape in call.item_shapes), dim), input, stem="split")
 
 
@@ -129,24 +141,22 @@ def unbind(call: Call, input: Value, dim: int = 0) -> Value:
 
 
 @normalizes("roll")
-def roll(call: Call, input: Value, shifts: Any, dims: Any = None) -> Value:
+def roll(call: Call, input: Value, shifts: Operand, dims: Operand = None) -> Value:
     """Roll by constants."""
-    return call.emit(Roll(_tuple(shifts), _tuple(dims)), input)
+    return call.emit(draft(Roll, frozen(shifts), frozen(dims)), input)
 
 
 @normalizes("flip")
-def flip(call: Call, input: Value, *dims: Any, **kwargs: Any) -> Value:
+def flip(call: Call, input: Value, *dims: Operand, **kwargs: Operand) -> Value:
     """Reverse dimensions."""
-    return call.emit(Flip(_flat(dims) if dims else tuple(kwargs["dims"])), input)
+    return call.emit(Flip(_flat(dims, kwargs)), input)
 
 
 @normalizes("pad")
-def pad(call: Call, input: Value, pad: Any, mode: str = "constant", value: Any = None) -> Value:
+def pad(
+    call: Call, input: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Value:  # fmt: skip
     """Pad; nothing to pad is nothing to do."""
     if all(type(amount) is int and amount == 0 for amount in pad):
         return input
     return call.emit(Pad(tuple(pad), mode, value), input)
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (tuple, list)) else value

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import Call, Operand, Value, draft, frozen
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.layout import UnfoldDim
 from torch_dag_core.ops.sampling import GridSample, Interpolate
 
-_POOLS: dict[str, Any] = {
+_POOLS: dict[str, Callable[..., nn.Module]] = {
     f"{kind}{rank}d": getattr(nn, f"{name}{rank}d")
     for kind, name in (
         ("max_pool", "MaxPool"), ("avg_pool", "AvgPool"), ("adaptive_avg_pool", "AdaptiveAvgPool"),
@@ -23,7 +23,7 @@ _POOLS: dict[str, Any] = {
 
 
 @normalizes(*(f"{name}_with_indices" for name in _POOLS if "max_pool" in name))
-def pool_with_indices(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+def pool_with_indices(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """Pooling that also returns where the maxima stood."""
     names = (
         ["output_size"] if "adaptive" in call.name else ["kernel_size", "stride", "padding", "dilation", "ceil_mode"]
@@ -33,26 +33,32 @@ def pool_with_indices(call: Call, input: Value, *args: Any, **kwargs: Any) -> Va
 
 
 @normalizes(*_POOLS)
-def pool(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+def pool(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """Functional pooling is the module."""
     kind = _POOLS[call.name]
     if call.name == "max_pool1d" or call.name.startswith("max_pool"):
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
         kwargs |= dict(zip(names, args, strict=False))
         return call.emit(kind(**kwargs), input)
-    parameters = list(inspect.signature(kind.__init__).parameters)[1:]
+    parameters = inspect.signature(kind).parameters
     return call.emit(kind(**dict(zip(parameters, args, strict=False)), **kwargs), input)
+
+
+_MODULES: dict[str, Callable[..., nn.Module]] = {
+    "pixel_shuffle": nn.PixelShuffle, "pixel_unshuffle": nn.PixelUnshuffle, "unfold": nn.Unfold, "fold": nn.Fold,
+}  # fmt: skip
+"""Functions that take the module's own arguments."""
 
 
 @normalizes("interpolate", "upsample")
 def interpolate(
-    call: Call, input: Value, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    call: Call, input: Value, size: Operand = None, scale_factor: Operand = None, mode: str = "nearest",
     align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Value:  # fmt: skip
     """Resize; sizes taken from another tensor follow it."""
-    size = tuple(size) if isinstance(size, (tuple, list)) else size
-    scale_factor = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else scale_factor
-    op = Interpolate(size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    op = draft(
+        Interpolate, frozen(size), frozen(scale_factor), mode, align_corners, recompute_scale_factor, antialias
+    )  # fmt: skip
     return call.emit(op, input)
 
 
@@ -68,7 +74,7 @@ def grid_sample(
 @normalizes("pixel_shuffle", "pixel_unshuffle")
 def pixel_shuffle(call: Call, input: Value, factor: int) -> Value:
     """Functional shuffles are the modules."""
-    return call.emit({"pixel_shuffle": nn.PixelShuffle, "pixel_unshuffle": nn.PixelUnshuffle}[call.name](factor), input)
+    return call.emit(_MODULES[call.name](factor), input)
 
 
 @normalizes("channel_shuffle")
@@ -78,14 +84,14 @@ def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
 
 
 @normalizes("unfold")
-def unfold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Any:
+def unfold(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """Patches of an image; windows along one dimension go to their own op."""
     if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:
-        return call.emit(UnfoldDim(*args), input)
-    return call.emit(nn.Unfold(*args, **kwargs), input)
+        return call.emit(draft(UnfoldDim, *args), input)
+    return call.emit(_MODULES["unfold"](*args, **kwargs), input)
 
 
 @normalizes("fold")
-def fold(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
+def fold(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
     """The function is the module."""
-    return call.emit(nn.Fold(*args, **kwargs), input)
+    return call.emit(_MODULES["fold"](*args, **kwargs), input)

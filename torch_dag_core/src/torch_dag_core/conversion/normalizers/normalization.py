@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.conversion.normalizers.promotion import promote
@@ -22,18 +22,20 @@ from torch_dag_core.ops.stochastic import FunctionalDropout
 _FOLLOWS_TRAINING = ByMode(evaluation=False, training=True)
 
 
-def _affine(call: Call, op: nn.Module, input: Value, weight: Value | None, bias: Value | None) -> Any:
-    """Emit an op with operands (input, weight, bias), the absent ones at the end."""
+def _affine(
+    call: Call, op: nn.Module, operands: tuple[Value, ...], weight: Value | None, bias: Value | None
+) -> Emitted:  # fmt: skip
+    """Emit an op with these operands, then weight and bias as far as they are given."""
     if weight is None and bias is not None:
-        return NotImplemented
-    return call.emit(op, input, *(value for value in (weight, bias) if value is not None))
+        return PASS
+    return call.emit(op, *operands, *(value for value in (weight, bias) if value is not None))
 
 
 @normalizes("layer_norm")
 def layer_norm(
-    call: Call, input: Value, normalized_shape: Any, weight: Value | None = None, bias: Value | None = None,
+    call: Call, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
     eps: float = 1e-5, cudnn_enable: bool = True,
-) -> Any:  # fmt: skip
+) -> Emitted:  # fmt: skip
     """A layer norm with its own scale, or with computed ones."""
     del cudnn_enable
     shape = tuple(normalized_shape)
@@ -42,88 +44,91 @@ def layer_norm(
         return nn.LayerNorm(shape, eps, elementwise_affine=True, bias=bias is not None, device="meta")
 
     promoted = promote(call, input, {"weight": weight, "bias": bias}, make, "layer_norm") if weight else None
-    return promoted or _affine(call, LayerNormFunction(shape, eps), input, weight, bias)
+    return promoted or _affine(call, LayerNormFunction(shape, eps), (input,), weight, bias)
 
 
 @normalizes("rms_norm")
 def rms_norm(
-    call: Call, input: Value, normalized_shape: Any, weight: Value | None = None, eps: float | None = None
-) -> Any:
+    call: Call, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+) -> Emitted:
     """A root mean square norm with its own scale, or with a computed one."""
     shape = tuple(normalized_shape)
     make = lambda: nn.RMSNorm(shape, eps, elementwise_affine=True, device="meta")  # noqa: E731
     promoted = promote(call, input, {"weight": weight}, make, "rms_norm") if weight else None
-    return promoted or _affine(call, RMSNormFunction(shape, eps), input, weight, None)
+    return promoted or _affine(call, RMSNormFunction(shape, eps), (input,), weight, None)
 
 
 @normalizes("group_norm")
 def group_norm(
     call: Call, input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None,
     eps: float = 1e-5, cudnn_enabled: bool = True,
-) -> Any:  # fmt: skip
+) -> Emitted:  # fmt: skip
     """A group norm with its own scale, or with computed ones."""
     del cudnn_enabled
     channels = (input.shape or (0, 0))[1]
     make = lambda: nn.GroupNorm(num_groups, channels, eps, affine=True, device="meta")  # noqa: E731
     both = weight is not None and bias is not None
     promoted = promote(call, input, {"weight": weight, "bias": bias}, make, "group_norm") if both else None
-    return promoted or _affine(call, GroupNormFunction(num_groups, eps), input, weight, bias)
+    return promoted or _affine(call, GroupNormFunction(num_groups, eps), (input,), weight, bias)
 
 
-_BATCH_NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {
+    2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d,
+}  # fmt: skip
+_COUNTER = "num_batches_tracked"
 
 
 @normalizes("batch_norm")
 def batch_norm(
     call: Call, input: Value, running_mean: Value | None = None, running_var: Value | None = None,
-    weight: Value | None = None, bias: Value | None = None, training: Any = False, momentum: Any = 0.1,
-    eps: float = 1e-5, *_: Any,
-) -> Any:  # fmt: skip
+    weight: Value | None = None, bias: Value | None = None, training: bool | ByMode[bool] = False,
+    momentum: float | ByMode[float] = 0.1, eps: float = 1e-5, *_: Operand,
+) -> Emitted:  # fmt: skip
     """A batch norm that follows the mode, frozen statistics, or those of one call."""
     if running_mean is None or running_var is None:
-        return _affine(call, BatchNormFunction(eps), input, weight, bias) if training is True else NotImplemented
+        return _affine(call, BatchNormFunction(eps), (input,), weight, bias) if training is True else PASS
     if training is False:
-        return _affine_with(call, FrozenBatchNorm(eps), (input, running_mean, running_var), weight, bias)
+        return _affine(call, FrozenBatchNorm(eps), (input, running_mean, running_var), weight, bias)
     if training != _FOLLOWS_TRAINING or isinstance(momentum, ByMode) or (weight is None) != (bias is None):
-        return NotImplemented
+        return PASS
     tensors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    prefix, dot = running_mean.held.rpartition(".")[:2]
+    counter = f"{prefix}{dot}{_COUNTER}"
+    channels, rank = (running_mean.shape or (0,))[0], len(input.shape or ())
 
     def make() -> nn.Module:
-        rank = len(input.shape or ())
-        return _BATCH_NORMS[rank](running_mean.shape[0], eps, momentum, affine=weight is not None)  # type: ignore[index,no-any-return]
+        module = _BATCH_NORMS[rank](channels, eps, momentum, affine=weight is not None)
+        if counter not in call.builder.reserved:
+            module._non_persistent_buffers_set.add(_COUNTER)
+        return module
 
     promoted = promote(call, input, tensors, make, "batch_norm")
     if promoted is None:
-        return NotImplemented
-    prefix, dot = running_mean.held.rpartition(".")[:2]
-    counter = f"{prefix}{dot}num_batches_tracked"
+        return PASS
     if counter in call.builder.reserved:
         call.builder.absorbed.append(counter)
-    else:
-        promoted.vertex.module._non_persistent_buffers_set.add("num_batches_tracked")  # type: ignore[attr-defined]
     return promoted
 
 
-def _affine_with(call: Call, op: nn.Module, operands: tuple[Value, ...], weight: Any, bias: Any) -> Any:
-    if weight is None and bias is not None:
-        return NotImplemented
-    return call.emit(op, *operands, *(value for value in (weight, bias) if value is not None))
-
-
-_DROPOUTS: dict[str, Any] = {
+_DROPOUTS: dict[str, Callable[..., nn.Module]] = {
     "dropout": nn.Dropout, "dropout1d": nn.Dropout1d, "dropout2d": nn.Dropout2d, "dropout3d": nn.Dropout3d,
     "alpha_dropout": nn.AlphaDropout, "feature_alpha_dropout": nn.FeatureAlphaDropout,
 }  # fmt: skip
 
 
 @normalizes(*_DROPOUTS)
-def dropout(call: Call, input: Value, p: Any = 0.5, training: Any = True, inplace: bool = False) -> Any:
+def dropout(
+    call: Call, input: Value, p: float | ByMode[float] = 0.5, training: bool | ByMode[bool] = True,
+    inplace: bool = False,
+) -> Emitted:  # fmt: skip
     """Dropout that follows the mode is the module; one that does not is an op of its own."""
     del inplace
     if isinstance(p, ByMode):
-        p, training = (p.training, _FOLLOWS_TRAINING) if p.evaluation == 0.0 else (p, NotImplemented)
+        if p.evaluation != 0.0:
+            return PASS
+        p, training = p.training, _FOLLOWS_TRAINING
     if training == _FOLLOWS_TRAINING:
         return call.emit(_DROPOUTS[call.name](p), input)
     if call.name != "dropout" or not isinstance(training, bool):
-        return NotImplemented
+        return PASS
     return call.emit(FunctionalDropout(p, training, training), input) if training and p else input

@@ -7,11 +7,13 @@ spelling and checkpoints keep their keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import cast
 
-from torch import fx, nn
+from torch import Tensor, nn
 
 from torch_dag_core.conversion.builder import Call, Value
+from torch_dag_core.graph.nested import leaves
+from torch_dag_core.tracing.recording import Entry, Held, Recording, Ref
 
 PROMOTED = frozenset({
     "linear", "conv1d", "conv2d", "conv3d", "layer_norm", "rms_norm", "group_norm", "batch_norm", "prelu",
@@ -19,24 +21,43 @@ PROMOTED = frozenset({
 """Functions whose calls may become modules."""
 
 
-def possible_owners(nodes: Iterable[fx.Node]) -> frozenset[str]:
+def possible_owners(recordings: Iterable[Recording]) -> frozenset[str]:
     """Return the paths of modules whose ``weight`` is read by such functions alone, beside their own tensors."""
     return frozenset(
-        str(node.target).rpartition(".")[0]
-        for node in nodes
-        if node.op == "get_attr"
-        and str(node.target).endswith(".weight")
-        and len({user.meta.get("function") for user in node.users}) == 1
-        and all(user.meta.get("function") in PROMOTED and _reads_one_module(user) for user in node.users)
+        entry.path.rpartition(".")[0]
+        for recording in recordings
+        for entry, readers in zip(recording.entries, recording.readers, strict=True)
+        if isinstance(entry, Held) and entry.path.endswith(".weight") and _are_one_layer(recording, readers)
     )
 
 
-def _reads_one_module(call: fx.Node) -> bool:
+def readers_by_path(recordings: Iterable[Recording]) -> dict[str, frozenset[str | None]]:
+    """Return the names of the functions that read each held tensor, by its path; None is the model's return."""
+    found: dict[str, frozenset[str | None]] = {}
+    for recording in recordings:
+        for entry, readers in zip(recording.entries, recording.readers, strict=True):
+            if isinstance(entry, Held):
+                names = frozenset(None if reader is None else reader.name for reader in readers)
+                found[entry.path] = found.get(entry.path, frozenset()) | names
+    return found
+
+
+def _are_one_layer(recording: Recording, readers: tuple[Entry | None, ...]) -> bool:
+    """Tell whether a tensor's readers all call one function of `PROMOTED`, each on the tensors of one module."""
+    calls = [reader for reader in readers if reader is not None and reader.name in PROMOTED]
+    if len(calls) < len(readers) or len({call.name for call in calls}) != 1:
+        return False
+    return all(_reads_one_module(recording, call) for call in calls)
+
+
+def _reads_one_module(recording: Recording, call: Entry) -> bool:
     """Tell whether all tensors but the first are held by one module; torch's group norm has no scale alone."""
-    held = [node for node in call.all_input_nodes if node is not call.args[0]]
-    owners = {str(node.target).rpartition(".")[0] for node in held}
-    complete = len(held) > 1 or call.meta.get("function") != "group_norm"
-    return complete and len(owners) == 1 and all(node.op == "get_attr" for node in held)
+    first = leaves(call.args[:1])
+    others = [recording.entries[operand] for operand in call.operands if Ref(operand) not in first]
+    held = [entry for entry in others if isinstance(entry, Held)]
+    owners = {entry.path.rpartition(".")[0] for entry in held}
+    complete = len(others) > 1 or call.name != "group_norm"
+    return complete and len(owners) == 1 and len(held) == len(others)
 
 
 def promote(
@@ -60,7 +81,7 @@ def promote(
         module = call.builder.promoted[key] = make()
         for name, value in tensors.items():
             if value is not None:
-                _set_tensor(module, name, call.builder.copy_of(value.tensor))
+                _set_tensor(module, name, call.builder.copy_of(cast("Tensor", value.tensor)))
     value = call.emit(module, input, path=prefix) if prefix else call.emit(module, input, stem=call.name)
     if not prefix:
         call.builder.moved[value.vertex.name] = ""
@@ -81,10 +102,10 @@ def _common_owner(tensors: Mapping[str, Value | None]) -> str | None:
 
 
 def _only_read_by(value: Value, kind: str) -> bool:
-    return all(node.meta["function"] == kind for node in value.readers)
+    return value.read_by <= {kind}
 
 
-def _set_tensor(module: nn.Module, name: str, tensor: Any) -> None:
+def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     if isinstance(tensor, nn.Parameter):
         module.register_parameter(name, tensor)
     else:

@@ -2,62 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
-from torch_dag_core.conversion.builder import Call, Value
+import torch
+
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft, frozen
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.arithmetic import Div, Maximum, Minimum, Mul
 from torch_dag_core.ops.normalization import Normalize
 from torch_dag_core.ops.reduction import Amax, Amin, MaxAlong, Mean, MinAlong, Norm, Std, Sum, Var, VarMean
 
+Dims: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
-def _dims(dim: Any) -> Any:
-    return tuple(dim) if isinstance(dim, (tuple, list)) else dim
+
+def _dims(dim: Dims) -> int | tuple[int, ...] | None:
+    return tuple(dim) if isinstance(dim, list) else dim
 
 
 @normalizes("sum", "mean")
-def total(call: Call, input: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
+def total(
+    call: Call, input: Value, dim: Dims = None, keepdim: bool = False, dtype: torch.dtype | None = None
+) -> Value:  # fmt: skip
     """Sum and mean, over everything where no dimension is given."""
-    return call.emit({"sum": Sum, "mean": Mean}[call.name](_dims(dim), keepdim, dtype), input)
+    op = Sum if call.name == "sum" else Mean
+    return call.emit(op(_dims(dim), keepdim, dtype), input)
 
 
 @normalizes("amax", "amin")
-def extreme(call: Call, input: Value, dim: Any = (), keepdim: bool = False) -> Value:
+def extreme(call: Call, input: Value, dim: Dims = (), keepdim: bool = False) -> Value:
     """Maximum and minimum over dimensions."""
-    return call.emit({"amax": Amax, "amin": Amin}[call.name](_dims(dim), keepdim), input)
+    op = Amax if call.name == "amax" else Amin
+    return call.emit(op(_dims(dim), keepdim), input)
 
 
 @normalizes("max", "min")
-def maximum(call: Call, input: Value, dim: Any = None, keepdim: bool = False, other: Any = None) -> Value:
+def maximum(
+    call: Call, input: Value, dim: Value | int | None = None, keepdim: bool = False, other: Value | None = None
+) -> Value:  # fmt: skip
     """Over everything, of two tensors, or along a dimension with positions."""
     whole, pair, along = {"max": (Amax, Maximum, MaxAlong), "min": (Amin, Minimum, MinAlong)}[call.name]
     second = dim if isinstance(dim, Value) else other
     if isinstance(second, Value):
         return call.emit(pair(), input, second)
-    return call.emit(whole(), input) if dim is None else call.emit(along(dim, keepdim), input)
+    return call.emit(whole(), input) if dim is None else call.emit(draft(along, dim, keepdim), input)
 
 
 @normalizes("var", "std", "var_mean")
 def variance(
-    call: Call, input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, **kw: Any
-) -> Value:
+    call: Call, input: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False,
+    correction: float | None = None,
+) -> Value:  # fmt: skip
     """Statistics with Bessel's correction given in any of torch's ways."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    correction = kw.get("correction", 1 if unbiased is None else int(unbiased))
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
     op = {"var": Var, "std": Std, "var_mean": VarMean}[call.name]
-    return call.emit(op(_dims(dim), 1 if correction is None else correction, kw.get("keepdim", keepdim)), input)
+    return call.emit(op(_dims(dim), correction, keepdim), input)
 
 
 @normalizes("norm", "vector_norm")
-def norm(call: Call, input: Value, p: Any = None, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+def norm(
+    call: Call, input: Value, p: float | str | None = None, dim: Dims = None, keepdim: bool = False, *,
+    ord: float | str | None = None, dtype: torch.dtype | None = None, out: Value | None = None,
+) -> Emitted:  # fmt: skip
     """Vector norms."""
-    if kwargs.get("dtype") is not None or kwargs.get("out") is not None:
-        return NotImplemented
-    p = kwargs.get("ord", p)
-    if p in (None, "fro"):
-        p = 2
-    return call.emit(Norm(p, _dims(dim), keepdim), input) if not isinstance(p, str) else NotImplemented
+    p = p if ord is None else ord
+    if dtype is not None or out is not None or (isinstance(p, str) and p != "fro"):
+        return PASS
+    return call.emit(Norm(2 if p is None or p == "fro" else p, _dims(dim), keepdim), input)
 
 
 @normalizes("_weight_norm")
@@ -69,7 +82,9 @@ def weight_norm(call: Call, input: Value, length: Value, dim: int = 0) -> Value:
 
 
 @normalizes("normalize")
-def normalize(call: Call, input: Value, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Value:
+def normalize(
+    call: Call, input: Value, p: float = 2.0, dim: Operand = 1, eps: float = 1e-12, out: Value | None = None
+) -> Value:  # fmt: skip
     """Divide by a norm."""
     del out
-    return call.emit(Normalize(p, _dims(dim), eps), input)
+    return call.emit(draft(Normalize, p, frozen(dim), eps), input)

@@ -1,0 +1,59 @@
+"""The tensors that the modules of a model hold before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class HeldTensor:
+    """A parameter or buffer, under the first of its names."""
+
+    tensor: Tensor
+    path: str
+    is_parameter: bool
+
+
+class HeldTensors:
+    """Parameters, buffers and other tensor attributes of a model's modules; the model's own when it is made."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # Tensors are found by their ids, and kept here so that no other object gets the same id.
+        self._registered: dict[int, HeldTensor] = {}
+        self._attributes: dict[int, tuple[Tensor, str]] = {}
+        self._parameters: dict[nn.Module, list[int]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self._registered.setdefault(id(parameter), HeldTensor(parameter, name, is_parameter=True))
+        for name, buffer in model.named_buffers(remove_duplicate=False):
+            self._registered.setdefault(id(buffer), HeldTensor(buffer, name, is_parameter=False))
+        for path, module in model.named_modules():
+            self._parameters[module] = _parameter_ids(module)
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    self._attributes[id(value)] = (value, f"{path}.{name}" if path else name)
+
+    def find(self, tensor: Tensor) -> HeldTensor | None:
+        """Return the record of a parameter or buffer; None for any other tensor."""
+        return self._registered.get(id(tensor))
+
+    def attribute_path(self, tensor: Tensor) -> str | None:
+        """Return the path of a tensor that is a plain attribute of a module; None for any other."""
+        found = self._attributes.get(id(tensor))
+        return None if found is None else found[1]
+
+    def is_altered(self, module: nn.Module, is_recorded: Callable[[Tensor], bool]) -> bool:
+        """Tell whether a module has other tensors than before the trace, as `torch.func.functional_call` arranges."""
+        for part in module.modules():
+            if _parameter_ids(part) != self._parameters.get(part):
+                return True
+            others = (value for values in (part._buffers, vars(part)) for value in values.values())
+            if any(isinstance(v, Tensor) and id(v) not in self._registered and is_recorded(v) for v in others):
+                return True
+        return False
+
+
+def _parameter_ids(module: nn.Module) -> list[int]:
+    return [id(tensor) for tensor in module._parameters.values()]

@@ -1,0 +1,314 @@
+"""What one run of a model leaves behind: a list of frozen entries, in the order in which they came about.
+
+An entry is an input, a tensor that the model holds, or a call; it refers to earlier entries by their number (`Ref`).
+A `Recording` never changes once it exists. It is no `torch.fx` graph, because nothing runs or edits it; print it to
+read what was recorded, one line an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import EllipsisType
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from torch_dag_core.graph.nested import leaves
+from torch_dag_core.graph.op import Op
+from torch_dag_core.tracing.sizes import Guard
+
+Shape: TypeAlias = tuple[int, ...]
+Scalar: TypeAlias = (
+    "bool | int | float | complex | str | torch.dtype | torch.device | torch.layout | torch.memory_format"
+    " | torch.Generator | EllipsisType | None"
+)
+"""What torch functions take besides tensors."""
+Live: TypeAlias = "Tensor | Scalar | slice | tuple[Live, ...] | list[Live] | dict[str, Live]"
+"""What torch functions take and give while the model runs."""
+Argument: TypeAlias = "Ref | Scalar | slice | tuple[Argument, ...] | list[Argument] | dict[str, Argument]"
+"""An argument as it is recorded: a `Ref` stands for each tensor."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The value of entry number ``index``."""
+
+    index: int
+
+    def __repr__(self) -> str:
+        return f"%{self.index}"
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where an entry came about.
+
+    Attributes:
+        scope: Path of the innermost module that was running; empty for the model itself.
+        source: ``file:line``.
+        gradient: Whether autograd was on.
+    """
+
+    scope: str
+    source: str
+    gradient: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an entry's value is.
+
+    Attributes:
+        shape, dtype: Of the tensor; None where the value is something else.
+        items: Shapes of the results where there are several; None where there are not, and for results that are no
+            tensors.
+        is_constant: Whether the value depends on neither inputs nor parameters nor random numbers.
+        tensor: The value itself, where it is one constant tensor.
+    """
+
+    shape: Shape | None = None
+    dtype: torch.dtype | None = None
+    items: tuple[Shape | None, ...] | None = None
+    is_constant: bool = False
+    tensor: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Entry:
+    """One line of a recording.
+
+    Attributes:
+        name: Name of the input, last part of the path of what is held, name of the called module, or canonical name
+            of the called function (``add`` for ``x.add_(y)``).
+        origin: Where it came about.
+        outcome: What its value is.
+        args, keywords: Arguments of a call.
+        writes: Name of the buffer that has this value from here on.
+        changes_state: Whether the call changes the model's state by itself, as a batch norm does.
+    """
+
+    name: str
+    origin: Origin
+    outcome: Outcome = field(default_factory=Outcome)
+    args: tuple[Argument, ...] = ()
+    keywords: Mapping[str, Argument] = field(default_factory=dict)
+    writes: str | None = None
+    changes_state: bool = False
+
+    @cached_property
+    def operands(self) -> tuple[int, ...]:
+        """Numbers of the entries that this one reads, each once, in the order of the arguments."""
+        found = leaves((self.args, tuple(self.keywords.values())))
+        return tuple(dict.fromkeys(leaf.index for leaf in found if type(leaf) is Ref))
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """What makes calls of two recordings the same call, whatever their constants."""
+        is_operand = tuple(isinstance(argument, Ref) for argument in (*self.args, *self.keywords.values()))
+        return type(self), self.identity, self.origin.scope, len(self.args), tuple(self.keywords), is_operand
+
+    @property
+    def identity(self) -> Hashable:
+        """What is called, held or given."""
+        return self.name
+
+    def __str__(self) -> str:
+        marks = [
+            _described(self.outcome),
+            "constant" if self.outcome.is_constant else "",
+            f"writes {self.writes}" if self.writes is not None else "",
+            "changes state" if self.changes_state else "",
+            f"in {self.origin.scope or 'the model'} at {self.origin.source}",
+        ]
+        return f"{self._what}: {'; '.join(filter(None, marks))}"
+
+    @property
+    def _what(self) -> str:
+        named = (f"{name}={value!r}" for name, value in self.keywords.items())
+        return f"{self._label}({', '.join([*map(repr, self.args), *named])})"
+
+    @property
+    def _label(self) -> str:
+        return self.name
+
+
+class Input(Entry):
+    """An input tensor."""
+
+    @property
+    def _what(self) -> str:
+        return f"input {self.name}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Held(Entry):
+    """A tensor that no recorded call made: a parameter, a buffer, or one that was built elsewhere.
+
+    Attributes:
+        path: Name of the parameter or buffer; ``constant_N`` for any other tensor.
+        kind: ``parameter``, ``buffer`` or ``constant``.
+        tensor: The tensor that the trace met; without data where it is a parameter of the model.
+    """
+
+    path: str
+    kind: str
+    tensor: Tensor
+
+    @property
+    def identity(self) -> Hashable:
+        """The path."""
+        return self.path
+
+    @property
+    def _what(self) -> str:
+        return f"{self.kind} {self.path}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FunctionCall(Entry):
+    """A call of a torch function, of a method or of a property; in-place ones are recorded as what they compute.
+
+    Attributes:
+        function: The function; the name for methods and properties.
+    """
+
+    function: Hashable
+
+    @property
+    def identity(self) -> Hashable:
+        """The function."""
+        return self.function
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModuleCall(Entry):
+    """A call of a module that is not traced through.
+
+    Attributes:
+        path: Path of the module in the model; empty for the model itself.
+    """
+
+    path: str
+
+    @property
+    def identity(self) -> Hashable:
+        """The path."""
+        return self.path
+
+    @property
+    def _label(self) -> str:
+        return f"module {self.path or self.name}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OpCall(Entry):
+    """A call of an op that a function made which stands in for a module; ``keywords`` are the op's constants.
+
+    Attributes:
+        op: The op's class.
+    """
+
+    op: type[Op]
+
+    @property
+    def identity(self) -> Hashable:
+        """The class's dotted name."""
+        return f"{self.op.__module__}.{self.op.__qualname__}"
+
+    @property
+    def _label(self) -> str:
+        return f"op {self.name}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pick(Entry):
+    """One of several results of a call.
+
+    Attributes:
+        index: The result's place.
+    """
+
+    index: int
+
+    @property
+    def source(self) -> Ref:
+        """The call."""
+        (source,) = self.args
+        assert isinstance(source, Ref)
+        return source
+
+    @property
+    def identity(self) -> Hashable:
+        """The place."""
+        return self.index
+
+    @property
+    def _what(self) -> str:
+        return f"result {self.index} of {self.source!r}"
+
+
+@dataclass(frozen=True)
+class Escape:
+    """A constant whose value the model took into Python; an error if a buffer that changes turns out to be its source.
+
+    Attributes:
+        index: Number of the constant's entry.
+        message: What to say then.
+    """
+
+    index: int
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One run of a model.
+
+    Attributes:
+        entries: In order; ``Ref(i)`` is the value of number ``i``.
+        outputs: Numbers of the entries that the model returned, in the order of their slots.
+        template: Structure of what the model returned, as `torch_dag_core.graph.structure.pack` gives it.
+        guards: Decisions that the model took on sizes.
+        size_lost: Whether a size became an ordinary number, on which decisions go unseen.
+        escapes: Constants that became Python values.
+    """
+
+    entries: tuple[Entry, ...]
+    outputs: tuple[int, ...]
+    template: object
+    guards: tuple[Guard, ...]
+    size_lost: bool
+    escapes: tuple[Escape, ...]
+
+    @cached_property
+    def written(self) -> dict[str, list[int]]:
+        """Numbers of the entries whose values a buffer takes, by the buffer's name."""
+        found: dict[str, list[int]] = {}
+        for index, entry in enumerate(self.entries):
+            if entry.writes is not None:
+                found.setdefault(entry.writes, []).append(index)
+        return found
+
+    @cached_property
+    def readers(self) -> tuple[tuple[Entry | None, ...], ...]:
+        """The entries that read each entry, in order; None stands for the model's return."""
+        found: list[list[Entry | None]] = [[] for _ in self.entries]
+        for entry in self.entries:
+            for operand in entry.operands:
+                found[operand].append(entry)
+        for output in self.outputs:
+            found[output].append(None)
+        return tuple(map(tuple, found))
+
+    def __str__(self) -> str:
+        lines = [f"%{index} = {entry}" for index, entry in enumerate(self.entries)]
+        return "\n".join([*lines, f"return {', '.join(f'%{output}' for output in self.outputs)}: {self.template!r}"])
+
+
+def _described(outcome: Outcome) -> str:
+    if outcome.shape is not None:
+        return f"{str(outcome.dtype).removeprefix('torch.')} {outcome.shape}"
+    return "" if outcome.items is None else f"{len(outcome.items)} results {outcome.items}"
