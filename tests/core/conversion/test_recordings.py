@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from torch_dag_core.conversion.both_modes import join_modes
 from torch_dag_core.conversion.folding import changing_constants
-from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError, Sizes, join_modes
+from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError, Sizes
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import FunctionCall, Held, Input, Pick, Ref
 from torch_dag_core.tracing.trace import LEAF, THROUGH, trace

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torch_dag_core.conversion.assumptions import assumptions, hold, steps_of
+from torch_dag_core.conversion.both_modes import join_modes
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, join_modes
+from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
 from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
 from torch_dag_core.errors import TraceError

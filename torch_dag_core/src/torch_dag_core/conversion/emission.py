@@ -8,9 +8,10 @@ from typing import TypeAlias, cast
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.asking import ask
+from torch_dag_core.conversion.both_modes import JoinedCall, JoinedModel
 from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value
 from torch_dag_core.conversion.folding import is_persistent
-from torch_dag_core.conversion.joining import ByMode, JoinedCall, JoinedModel
+from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.promotion import readers_by_path
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError

@@ -32,7 +32,7 @@ Argument: TypeAlias = "Ref | Scalar | slice | tuple[Argument, ...] | list[Argume
 """An argument as it is recorded: a `Ref` stands for each tensor."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ref:
     """The value of entry number ``index``."""
 
@@ -42,7 +42,7 @@ class Ref:
         return f"%{self.index}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Origin:
     """Where an entry came about.
 
@@ -57,7 +57,7 @@ class Origin:
     gradient: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
     """What an entry's value is.
 
@@ -107,8 +107,8 @@ class Entry:
     @cached_property
     def signature(self) -> Hashable:
         """What makes calls of two recordings the same call, whatever their constants."""
-        is_operand = tuple(isinstance(argument, Ref) for argument in (*self.args, *self.keywords.values()))
-        return type(self), self.identity, self.origin.scope, len(self.args), tuple(self.keywords), is_operand
+        reads = tuple(map(_tensors, (*self.args, *self.keywords.values())))
+        return type(self), self.identity, self.origin.scope, len(self.args), tuple(self.keywords), reads
 
     @property
     def identity(self) -> Hashable:
@@ -306,6 +306,11 @@ class Recording:
     def __str__(self) -> str:
         lines = [f"%{index} = {entry}" for index, entry in enumerate(self.entries)]
         return "\n".join([*lines, f"return {', '.join(f'%{output}' for output in self.outputs)}: {self.template!r}"])
+
+
+def _tensors(argument: Argument) -> int:
+    """Return the number of tensors inside a container, and -1 for a tensor itself."""
+    return -1 if isinstance(argument, Ref) else sum(isinstance(leaf, Ref) for leaf in leaves(argument))
 
 
 def _described(outcome: Outcome) -> str:

@@ -18,7 +18,7 @@ from torch_dag_core.tracing.tensors import storage_of
 _KEY = "_torch_dag_record"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class View:
     """How a tensor was cut out of another one.
 
@@ -40,7 +40,7 @@ class View:
     item: int | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Tracked:
     """What the trace knows of one tensor object; current as long as its storage has the same version."""
 
