@@ -347,7 +347,7 @@ def spread(monkeypatch):
         registry = default_registry().copy()
         registry.add(OpSpec(key="tests.spread", target=Spread), owner="tests")
         rules = {**module.axis_rules(), "tests.spread": spread_rule(form).rule}
-        monkeypatch.setattr(module, "axis_rules", lambda: rules)
+        monkeypatch.setattr(module, "axis_rules", lambda _: rules)
         torch.manual_seed(0)
         dag = DagModule()
         a = dag.add_vertex("a", nn.Linear(4, 6), [dag.add_input("x")])
