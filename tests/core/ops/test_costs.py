@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.analysis.call_cost import call_flops
 from torch_dag_core.ops.vocabulary import specs
 from torch_dag_core.plugins.registry import OpSpec
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from torch_dag_core.analysis.costs import call_cost
+from torch_dag_core.analysis.call_cost import call_cost
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops import contraction
 from torch_dag_core.ops.attention import Attention

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torch_dag_core.algorithms.algorithm import algorithms
-from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.analysis.call_cost import call_flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import PluginError, PluginWarning, SerializationError
 from torch_dag_core.graph.dag import DagModule

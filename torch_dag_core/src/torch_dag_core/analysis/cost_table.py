@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_core.analysis.costs import call_cost
+from torch_dag_core.analysis.call_cost import call_cost
 from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
@@ -19,6 +19,8 @@ from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.execution import META
+from torch_dag_core.tracing.recording import Live
+from torch_dag_core.tracing.tensors import tensors_in
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -145,7 +147,8 @@ def _count(dag: DagModule, inputs: Sequence[Any], run: ShapeRun) -> tuple[list[V
         cost, unknown, value = _call(vertex, operands, run)
         parameters = {id(p): p.numel() for p in vertex.module.parameters() if id(p) not in counted}
         counted.update(parameters)
-        op, shapes, types = type(vertex.module).__name__, tuple(_shapes(value)), tuple(_dtypes(value))
+        op, tensors = type(vertex.module).__name__, tensors_in(value)
+        shapes, types = tuple(_shapes(value)), tuple(tensor.dtype for tensor in tensors)
         rows.append(VertexCost(vertex.name, op, shapes, cost, sum(parameters.values()), types, unknown))
         return value
 
@@ -166,13 +169,5 @@ def _call(vertex: InnerVertex, operands: tuple[Any, ...], run: ShapeRun) -> tupl
     return int(cost.flops), () if cost.is_known else (type(module).__name__,), value
 
 
-def _shapes(value: Any) -> list[tuple[int, ...]]:
-    if isinstance(value, Tensor):
-        return [tuple(value.shape)]
-    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
-
-
-def _dtypes(value: Any) -> list[torch.dtype]:
-    if isinstance(value, Tensor):
-        return [value.dtype]
-    return [dtype for item in value for dtype in _dtypes(item)] if isinstance(value, (tuple, list)) else []
+def _shapes(value: Live) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in tensors_in(value)]

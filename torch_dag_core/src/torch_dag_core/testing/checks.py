@@ -13,13 +13,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.analysis.call_cost import call_flops
 from torch_dag_core.analysis.cost_table import flops
-from torch_dag_core.analysis.costs import call_flops
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
 from torch_dag_core.testing.cases import Case, Record, copied, record_name, run
+from torch_dag_core.tracing.tensors import tensors_in
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 _SHARE_OF_COST = 0.1
@@ -245,9 +246,7 @@ def flops_of(spec: OpSpec | None, module: nn.Module, inputs: Any, outputs: Any) 
 
 
 def _shapes(value: Any) -> list[tuple[int, ...]]:
-    if isinstance(value, Tensor):
-        return [tuple(value.shape)]
-    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
+    return [tuple(tensor.shape) for tensor in tensors_in(value)]
 
 
 def _with_inputs(case: Case) -> bool:

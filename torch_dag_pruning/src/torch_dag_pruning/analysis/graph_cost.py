@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.analysis.costs import call_flops
+from torch_dag_core.analysis.call_cost import call_flops
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import live_inner_vertices
 from torch_dag_core.graph.vertex import InnerVertex

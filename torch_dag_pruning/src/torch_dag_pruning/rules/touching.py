@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch_dag_pruning.axes import Axis, Fixed
+from torch_dag_core.graph.nested import leaves
+from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.axes.relation import Axes, AxisRule, Context, Relation
 
 ALONG = "the op runs along this axis"
@@ -34,7 +35,7 @@ def moved(ctx: Context, axes: Axes, shape: Sequence[int], touched: frozenset[int
 def all_frozen(ctx: Context, reason: str) -> Relation:
     """Return the relation of an op of which nothing is known: everything that it touches stays."""
     for axes in ctx.inputs:
-        ctx.freeze(_flat(axes), reason)
+        ctx.freeze(leaves(axes), reason)
     for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
         ctx.freeze(ctx.store.of_tensor(tensor, f"{ctx.vertex}.{name}"), reason)
     return Relation([[Fixed(n, ctx.cause(reason)) for n in shape] for shape in ctx.outputs])
@@ -43,19 +44,6 @@ def all_frozen(ctx: Context, reason: str) -> Relation:
 def kept_whole(*keys: str) -> AxisRule:
     """Declare that nothing is known of the axes of some ops, so that everything they touch stays."""
     return AxisRule(keys, lambda ctx: all_frozen(ctx, NO_RULE))
-
-
-def _flat(axes: Any) -> list[Axis]:
-    """Return the axes of one operand, of all tensors of a nested tuple where it is one."""
-    found: list[Axis] = []
-    stack = [axes]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, (tuple, list)):
-            stack.extend(item)
-        else:
-            found.append(item)
-    return found
 
 
 def stays_put(kernel: int, stride: int, padding: Any) -> bool:
