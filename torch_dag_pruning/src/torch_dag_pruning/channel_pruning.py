@@ -1,4 +1,4 @@
-"""Channel pruning under the names of the first torch-dag, for training loops that were written for it."""
+"""The channel pruning interface of the original torch-dag, for training loops written for it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ONE_SHOT = "one_shot"
 LEARNED_MODES = ("default", "block_snpe", "whole_block")
 _LEARNED_SETTINGS = ("block_size", "entropy_loss_weight", "flops_loss_weight", "anneal_losses")
 _HOLDING_BACK = {"prune_stem": True, "custom_unprunable_module_classes": False}
-"""Settings that hold layers back, and whether their values must be true or empty so that none is."""
+"""Settings that exclude layers from pruning, and the truth value with which they exclude none."""
 
 
 class PruningLosses(NamedTuple):
-    """What `ChannelPruning` measures at one training step, in the order in which training loops unpack it.
+    """The result of one training step of `ChannelPruning`, in the order in which training loops unpack it.
 
     Attributes:
-        proportion: Share of the FLOPs that the model has as it now stands.
+        proportion: Current share of the FLOPs of the model.
         flops_loss: Grows with the FLOPs above the target.
-        entropy_loss: Grows with decisions that are neither yes nor no.
-        bkd_loss: Grows with how far masked values are from the originals (blockwise knowledge distillation).
+        entropy_loss: Grows with the uncertainty of the decisions.
+        bkd_loss: Grows with the difference between masked and original values (blockwise knowledge distillation).
     """
 
     proportion: Tensor
@@ -37,47 +37,47 @@ class PruningLosses(NamedTuple):
 
 
 class ChannelPruning:
-    """Channel pruning under the names of the first torch-dag. Its learned modes do NOT exist yet.
+    """The channel pruning interface of the original torch-dag. Its learned modes do NOT exist yet.
 
-    Only ``pruning_mode="one_shot"`` works: channels are chosen at construction by their L2 norms, within
-    ``pruning_proportion`` of the FLOPs. The prepared model may be trained with the chosen channels masked, and
-    `remove_channels` cuts the trained weights. Every other mode, the default too, raises `MissingModeError`.
+    Only ``pruning_mode="one_shot"`` works: channels are chosen at construction by their L2 norms, so that
+    ``pruning_proportion`` of the FLOPs are kept. The prepared model can be trained with the dropped channels masked;
+    `remove_channels` slices the trained weights. Every other mode, also the default, raises `MissingModeError`.
 
         pruning = ChannelPruning(dag, (3, 224, 224), 0.5, num_training_steps=10_000, pruning_mode="one_shot")
         pruning_model = pruning.prepare_for_pruning()
         proportion, *losses = pruning.compute_current_proportion_and_pruning_losses(global_step)
         pruned = pruning.remove_channels()
 
-    Here ``pruning_proportion`` is the share of FLOPs that stays, and ``prunable_proportion`` the share that can go;
-    the rest of the library calls them ``keep_flops`` and ``removable_share``.
+    Here ``pruning_proportion`` is the share of FLOPs that is kept, and ``prunable_proportion`` the share that can be
+    removed; the rest of the library calls them ``keep_flops`` and ``removable_share``.
 
     Attributes:
-        algorithm: What does the work.
-        prunable_proportion: The share of FLOPs that can go at most.
-        initial_normalized_flops: Cost of the graph: FLOPs of one sample by input pixel, in thousands.
-        target_normalized_flops: What is asked for, in the same unit.
+        algorithm: The `OneShotChannelPruning` behind this interface.
+        prunable_proportion: The largest share of FLOPs that can be removed.
+        initial_normalized_flops: Cost of the graph in thousands of FLOPs per input pixel, for one sample.
+        target_normalized_flops: The cost to reach, in the same unit.
     """
 
     def __init__(
         self, model: DagModule, input_shape_without_batch: Sequence[int] | None, pruning_proportion: float,
         num_training_steps: int, *, pruning_mode: str = "default", **settings: Any,
     ) -> None:  # fmt: skip
-        """Choose what stays.
+        """Choose the channels to keep.
 
         Args:
-            model: The graph to prune, which is not changed.
-            input_shape_without_batch: Shape of one sample; None takes the example that the graph remembers.
-            pruning_proportion: Share of the FLOPs that stays.
-            num_training_steps: Of the learned modes; one-shot pruning does not look at it.
+            model: The graph to prune; it is not changed.
+            input_shape_without_batch: Shape of one sample; None uses the example inputs that the graph remembers.
+            pruning_proportion: Share of the FLOPs to keep.
+            num_training_steps: A parameter of the learned modes; ignored.
             pruning_mode: ``"one_shot"``.
             **settings: ``block_size``, ``entropy_loss_weight``, ``flops_loss_weight`` and ``anneal_losses`` of the
-                learned modes, which one-shot pruning does not look at; ``prune_stem``, which must be True, and
-                ``custom_unprunable_module_classes``, which must be empty, as nothing can be held back yet.
+                learned modes, which are ignored; ``prune_stem``, which must be True, and
+                ``custom_unprunable_module_classes``, which must be empty, as layers cannot be excluded yet.
 
         Raises:
-            MissingModeError: a mode or a value that does not exist yet.
-            SettingsError: a setting is wrong, or there is no such mode.
-            PlanError: the FLOPs cannot be reached (the message says how far down they go).
+            MissingModeError: a mode or value that does not exist yet.
+            SettingsError: a setting has a wrong value, or the mode is unknown.
+            PlanError: the FLOPs cannot be reached (the message says which share can).
             TypeError: there is no setting of that name.
         """
         del num_training_steps
@@ -89,20 +89,20 @@ class ChannelPruning:
         self.target_normalized_flops = self.algorithm.target_normalized_flops
 
     def prepare_for_pruning(self) -> DagModule:
-        """Return a trainable copy of the graph in which the channels that go contribute nothing."""
+        """Return a trainable copy of the graph in which the dropped channels contribute nothing."""
         return self.algorithm.prepare()
 
     def compute_current_proportion_and_pruning_losses(self, global_step: int) -> PruningLosses:
-        """Return the share of FLOPs that stays, and three losses, which are 0 where nothing is learned."""
+        """Return the share of FLOPs that is kept, and three losses, which are 0 because nothing is learned."""
         share = self.algorithm.losses(global_step).cost_share
         return PruningLosses(share, *(torch.zeros_like(share) for _ in range(3)))
 
     def remove_channels(self) -> DagModule:
-        """Return a plain graph without the channels that go, with the weights that the prepared one has now.
+        """Return a graph without the dropped channels, with the current weights of the prepared graph.
 
         Raises:
             RemovalError: an op cannot be made smaller.
-            RemovalMismatchError: the result differs from the masked graph; names the first vertex.
+            RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
         return self.algorithm.finalize()
 

@@ -1,4 +1,4 @@
-"""One plan carried out on one analysed graph: with masks, for good, and the proof that both compute the same."""
+"""Carrying out one plan on one analysed graph: masked, removed, and the proof that both compute the same (M2, R3)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Cut:
     """One plan for one analysed graph.
 
         cut = Cut(analyze(dag), plan)
-        masked = cut.masked()          # the slots that go contribute nothing
-        pruned = cut.removed()         # the slots that go are gone
-        print(cut.prove(pruned))       # how far the two are apart; raises if they differ
+        masked = cut.masked()          # the dropped slots contribute nothing
+        pruned = cut.removed()         # the dropped slots are gone
+        print(cut.prove(pruned))       # the largest difference; raises if it is too large
 
-    Graphs are made of the weights that the analysed graph has at the time, and share nothing with it.
+    The returned graphs are copies. They have the weights that the analysed graph has when the method is called.
 
     Attributes:
-        analysis: Of the graph.
-        plan: Which slots stay.
-        kept: Sizes and positions that stay, of any axis.
-        axes: The axes of every value.
+        analysis: The analysis of the graph.
+        plan: The kept slots of each orbit.
+        kept: Sizes and positions of the kept slots of any axis.
+        axes: The axes of all values of the graph.
     """
 
     def __init__(self, analysis: Analysis, plan: Plan) -> None:
-        """Check that the plan fits.
+        """Check that the plan fits the analysis.
 
         Raises:
             PlanError: the plan does not fit the analysis.
@@ -55,11 +55,11 @@ class Cut:
         self.axes = ValueAxes(analysis)
 
     def masked(self) -> DagModule:
-        """Return a copy of the graph in which the slots that go contribute nothing; see `masked_model`."""
+        """Return a copy of the graph in which the dropped slots contribute nothing; see `masked_model`."""
         return self._lay(self.analysis.dag.clone(), torch.float32)
 
     def removed(self) -> DagModule:
-        """Return a plain graph without the slots that go, not compared with anything; see `remove_channels`.
+        """Return a graph without the dropped slots, without a proof; see `remove_channels`.
 
         Raises:
             RemovalError: an op cannot be made smaller.
@@ -67,17 +67,18 @@ class Cut:
         return Shrinking(self.analysis.dag.clone(), self.axes, self.kept).run()
 
     def prove(self, removed: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
-        """Compare a removed graph with the masked one in single precision, after a near miss in double; and its costs.
+        """Compare a removed graph with the masked one at every vertex, and its cost with the predicted cost (R3).
 
-        Warns where pruning changed nothing in the outputs.
+        The comparison is in single precision; a near miss is repeated in double precision. If pruning does not change
+        the outputs, a `PruningWarning` says so.
 
         Args:
-            removed: What `removed` returned.
-            inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
+            removed: The result of `removed`.
+            inputs: One tensor for each input vertex, of the analysed sizes; the inputs of the analysis by default.
 
         Raises:
-            RemovalMismatchError: the two graphs differ, and the message names the first vertex; or FLOPs or parameters
-                are not those that the analysis predicts.
+            RemovalMismatchError: the two graphs differ, and the message names the first vertex; or the FLOPs or the
+                number of parameters differ from the prediction of the analysis.
         """
         try:
             proof = self.compare(removed, inputs)
@@ -94,24 +95,24 @@ class Cut:
     def compare(
         self, removed: DagModule, inputs: Sequence[Tensor] | None = None, dtype: torch.dtype = torch.float32
     ) -> Proof:
-        """Compare a removed graph with the masked one at every vertex, at the slots that stay.
+        """Compare a removed graph with the masked one at every vertex, at the kept slots.
 
         Args:
-            removed: What `removed` returned.
-            inputs: One tensor for each input vertex, of the sizes that were analysed; random ones by default.
-            dtype: Precision of the comparison: single or double.
+            removed: The result of `removed`.
+            inputs: One tensor for each input vertex, of the analysed sizes; the inputs of the analysis by default.
+            dtype: Precision of the comparison: ``torch.float32`` or ``torch.float64``.
 
         Raises:
-            RemovalMismatchError: at the first vertex that has another shape than predicted, or that differs by more
-                than the precision explains.
+            RemovalMismatchError: names the first vertex whose shape differs from the predicted one, or whose value
+                differs by more than the tolerance of the precision.
         """
-        # Precision first: masked forms take over the element types that their ops were told to compute in.
+        # Cast before inserting masks: masked forms copy the dtype in which their op computes.
         before, masked = (in_precision(self.analysis.dag, dtype) for _ in range(2))
         graphs = Graphs(before, self._lay(masked, dtype), in_precision(removed, dtype))
         return compared(graphs, self.kept, self.axes, inputs or self.analysis.inputs, dtype)
 
     def carry_optimizer(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> Optimizer:
-        """Return an optimizer over a removed graph with what is left of its state; see `carry_optimizer`."""
+        """Return an optimizer over a removed graph with the kept part of the state; see `carry_optimizer`."""
         return carried(optimizer, dag, removed, self.kept, dict(learned_tensors(self.analysis)))
 
     def _lay(self, dag: DagModule, dtype: torch.dtype) -> DagModule:
@@ -120,7 +121,7 @@ class Cut:
         return dag
 
     def _check_costs(self, removed: DagModule) -> None:
-        """Compare FLOPs and parameters with the predicted ones, unless whole orbits, so whole vertices, are gone."""
+        """Compare FLOPs and parameters with the predicted ones, unless an orbit is empty and vertices were deleted."""
         analysis, counts = self.analysis, self.plan.atom_counts(self.analysis)
         if not all(counts.values()):
             return
@@ -135,7 +136,7 @@ class Cut:
                 raise RemovalMismatchError(None, abs(found - predicted), message)
 
     def _ought_to_show(self) -> bool:
-        """Tell whether something is removed, and not from the outputs, whose kept slots are as they were."""
+        """Return whether the plan removes something, and keeps all slots of the outputs."""
         names = [vertex.name for vertex in self.analysis.dag.output_vertex(training=False).predecessors]
         keeps_outputs = all(self.kept.is_whole(axes) for name in names for axes in self.axes.outputs(name))
         return self.plan != Plan.whole(self.analysis) and keeps_outputs
@@ -144,16 +145,16 @@ class Cut:
 def masked_model(
     dag: DagModule, plan: Plan, *, example_inputs: Any = None, analysis: Analysis | None = None
 ) -> DagModule:
-    """Return a copy in which the slots that the plan drops contribute nothing.
+    """Return a copy of a graph in which the slots that the plan drops contribute nothing.
 
-    Every edge into a contraction gets a mask, and ops whose statistics run over a masked axis their masked form, so
-    that the copy computes what the model without these slots computes. The argument is not changed.
+    Every edge into a contraction gets a mask (M1), and ops whose statistics run over a masked axis are replaced by
+    their masked form (M3), so the copy computes what the graph without these slots computes (M2).
 
     Args:
-        dag: The graph.
-        plan: Which slots stay.
+        dag: The graph; it is not changed.
+        plan: The kept slots of each orbit.
         example_inputs: As for `analyze`.
-        analysis: That of ``dag``, if it was made before.
+        analysis: The analysis of ``dag``, if there is one already.
 
     Raises:
         PlanError: the plan does not fit the graph.
@@ -166,23 +167,23 @@ def remove_channels(
     dag: DagModule, plan: Plan, verify: bool = True, *, example_inputs: Any = None,  # noqa: FBT001, FBT002
     analysis: Analysis | None = None,
 ) -> DagModule:  # fmt: skip
-    """Return a plain graph without the slots that the plan drops; the argument is not changed.
+    """Return a graph without the slots that the plan drops, which has no masks.
 
-    Names, modes, devices, types and ``requires_grad`` stay; so do the keys of the state dict, but for vertices of which
-    nothing is left.
+    Names, training modes, devices, dtypes and ``requires_grad`` are those of ``dag``. So are the keys of the state
+    dict, except for deleted vertices and the biases that replace vertices with empty operands (R2).
 
     Args:
-        dag: The graph.
-        plan: Which slots stay.
-        verify: Compare the result with the masked graph at every vertex.
+        dag: The graph; it is not changed.
+        plan: The kept slots of each orbit.
+        verify: Whether to prove that the result equals the masked graph at every vertex (R3).
         example_inputs: As for `analyze`.
-        analysis: That of ``dag``, if it was made before.
+        analysis: The analysis of ``dag``, if there is one already.
 
     Raises:
         PlanError: the plan does not fit the graph.
         AnalysisError: the analysis is of another graph, or the graph was edited since.
         RemovalError: an op cannot be made smaller.
-        RemovalMismatchError: the result differs from the masked graph; names the first vertex.
+        RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
     """
     cut = _cut(dag, plan, example_inputs, analysis)
     pruned = cut.removed()
@@ -202,16 +203,16 @@ def removal_proof(
 def carry_optimizer(
     optimizer: Optimizer, dag: DagModule, pruned: DagModule, plan: Plan, *, analysis: Analysis
 ) -> Optimizer:
-    """Return an optimizer of the same kind and settings over ``pruned``, with what is left of its state.
+    """Return an optimizer of the same type and settings over ``pruned``, with the kept part of the state.
 
-    Parameters that only ``pruned`` has, such as a bias that stands alone now, join the first group.
+    Parameters that exist in ``pruned`` only, such as the bias of a removed layer, join the first parameter group.
 
     Args:
-        optimizer: Over parameters of ``dag``.
+        optimizer: An optimizer over parameters of ``dag``.
         dag: The graph before pruning.
-        pruned: What `remove_channels` made of it.
-        plan: The plan it followed.
-        analysis: That of ``dag``.
+        pruned: The result of `remove_channels`.
+        plan: The plan that was carried out.
+        analysis: The analysis of ``dag``.
 
     Raises:
         AnalysisError: the analysis is of another graph, or the graph was edited since.

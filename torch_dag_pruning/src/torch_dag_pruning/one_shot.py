@@ -1,4 +1,4 @@
-"""One-shot channel pruning: the least important channels go at once, without training."""
+"""One-shot channel pruning: the least important channels are removed at once, without training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCOPES = ("global", "local")
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotConfig(CompressionConfig):
-    """How many channels go, and which."""
+    """Settings of `OneShotChannelPruning`."""
 
     criterion: str = field(
         default="l2", metadata={"help": "how slots are scored: l1, l2, random, or what a plugin offers"}
@@ -43,7 +43,7 @@ class OneShotConfig(CompressionConfig):
         """Check the settings.
 
         Raises:
-            SettingsError: names the setting and what it may be.
+            SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         super().__post_init__()
         choose("scope", self.scope, _SCOPES)
@@ -56,10 +56,10 @@ class OneShotConfig(CompressionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelReport(CompressionReport):
-    """Every orbit with the FLOPs that go with it.
+    """A report with one candidate per orbit.
 
     Attributes:
-        text: What can go in total, and what locks the rest.
+        text: The summary of the analysis: how much can be removed, and what locks the rest.
     """
 
     text: str
@@ -70,15 +70,16 @@ class ChannelReport(CompressionReport):
 
 
 class OneShotChannelPruning(CompressionAlgorithm):
-    """Scores the channels of a graph once and removes the least important ones.
+    """Scores the channels of a graph once, and removes the least important ones.
 
-    Nothing has to be trained: `finalize` may follow at once. The prepared graph may be trained all the same, with the
-    slots that go masked; then the trained weights are cut.
+    No training is needed: `finalize` may be called at once. The prepared graph, in which the dropped slots are masked,
+    can be trained first; `finalize` then slices the trained weights.
 
     Attributes:
-        analysis: Of a copy of the graph, whose weights are those of the prepared graph.
-        plan: Which slots stay.
-        proof: Masked against removed, after `finalize`; None before, and where ``verify`` is off.
+        analysis: The analysis of a copy of the graph, which shares its weights with the prepared graph.
+        plan: The kept slots of each orbit.
+        proof: After `finalize`, the comparison of the masked with the removed graph; None before, or without
+            ``verify``.
     """
 
     name: ClassVar[str] = "channel-pruning"
@@ -86,16 +87,15 @@ class OneShotChannelPruning(CompressionAlgorithm):
     config: OneShotConfig
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        """Analyse the graph and choose what stays.
+        """Analyse the graph and choose the slots to keep.
 
         Args:
-            *arguments: The graph, the shape of one sample, and the share of FLOPs that stays: see
-                `CompressionAlgorithm`.
+            *arguments: The graph, the shape of one sample, and the share of FLOPs to keep: see `CompressionAlgorithm`.
             **settings: The fields of `OneShotConfig`, by name.
 
         Raises:
-            SettingsError: a setting is wrong.
-            PlanError: the FLOPs cannot be reached (the message says how far down they go), or an unknown criterion.
+            SettingsError: a setting has a wrong value.
+            PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
         super().__init__(*arguments, **settings)
         self.plan = Plan.by_importance(
@@ -106,12 +106,12 @@ class OneShotChannelPruning(CompressionAlgorithm):
 
     @cached_property
     def analysis(self) -> Analysis:
-        """The analysis of a copy of the graph, which is trained and cut."""
+        """The analysis of a copy of the graph."""
         return analyze(self.model.clone(), _example(self.model, self.input_shape))
 
     @cached_property
     def cut(self) -> Cut:
-        """The plan, carried out on that copy."""
+        """The plan for this copy."""
         return Cut(self.analysis, self.plan)
 
     @cached_property
@@ -135,36 +135,36 @@ class OneShotChannelPruning(CompressionAlgorithm):
 
     @property
     def _share(self) -> float:
-        """The share of the FLOPs of this graph that may stay."""
+        """The share of the FLOPs of this graph to keep."""
         if self.config.reference_flops is None:
             return self.config.keep_flops
         return min(1.0, self.target_flops / self._report.flops)
 
     def require_reachable(self, report: CompressionReport) -> None:
-        """Leave it to the choice of the plan, which also knows what rounding widths costs."""
+        """Check nothing here: choosing the plan raises if the target is out of reach, rounded widths included."""
 
     def analyze(self) -> ChannelReport:
-        """Return every orbit with the FLOPs that go with it, and what else is locked. Mutates nothing."""
+        """Return every orbit with the FLOPs that its removal saves, and what cannot be removed; changes nothing."""
         return self._report
 
     def prepare(self) -> DagModule:
-        """Return a copy in which the slots that go contribute nothing."""
+        """Return a trainable copy in which the dropped slots contribute nothing."""
         masking = Masking(self.analysis)
         masking.update({key: self.plan.mask(key) for key in self.plan.kept})
         return masking.dag
 
     def losses(self, global_step: int) -> Losses:
-        """Return the share of FLOPs that stays; nothing is learned, so there are no terms."""
+        """Return the share of FLOPs that is kept; nothing is learned, so there are no loss terms."""
         del global_step
         left = float(self.analysis.cost(self.plan.atom_counts(self.analysis)))
         return Losses(torch.tensor(left / float(self.analysis.cost())))
 
     def finalize(self) -> DagModule:
-        """Return a plain graph without the slots that go, and save the plan if ``save_plan`` says where.
+        """Return a graph without the dropped slots, and save the plan to ``save_plan`` if that is set.
 
         Raises:
             RemovalError: an op cannot be made smaller.
-            RemovalMismatchError: the result differs from the masked graph; names the first vertex.
+            RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
         removed = self.cut.removed()
         self.proof = self.cut.prove(removed) if self.config.verify else None
@@ -173,15 +173,15 @@ class OneShotChannelPruning(CompressionAlgorithm):
         return removed
 
     def conclusion(self) -> str:
-        """Return how far the masked and the removed graph are apart."""
+        """Return the proof as text, or "" if there is none."""
         return "" if self.proof is None else str(self.proof)
 
 
 def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:
-    """Return random inputs of a shape, two samples; None where that is the shape which the graph remembers.
+    """Return two random samples of a shape; None if the graph remembers example inputs of this shape.
 
     Raises:
-        InputError: the graph takes several tensors, so that one shape does not describe them.
+        InputError: the graph has several inputs, which one shape does not describe.
     """
     specs = model.input_spec.tensors
     if specs and (specs[0].example_shape or ())[1:] == shape and all(spec.example_shape for spec in specs):

@@ -1,1 +1,1 @@
-"""What algorithms on graphs have in common: one interface, their settings, their losses and their reports."""
+"""The common interface of algorithms on graphs, with their settings, losses and reports."""

@@ -1,14 +1,14 @@
-"""What an algorithm on graphs looks like from outside, whichever plugin it comes from.
+"""The interface of algorithms on graphs, and the lookup of those that plugins offer.
 
-An algorithm is bound to one graph and one frozen set of settings. All have the same four steps:
+An algorithm is bound to one graph and one frozen set of settings. All algorithms have the same four steps:
 
     algorithm = td.find_algorithm("channel-pruning").start(dag, keep_flops=0.5)
-    print(algorithm.analyze())             # what could go; the graph stays as it is
-    prepared = algorithm.prepare()         # a trainable graph that holds the algorithm's own parameters
+    print(algorithm.analyze())             # what can be removed; does not change the graph
+    prepared = algorithm.prepare()         # a trainable graph with the algorithm's own parameters
     losses = algorithm.losses(step)        # at every training step; loss = task + losses.total()
-    smaller = algorithm.finalize()         # a plain graph with the change made real
+    smaller = algorithm.finalize()         # a plain graph with the change carried out
 
-One that needs no training is prepared and finalized right away.
+An algorithm that needs no training can be finalized right after `prepare`.
 """
 
 from __future__ import annotations
@@ -38,41 +38,41 @@ _NAME = Kind("a name such as 'channel-pruning'", lambda v: isinstance(v, str) an
 
 @dataclass(frozen=True)
 class Losses:
-    """What an algorithm measures at one training step, as scalars that can be differentiated.
+    """The differentiable scalars that an algorithm computes at one training step.
 
     Attributes:
-        cost_share: Share of the original cost that the model has as it now stands.
-        terms: What is to be added to the loss of the task, by the algorithm's own names: for instance how far the cost
-            is above its target, how undecided the choices are, or how far changed parts are from the originals.
+        cost_share: Current share of the original cost of the model.
+        terms: Terms to add to the loss of the task, by name: for instance the cost above the target, the entropy of
+            undecided choices, or the distance of changed parts from the originals.
     """
 
     cost_share: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
 
     def total(self) -> Tensor:
-        """Return the sum of all terms, 0 where there are none; the share of cost is no term."""
+        """Return the sum of all terms, 0 if there are none; ``cost_share`` is not a term."""
         return sum(self.terms.values(), start=torch.zeros_like(self.cost_share))
 
 
 class Algorithm(Protocol):
-    """A change of one graph: looked at, prepared, learned with extra losses, and made real at the end."""
+    """A change of one graph in four steps: analyse, prepare, train with additional losses, and finalize."""
 
     def analyze(self) -> CompressionReport:
-        """Return what could be changed, what it costs, and what could not, with reasons. Mutates nothing."""
+        """Return what can be changed, what it costs, and what cannot be changed and why; changes nothing."""
 
     def prepare(self) -> DagModule:
-        """Return a trainable graph that holds the algorithm's own parameters."""
+        """Return a trainable graph with the algorithm's own parameters."""
 
     def losses(self, global_step: int) -> Losses:
-        """Return the share of cost and the losses to add to the task's, for the last call of the prepared graph."""
+        """Return the current share of cost and the losses to add, for the latest call of the prepared graph."""
 
     def finalize(self) -> DagModule:
-        """Return a plain graph with the change made real."""
+        """Return a plain graph with the change carried out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting of an algorithm: a field of its config."""
+    """One setting of an algorithm: a field of its config class."""
 
     name: str
     hint: Any
@@ -87,17 +87,17 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmSpec:
-    """One algorithm that plugins offer.
+    """An algorithm that a plugin offers.
 
     Attributes:
-        name: What users call it, such as ``channel-pruning``.
+        name: Its name for users, such as ``channel-pruning``.
         summary: One sentence.
-        config: Frozen dataclass of its settings that refuses wrong ones in ``__post_init__`` (ValueError). A field
-            may explain itself by ``metadata={"help": ...}``.
-        create: Returns the algorithm bound to a graph and a config; refuses what the graph cannot give (ValueError).
-        trains: Whether a training loop belongs between `Algorithm.prepare` and `Algorithm.finalize`.
-        status: ``stable``, ``experimental``, or ``stub`` where only `Algorithm.analyze` works.
-        owner: Distribution that offers it; filled in by `algorithms`.
+        config: Frozen dataclass of its settings, which raises ValueError for wrong ones in ``__post_init__``. A field
+            may have a description in ``metadata={"help": ...}``.
+        create: Returns the algorithm bound to a graph and a config; raises ValueError if the graph does not allow it.
+        trains: Whether the graph is to be trained between `Algorithm.prepare` and `Algorithm.finalize`.
+        status: ``stable``, ``experimental``, or ``stub`` if only `Algorithm.analyze` works.
+        owner: Distribution that offers the algorithm; set by `algorithms`.
     """
 
     name: str
@@ -109,7 +109,11 @@ class AlgorithmSpec:
     owner: str = ""
 
     def __post_init__(self) -> None:
-        """Check the fields: the config must be frozen, so that its checks stay true, and the status known."""
+        """Check the fields; the config must be frozen because its values are checked only once.
+
+        Raises:
+            ValueError: a field has a wrong value.
+        """
         parameters = getattr(self.config, "__dataclass_params__", None)
         if not dataclasses.is_dataclass(self.config) or parameters is None or not parameters.frozen:
             message = f"the config of algorithm {self.name!r} must be a frozen dataclass, got {self.config!r}"
@@ -120,7 +124,7 @@ class AlgorithmSpec:
             raise ValueError(message)
 
     def settings(self) -> dict[str, Setting]:
-        """Return what can be set, by name, in the order of the config's fields."""
+        """Return the settings by name, in the order of the config's fields."""
         hints = get_type_hints(self.config)
         return {
             each.name: Setting(
@@ -134,7 +138,7 @@ class AlgorithmSpec:
         """Return the config with these settings.
 
         Raises:
-            SettingsError: a setting is unknown, missing or refused.
+            SettingsError: a setting is unknown, missing or wrong.
         """
         known = self.settings()
         for name in settings:
@@ -151,8 +155,8 @@ class AlgorithmSpec:
         """Return the algorithm bound to a graph, with a config or with settings by name.
 
         Raises:
-            SettingsError: the settings are wrong, or the graph cannot give what they ask for.
-            AlgorithmError: what the plugin created lacks one of the four steps.
+            SettingsError: the settings are wrong, or the graph does not allow them.
+            AlgorithmError: the object that the plugin created lacks one of the four steps.
         """
         if config is None:
             config = self.configure(**settings)
@@ -168,7 +172,7 @@ class AlgorithmSpec:
         return algorithm
 
     def _refusing(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a constructor that may refuse its arguments, and name the algorithm in the error."""
+        """Call a constructor, and turn its ValueError into a SettingsError that names the algorithm."""
         try:
             return make(*args, **kwargs)
         except SettingsError:
@@ -190,7 +194,7 @@ def _suggestion(name: str, known: dict[str, Any]) -> str:
 
 
 def algorithms() -> dict[str, AlgorithmSpec]:
-    """Return every installed algorithm by name, each with the distribution that offers it."""
+    """Return all installed algorithms by name, each with the distribution that offers it."""
     found = by_key("torch_dag_algorithms", AlgorithmSpec)
     return {name: dataclasses.replace(spec, owner=owner) for name, (owner, spec) in sorted(found.items())}
 
@@ -199,7 +203,7 @@ def find_algorithm(name: str) -> AlgorithmSpec:
     """Return the installed algorithm of this name.
 
     Raises:
-        UnknownAlgorithmError: no plugin offers it; the message names those that are there.
+        UnknownAlgorithmError: no plugin offers it; the message lists similar or all names.
     """
     found = algorithms()
     if name not in found:

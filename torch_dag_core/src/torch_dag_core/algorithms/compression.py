@@ -1,6 +1,7 @@
-"""The base of algorithms that make a graph cheaper: one constructor, one target, and the four steps of all algorithms.
+"""Base class of algorithms that reduce the cost of a graph.
 
-One training loop drives channel pruning, block pruning and low-rank compression, alone or one after the other.
+All have the same constructor, target and steps, so one training loop works for channel pruning, block pruning and
+low-rank compression, alone or one after the other.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class CompressionAlgorithm(ABC):
-    """A compression algorithm bound to one flat graph, which it never changes: it works on copies.
+    """A compression algorithm bound to one flat graph, which it does not change: it works on copies.
 
-    A subclass states its ``name`` and its ``config_type``, and implements the four steps.
+    A subclass defines ``name`` and ``config_type``, and implements the four steps.
 
     Attributes:
-        name: What users call the algorithm.
+        name: The name of the algorithm for users.
         config_type: The class of its settings.
         model: The graph.
         config: The settings.
-        input_shape: Shape of one sample of the first input, without the batch.
-        initial_normalized_flops: Cost of the graph: FLOPs of one sample by input pixel, in thousands.
-        target_flops: What is asked for: FLOPs of one sample.
-        target_normalized_flops: The same, by input pixel, in thousands.
-        removable_share: The share of FLOPs that can go at most.
+        input_shape: Shape of one sample of the first input, without the batch dimension.
+        initial_normalized_flops: Cost of the graph in thousands of FLOPs per input pixel, for one sample.
+        target_flops: The cost to reach, in FLOPs of one sample.
+        target_normalized_flops: The cost to reach, in thousands of FLOPs per input pixel.
+        removable_share: The largest share of FLOPs that can be removed.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -44,21 +45,22 @@ class CompressionAlgorithm(ABC):
     config_type: ClassVar[type[CompressionConfig]] = CompressionConfig
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Spell out in the constructor's signature the settings that ``config_type`` has."""
+        """Give the constructor a signature that lists the fields of ``config_type``."""
         super().__init_subclass__(**options)
         cls.__signature__ = _signature(cls.config_type)
 
     def __init__(self, model: DagModule, input_shape: Sequence[int] | None, *required: Any, **settings: Any) -> None:
-        """Check the settings and whether the graph can give what they ask for.
+        """Check the settings, and that the target can be reached on this graph.
 
         Args:
             model: The graph to compress.
-            input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
+            input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
+                remembers.
             *required: The settings without a default, in the order of the fields of ``config_type``.
             **settings: Settings by name: the fields of ``config_type``.
 
         Raises:
-            SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
+            SettingsError: a setting is wrong, or the target cannot be reached (the message says which can).
             TypeError: there is no setting of that name, or one is missing or given twice.
         """
         self.config = _configured(self.config_type, required, settings)
@@ -73,39 +75,39 @@ class CompressionAlgorithm(ABC):
 
     @classmethod
     def from_config(cls, model: DagModule, config: CompressionConfig, input_shape: Sequence[int] | None = None) -> Self:
-        """Return the algorithm with the settings of a config."""
+        """Return the algorithm with the settings of ``config``."""
         settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
         return cls(model, input_shape, **settings)
 
     @abstractmethod
     def analyze(self) -> CompressionReport:
-        """Return the candidates, what each costs, and how much can go. Mutates nothing."""
+        """Return the candidates, what each costs, and how much can be removed; changes nothing."""
 
     @abstractmethod
     def prepare(self) -> DagModule:
-        """Return a trainable graph on the same device that holds the algorithm's own parameters."""
+        """Return a trainable graph with the algorithm's own parameters, on the device of ``model``."""
 
     @abstractmethod
     def losses(self, global_step: int) -> Losses:
-        """Return the share of cost and the losses to add to the task's, for the last call of the prepared graph."""
+        """Return the current share of cost and the losses to add, for the latest call of the prepared graph."""
 
     @abstractmethod
     def finalize(self) -> DagModule:
         """Return a plain graph that costs at most the target."""
 
     def calibrate(self, batches: Iterable[Any]) -> None:
-        """Look at data before training; an algorithm that needs none ignores it."""
+        """Process data before training; does nothing by default."""
         del batches
 
     def conclusion(self) -> str:
-        """Return what a user should know of the finished graph, in a sentence or two; nothing by default."""
+        """Return a sentence or two about the result of `finalize`, for the user; "" by default."""
         return ""
 
     def require_reachable(self, report: CompressionReport) -> None:
-        """Refuse ``target_flops`` if the algorithm cannot get there.
+        """Check that ``target_flops`` can be reached.
 
         Raises:
-            SettingsError: says what can be reached.
+            SettingsError: it cannot; the message says which ``keep_flops`` can.
         """
         if self.target_flops >= report.reachable_flops:
             return
@@ -136,7 +138,7 @@ def _required(config_type: type[CompressionConfig]) -> list[str]:
 
 
 def _signature(config_type: type[CompressionConfig]) -> inspect.Signature:
-    """Return the constructor's signature with every setting of a config in place of the starred parameters."""
+    """Return the signature of the constructor, with the fields of ``config_type`` in place of ``*`` and ``**``."""
     _, model, input_shape, *_ = inspect.signature(CompressionAlgorithm.__init__).parameters.values()
     settings = dict(inspect.signature(config_type).parameters)
     required = [

@@ -1,4 +1,4 @@
-"""What an algorithm found in a graph, as data that prints as a table."""
+"""Results of analyses as data, which print as a table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One thing that an algorithm could shrink or remove.
+    """A part of a graph that an algorithm can shrink or remove.
 
     Attributes:
-        name: Unique within a report.
-        kind: What sort of thing it is, in one word.
-        flops: What it costs now.
-        removable: What can go of that, if nothing else is changed.
+        name: Name, unique within a report.
+        kind: Kind of the part, in a word or two.
+        flops: Its current FLOPs.
+        removable: The FLOPs that can be removed if nothing else is changed.
     """
 
     name: str
@@ -24,13 +24,13 @@ class Candidate:
 
     @property
     def detail(self) -> str:
-        """What the report's table says of it beyond its cost."""
+        """Text of the last column of the table."""
         return ""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that an algorithm leaves as it is, and why."""
+    """A part of a graph that an algorithm does not change, and the reason."""
 
     name: str
     flops: int
@@ -39,14 +39,14 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionReport:
-    """All candidates in a graph and the bound on what can be removed.
+    """All candidates in a graph, and how much can be removed.
 
     Attributes:
         algorithm: Name of the algorithm.
-        flops: What one call on one sample costs now.
-        reachable_flops: The least that can be reached.
-        candidates: In the order of the graph.
-        skipped: What looked like a candidate and is none.
+        flops: Current FLOPs of the graph, for one sample.
+        reachable_flops: The smallest FLOPs that the algorithm can reach.
+        candidates: The candidates, in the order of the graph.
+        skipped: Parts that are not candidates, and why.
     """
 
     algorithm: str
@@ -57,7 +57,7 @@ class CompressionReport:
 
     @property
     def removable_share(self) -> float:
-        """The share of FLOPs that can go at most."""
+        """The largest share of FLOPs that can be removed."""
         return (self.flops - self.reachable_flops) / self.flops if self.flops else 0.0
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class CompressionReport:
 
 
 _NUMBERS = (2, 3)
-"""Columns that are aligned to the right."""
+"""Indices of the columns that are aligned to the right."""
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The settings that every compression has, and the checks that their own settings are made of."""
+"""The settings shared by all compression algorithms, and checks for settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COSTS = ("flops", "params", "latency")
 
 
 def choose(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuse a setting that is none of its choices.
+    """Check that a setting is one of ``choices``.
 
     Raises:
-        SettingsError: names the setting and the choices.
+        SettingsError: it is not; the message names the setting and the choices.
     """
     if value not in choices:
         message = f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
@@ -26,10 +26,10 @@ def choose(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def require_count(name: str, value: Any, *, least: int = 1) -> None:
-    """Refuse a setting that is no integer or too small.
+    """Check that a setting is an integer of at least ``least``.
 
     Raises:
-        SettingsError: names the setting and what it may be.
+        SettingsError: it is not; the message names the setting.
     """
     if type(value) is not int or value < least:
         message = f"{name} must be an integer of at least {least}, got {value!r}"
@@ -37,10 +37,10 @@ def require_count(name: str, value: Any, *, least: int = 1) -> None:
 
 
 def require_flag(name: str, value: Any) -> None:
-    """Refuse a setting that is neither True nor False.
+    """Check that a setting is True or False.
 
     Raises:
-        SettingsError: names the setting.
+        SettingsError: it is neither; the message names the setting.
     """
     if type(value) is not bool:
         message = f"{name} must be True or False, got {value!r}"
@@ -48,10 +48,10 @@ def require_flag(name: str, value: Any) -> None:
 
 
 def require_amount(name: str, value: Any) -> None:
-    """Refuse a setting that is no finite number of at least 0.
+    """Check that a setting is a finite number of at least 0.
 
     Raises:
-        SettingsError: names the setting.
+        SettingsError: it is not; the message names the setting.
     """
     if not _is_number(value) or value < 0:
         message = f"{name} must be a finite number of at least 0, got {value!r}"
@@ -63,10 +63,10 @@ def _is_number(value: Any) -> bool:
 
 
 def require_share(name: str, value: Any) -> None:
-    """Refuse a setting that is no share of the FLOPs that could stay: above 0 and at most 1.
+    """Check that a setting is a share of FLOPs to keep: above 0 and at most 1.
 
     Raises:
-        SettingsError: names the setting.
+        SettingsError: it is not; the message names the setting.
     """
     if not _is_number(value) or not 0 < value <= 1:
         message = f"{name} is the share of FLOPs that stays, above 0 and at most 1; got {value!r}"
@@ -75,7 +75,7 @@ def require_share(name: str, value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionConfig:
-    """The settings that every compression has."""
+    """The settings of all compression algorithms."""
 
     keep_flops: float = field(metadata={"help": "share of the FLOPs that stays, above 0 and up to 1"})
     reference_flops: float | None = field(
@@ -86,7 +86,7 @@ class CompressionConfig:
         """Check the settings.
 
         Raises:
-            SettingsError: names the setting and what it may be.
+            SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         require_share("keep_flops", self.keep_flops)
         if self.reference_flops is not None and (not _is_number(self.reference_flops) or self.reference_flops <= 0):
@@ -96,7 +96,7 @@ class CompressionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedCompressionConfig(CompressionConfig):
-    """The settings of every compression that learns what to remove while the graph is trained."""
+    """The settings of all compression algorithms that learn during training what to remove."""
 
     training_steps: int = field(metadata={"help": "steps over which the losses reach their full weight"})
     entropy_loss_weight: float = field(default=1.0, metadata={"help": "weight of the push towards yes or no"})
@@ -111,7 +111,7 @@ class LearnedCompressionConfig(CompressionConfig):
         """Check the settings.
 
         Raises:
-            SettingsError: names the setting and what it may be.
+            SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         super().__post_init__()
         require_count("training_steps", self.training_steps)
@@ -123,10 +123,10 @@ class LearnedCompressionConfig(CompressionConfig):
 
 
 def module_classes(name: str, given: Any) -> tuple[type[nn.Module], ...]:
-    """Return one or several module classes as a tuple.
+    """Return one module class, or several, as a tuple.
 
     Raises:
-        SettingsError: something else is among them.
+        SettingsError: ``given`` contains something other than subclasses of nn.Module.
     """
     classes = tuple(given) if isinstance(given, Iterable) else (given,)
     for each in classes:

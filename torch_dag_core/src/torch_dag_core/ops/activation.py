@@ -1,4 +1,4 @@
-"""Nonlinearities of torch, as modules."""
+"""Activation functions, as modules of torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch_dag_core.ops.flops import elementwise, times_output
 from torch_dag_core.plugins.codecs import ModuleCodec
 from torch_dag_core.plugins.declarations import declare
 
-# Exponentials, their sum, a division, and the maximum subtracted before: five for each element.
+# Five FLOPs per element: maximum, difference, exponential, sum and division.
 _SOFTMAX = times_output(5)
 
 ACTIVATIONS = (

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic, comparison and logic; two operands broadcast, a constant stands for either."""
+"""Elementwise arithmetic, comparison and logic."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from torch_dag_core.plugins.declarations import op
 
 
 class Binary(Op):
-    """Base of two-operand elementwise ops; ``scalar`` replaces the second operand, or the first.
+    """Base of elementwise ops of two tensors that broadcast, or of one tensor and a constant.
 
     Attributes:
-        function: What is computed.
-        commutative: Whether the operands may change places.
-        spellings: Names of the torch functions that become the op.
-        reflected: Names of those that take the operands the other way round, such as ``__rsub__``.
+        scalar: The constant; None if there are two operands.
+        scalar_first: Whether the constant is the first argument of ``function``.
+        function: The function of two arguments.
+        commutative: Whether the arguments can be swapped.
+        spellings: Names of the torch functions that become this op.
+        reflected: Names of those with swapped arguments, such as ``__rsub__``.
     """
 
     scalar: float | complex | bool | None = None
@@ -32,19 +34,19 @@ class Binary(Op):
     reflected: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Combine two tensors that broadcast, or one tensor and the constant."""
+        """Return ``function(x, y)``, or ``function`` of ``x`` and the constant."""
         if y is not None:
             return type(self).function(x, y)  # type: ignore[no-any-return]
         return type(self).function(self.scalar, x) if self.scalar_first else type(self).function(x, self.scalar)  # type: ignore[no-any-return]
 
 
 class Unary(Op):
-    """Base of one-operand elementwise ops without constants."""
+    """Base of elementwise ops of one operand without constants."""
 
     function: ClassVar[Callable[..., Any]]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the function to every element."""
+        """Return ``function(x)``."""
         return type(self).function(x)  # type: ignore[no-any-return]
 
 
@@ -52,7 +54,7 @@ def _binary(
     name: str, key: str, function: Callable[..., Any], *spellings: str, reflected: tuple[str, ...] = (),
     commutative: bool = False,
 ) -> type[Binary]:  # fmt: skip
-    """Declare an op class whose functions are spelled like this."""
+    """Create an op class for an elementwise function of two arguments, and declare it."""
     members = {
         "__doc__": f"Elementwise {name.lower()}.", "__module__": __name__, "function": staticmethod(function),
         "commutative": commutative, "spellings": spellings, "reflected": reflected,
@@ -63,7 +65,7 @@ def _binary(
 def _unary(
     name: str, key: str, function: Callable[..., Any], *functions: str, aliases: tuple[str, ...] = ()
 ) -> type[Unary]:
-    """Declare an op class that stands for the functions of these names."""
+    """Create an op class for an elementwise function of one argument, and declare it."""
     members = {"__doc__": f"Elementwise {name.lower()}.", "__module__": __name__, "function": staticmethod(function)}
     return op(key, functions=functions, aliases=aliases, flops=elementwise)(type(name, (Unary,), members))
 
@@ -121,13 +123,13 @@ IsNan = _unary("IsNan", "core.isnan", torch.isnan, "isnan", aliases=("core.is_na
 
 @op("core.where", flops=elementwise)
 class Where(Op):
-    """Choose elementwise between two operands; a constant stands for either."""
+    """Choose elementwise between two operands, either of which may be a constant."""
 
     x: float | bool | None = None
     y: float | bool | None = None
 
     def forward(self, condition: Tensor, *operands: Tensor) -> Tensor:
-        """Return ``torch.where(condition, x, y)`` with operands filled in where no constant is."""
+        """Return ``torch.where(condition, x, y)``; ``operands`` are those of x and y that are not constants."""
         rest = list(operands)
         x = rest.pop(0) if self.x is None else self.x
         y = rest.pop(0) if self.y is None else self.y
@@ -136,7 +138,7 @@ class Where(Op):
 
 @op("core.masked_fill", flops=elementwise)
 class MaskedFill(Op):
-    """Put a constant where a mask holds."""
+    """Replace elements by a constant where a mask is true."""
 
     value: float | bool
 
@@ -147,7 +149,7 @@ class MaskedFill(Op):
 
 @op("core.clamp", flops=elementwise)
 class Clamp(Op):
-    """Limit every element to constants."""
+    """Limit every element to a range of constants."""
 
     min: float | None = None
     max: float | None = None
@@ -159,28 +161,28 @@ class Clamp(Op):
 
 @op("core.cast", flops=free)
 class Cast(Op):
-    """Change the element type."""
+    """Convert to another dtype."""
 
     dtype: torch.dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` as ``dtype``."""
+        """Return ``x`` in the dtype ``dtype``."""
         return x.to(self.dtype)
 
 
 @op("core.cast_like", flops=free)
 class CastLike(Op):
-    """Change the element type to that of another operand."""
+    """Convert to the dtype of another operand."""
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """Return ``x`` as the type of ``like``."""
+        """Return ``x`` in the dtype of ``like``."""
         return x.to(like.dtype)
 
 
 @op("core.detach", flops=free)
 class Detach(Op):
-    """Stop gradients."""
+    """Stop gradients at this value."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` outside the autograd graph."""
+        """Return ``x.detach()``."""
         return x.detach()

@@ -1,4 +1,4 @@
-"""Multi-head attention as one composite op."""
+"""Multi-head self-attention as one composite op."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
 
 
 def self_attention(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of the projections, and of attention within each head."""
+    """Return the FLOPs of the projections, and of attention within each head."""
     tokens, dim = inputs[0][-2:]
     rows, inner = numel(inputs[0][:-1]), parameters["proj.weight"][1]
     head = (inputs[0][0], module.num_heads, tokens, module.head_dim)
@@ -32,12 +32,12 @@ def self_attention(module: Any, inputs: Shapes, outputs: Shapes, parameters: Par
 
 @op("core.attention", flops=self_attention, expand=lambda module: module)
 class Attention(nn.Module):
-    """Self-attention with a fused query-key-value projection (arXiv:1706.03762), as vision transformers use it.
+    """Self-attention with a fused query-key-value projection (arXiv:1706.03762), as in vision transformers.
 
     Attributes:
         qkv: Linear(dim, 3 * num_heads * head_dim).
-        q_norm, k_norm: ``qk_norm`` over head_dim: "none", "layer_norm" or "rms_norm".
-        norm: ``out_norm`` over num_heads * head_dim, before the projection.
+        q_norm, k_norm: Normalisation ``qk_norm`` over head_dim: "none", "layer_norm" or "rms_norm".
+        norm: Normalisation ``out_norm`` over num_heads * head_dim, before the projection.
         proj: Linear(num_heads * head_dim, out_dim).
     """
 
@@ -62,15 +62,18 @@ class Attention(nn.Module):
         self.attn_drop, self.proj_drop = nn.Dropout(attn_drop), nn.Dropout(proj_drop)
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the arguments of the constructor."""
         return dict(self._config)
 
     def extra_repr(self) -> str:
-        """Show sizes."""
+        """Return the sizes, for ``repr``."""
         return f"dim={self._config['dim']}, num_heads={self.num_heads}, head_dim={self.head_dim}"
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return attention of x (batch, tokens, dim) to itself: (batch, tokens, out_dim); ``mask`` is added."""
+        """Return self-attention of x (batch, tokens, dim): (batch, tokens, out_dim).
+
+        ``mask`` is added to the scores (batch, num_heads, tokens, tokens); it broadcasts.
+        """
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)

@@ -1,4 +1,4 @@
-"""Ops that contract over a dimension, with weights that are tensors of the graph."""
+"""Matrix products, convolutions, embeddings and attention; ops named ``...Function`` take their weights as operands."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from torch_dag_core.plugins.declarations import declare, op
 
 
 def matmul(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return ``2 x outputs x contracted``."""
+    """Return ``2 x outputs x size of the contracted dimension``."""
     del module, parameters
     return 2 * numel(outputs[0]) * inputs[0][-1]
 
 
 @op("core.matmul", flops=matmul)
 class Matmul(Op):
-    """Matrix product with broadcast batch dimensions; stands for bmm and mm as well."""
+    """Matrix product with broadcast batch dimensions, also for ``bmm`` and ``mm``."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``x @ y``."""
@@ -34,7 +34,7 @@ class Matmul(Op):
 
 
 def einsum(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of contracting the operands from left to right; one operand is only summed."""
+    """Return the FLOPs of contracting the operands from left to right; a single operand is only summed."""
     del outputs, parameters
     terms, result = module.terms([len(shape) for shape in inputs])
     sizes: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def einsum(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters)
     for place, term in enumerate(terms[1:], start=1):
         together = held | set(term)
         held = together & {*result, *(letter for later in terms[place + 1 :] for letter in later)}
-        work = 1 if held == together else 2  # Without a sum, a multiplication is all there is.
+        work = 1 if held == together else 2  # If no letter is summed, there are multiplications without additions.
         cost += work * math.prod(sizes.get(letter, 1) for letter in sorted(together))
     return cost
 
@@ -64,7 +64,7 @@ class Einsum(Op):
     def terms(self, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
         """Return a letter for each dimension of each operand, and of the result.
 
-        The dimensions of an ellipsis are numbers, counted from the right.
+        The dimensions of an ellipsis are named by digits, counted from the right.
 
         Args:
             ranks: Number of dimensions of each operand.
@@ -96,13 +96,13 @@ def _numbered(count: int) -> list[str]:
 
 
 def linear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return ``2 x outputs x in_features``, plus the bias."""
+    """Return ``2 x outputs x in_features``, plus one FLOP per output for the bias."""
     del module
     return _affine(inputs, outputs, has_bias="bias" in parameters)
 
 
 def linear_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the same, with the bias as an operand."""
+    """Return the same as `linear`, with the bias as third operand."""
     del module, parameters
     return _affine(inputs, outputs, has_bias=len(inputs) > 2)
 
@@ -112,7 +112,7 @@ def _affine(inputs: Shapes, outputs: Shapes, *, has_bias: bool) -> Any:
 
 
 def bilinear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of contracting weight (out, first, second) with the first operand, then with the second."""
+    """Return the FLOPs of contracting the weight (out, first, second) with the first operand, then the second."""
     del module, inputs
     weight = parameters["weight"]
     rows = numel(outputs[0][:-1])
@@ -122,7 +122,7 @@ def bilinear(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Par
 
 @op("core.linear_function", flops=linear_function)
 class LinearFunction(Op):
-    """Affine map whose weight (and bias) are computed tensors."""
+    """Affine map whose weight and optional bias are operands."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x @ weight.T + bias``: x (..., in), weight (out, in), bias (out)."""
@@ -133,37 +133,37 @@ class LinearFunction(Op):
 
 
 def convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return ``2 x outputs x (in / groups) x kernel``, plus the bias."""
+    """Return ``2 x outputs x (in / groups) x kernel``, plus one FLOP per output for the bias."""
     del module, inputs
     return _slid(outputs[0], parameters["weight"], outputs[0], has_bias="bias" in parameters)
 
 
 def convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the same, with weight and bias as operands."""
+    """Return the same as `convolution`, with weight and bias as operands."""
     del module, parameters
     return _slid(outputs[0], inputs[1], outputs[0], has_bias=len(inputs) > 2)
 
 
 def transposed_convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return ``2 x inputs x (out / groups) x kernel``, plus the bias."""
+    """Return ``2 x inputs x (out / groups) x kernel``, plus one FLOP per output for the bias."""
     del module
     return _slid(inputs[0], parameters["weight"], outputs[0], has_bias="bias" in parameters)
 
 
 def transposed_convolution_function(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the same, with weight and bias as operands."""
+    """Return the same as `transposed_convolution`, with weight and bias as operands."""
     del module, parameters
     return _slid(inputs[0], inputs[1], outputs[0], has_bias=len(inputs) > 2)
 
 
 def _slid(positions: Sequence[Any], weight: Sequence[Any], output: Sequence[Any], *, has_bias: bool) -> Any:
-    """Return the cost of applying a weight (channels, each, *kernel) at every element of a tensor."""
+    """Return the FLOPs of applying a weight (channels, each, *kernel) at every element of ``positions``."""
     return 2 * numel(positions) * numel(weight[1:]) + (numel(output) if has_bias else 0)
 
 
 @op("core.convolution", flops=convolution_function)
 class Convolution(Op):
-    """Convolution whose weight (and bias) are computed tensors."""
+    """Convolution whose weight and optional bias are operands."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...] | str
@@ -180,7 +180,7 @@ class Convolution(Op):
 
 @op("core.transposed_convolution", flops=transposed_convolution_function)
 class TransposedConvolution(Op):
-    """Transposed convolution whose weight (and bias) are computed tensors."""
+    """Transposed convolution whose weight and optional bias are operands."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -200,7 +200,7 @@ class TransposedConvolution(Op):
 
 @op("core.embedding_function", flops=free)
 class EmbeddingFunction(Op):
-    """Rows of a computed table."""
+    """Lookup of rows in a table that is an operand."""
 
     padding_idx: int | None = None
 
@@ -210,7 +210,7 @@ class EmbeddingFunction(Op):
 
 
 def attention(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of two products and a softmax: q k^T, then weights times v."""
+    """Return the FLOPs of the scores ``q k^T``, a softmax (five per score), and the product with the values."""
     del module, parameters
     query, key, value = inputs[:3]
     scores = numel(query[:-1]) * key[-2]
@@ -219,7 +219,7 @@ def attention(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Pa
 
 @op("core.scaled_dot_product_attention", flops=attention)
 class ScaledDotProductAttention(Op):
-    """Fused attention; ``dropout_p`` acts in training only."""
+    """Fused attention; ``dropout_p`` applies in training mode only."""
 
     dropout_p: float = 0.0
     is_causal: bool = False

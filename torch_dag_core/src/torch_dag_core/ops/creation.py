@@ -1,4 +1,4 @@
-"""Tensors made from sizes of other tensors."""
+"""Tensors created with sizes that may be read off operands."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch_dag_core.plugins.declarations import op
 
 @op("core.full", flops=free)
 class Full(Op):
-    """A constant tensor on the device of its operand."""
+    """A tensor of one value, on the device of the first operand."""
 
     shape: tuple[int | Size, ...]
     value: float | bool = 0.0
     dtype: torch.dtype | None = None
 
     def forward(self, *like: Tensor) -> Tensor:
-        """Return ``shape`` filled with ``value``; without ``dtype``, of the first operand's type."""
+        """Return a tensor of ``shape`` filled with ``value``, in ``dtype`` or else that of the first operand."""
         dtype = like[0].dtype if self.dtype is None else self.dtype
         return torch.full(resolve(self.shape, like), self.value, dtype=dtype, device=like[0].device)
 
 
 @op("core.arange", flops=free)
 class Arange(Op):
-    """Evenly spaced numbers on the device of its operand."""
+    """Evenly spaced numbers, on the device of the first operand."""
 
     start: float | Size
     end: float | Size
@@ -35,14 +35,14 @@ class Arange(Op):
     dtype: torch.dtype = torch.int64
 
     def forward(self, *like: Tensor) -> Tensor:
-        """Return ``start, start + step, ...`` below ``end``."""
+        """Return ``start, start + step, ...`` up to but not including ``end``."""
         start, end, step = resolve((self.start, self.end, self.step), like)
         return torch.arange(start, end, step, dtype=self.dtype, device=like[0].device)
 
 
 @op("core.linspace", flops=free)
 class Linspace(Op):
-    """A number of evenly spaced points on the device of its operand."""
+    """A given number of evenly spaced points, on the device of the first operand."""
 
     start: float
     end: float

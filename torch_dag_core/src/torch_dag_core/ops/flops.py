@@ -1,8 +1,8 @@
-"""Cost rules that many ops share: FLOPs of one call as polynomials in the sizes of its tensors.
+"""Cost rules shared by many ops: the FLOPs of one call from the shapes of its tensors.
 
-The convention: 2 for each multiply-accumulate of a contraction, 1 for each element of an elementwise result whatever
-the function, and nothing for moving data. Sizes may be ints, polynomials or differentiable scalars, so a rule uses only
-``+`` and ``*`` on them. The formulas of one family of ops stand beside its ops.
+The convention: 2 FLOPs for each multiply-accumulate of a contraction, 1 for each element of an elementwise result
+whatever the function, and 0 for moving data. Sizes may be ints, polynomials or differentiable scalars, so rules use
+only ``+`` and ``*`` on them. Formulas for one family of ops are in the module of that family.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def numel(shape: Sequence[Any]) -> Any:
 
 
 def free(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return 0, the cost of moving data and of what does nothing in evaluation."""
+    """Return 0: the op moves data, or does nothing in evaluation mode."""
     del module, inputs, outputs, parameters
     return 0
 

@@ -1,4 +1,4 @@
-"""Keys of the ops that the graph itself interprets: its tensors, the parts of tuples, the choice between the modes."""
+"""Keys of the module classes defined with the graph: tensor holders, `GetItem` and `TrainingSwitch`."""
 
 from __future__ import annotations
 

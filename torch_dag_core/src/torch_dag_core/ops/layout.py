@@ -17,7 +17,7 @@ Ints = tuple[int | Size, ...]
 
 @op("core.pack", flops=free)
 class Pack(Op):
-    """Join values into one tuple, for modules that take several tensors in one argument."""
+    """Put values into one tuple, for modules that take several tensors as one argument."""
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return the operands as a tuple."""
@@ -26,29 +26,29 @@ class Pack(Op):
 
 @op("core.reshape", flops=free)
 class Reshape(Op):
-    """Give the elements another shape, row-major; stands for every view, flatten, squeeze and unsqueeze."""
+    """Change the shape, row-major; also for view, flatten, squeeze and unsqueeze."""
 
     shape: Ints
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
-        """Return ``x`` in ``shape``: ints, at most one -1, and sizes of the operands."""
+        """Return ``x`` in ``shape``, which holds ints, at most one -1, and sizes of operands."""
         return x.reshape(resolve(self.shape, (x, *like)))
 
 
 @op("core.permute", flops=free)
 class Permute(Op):
-    """Reorder dimensions; stands for transpose as well."""
+    """Reorder dimensions; also for transpose."""
 
     dims: tuple[int, ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` with dimension ``dims[i]`` in place i."""
+        """Return ``x`` with its dimension ``dims[i]`` as dimension i."""
         return x.permute(self.dims)
 
 
 @op("core.expand", flops=free)
 class Expand(Op):
-    """Repeat dimensions of size one without copying."""
+    """Broadcast to larger sizes without copying."""
 
     sizes: Ints
 
@@ -59,7 +59,7 @@ class Expand(Op):
 
 @op("core.repeat", flops=free)
 class Repeat(Op):
-    """Tile a tensor."""
+    """Repeat a whole tensor along its dimensions."""
 
     repeats: Ints
 
@@ -70,53 +70,53 @@ class Repeat(Op):
 
 @op("core.repeat_interleave", flops=free)
 class RepeatInterleave(Op):
-    """Repeat each slice along one dimension in place."""
+    """Repeat each slice along one dimension, with its copies next to each other."""
 
     repeats: int | Size
     dim: int | None = None
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
-        """Return ``x`` with every slice along ``dim`` repeated."""
+        """Return ``x`` with every slice along ``dim`` repeated; without ``dim``, every element of the flattened tensor."""
         return x.repeat_interleave(resolve(self.repeats, (x, *like)), self.dim)
 
 
 @op("core.cat", functions=("cat", "concat", "concatenate"), flops=free)
 class Cat(Op):
-    """Join tensors along a dimension."""
+    """Concatenate tensors along a dimension."""
 
     dim: int = 0
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Return the operands one after the other along ``dim``."""
+        """Return ``torch.cat(tensors, dim)``."""
         return torch.cat(tensors, self.dim)
 
 
 @op("core.stack", functions=("stack",), flops=free)
 class Stack(Op):
-    """Join tensors along a new dimension."""
+    """Stack tensors along a new dimension."""
 
     dim: int = 0
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Return the operands stacked at ``dim``."""
+        """Return ``torch.stack(tensors, dim)``."""
         return torch.stack(tensors, self.dim)
 
 
 @op("core.split", flops=free)
 class Split(Op):
-    """Cut a tensor into pieces along a dimension; stands for chunk as well."""
+    """Split a tensor into pieces along a dimension; also for chunk."""
 
     sizes: Ints
     dim: int = 0
 
     def forward(self, x: Tensor, *like: Tensor) -> tuple[Tensor, ...]:
-        """Return the pieces, ``sizes[i]`` long."""
+        """Return the pieces; piece i has size ``sizes[i]``."""
         return torch.split(x, list(resolve(self.sizes, (x, *like))), self.dim)
 
 
 @op("core.unbind", flops=free)
 class Unbind(Op):
-    """Take a dimension apart."""
+    """Split a tensor into its slices along a dimension."""
 
     dim: int = 0
 
@@ -127,9 +127,9 @@ class Unbind(Op):
 
 @op("core.index", flops=free)
 class Index(Op):
-    """Index a tensor: ints, slices, None, an Ellipsis, and tensors where a `Slot` stands.
+    """Index a tensor by ints, slices, None, an Ellipsis and tensors.
 
-    Slot 0 is the indexed tensor; ``Slot(i)`` inside ``items`` is operand i.
+    Tensors in ``items`` are written as `Slot`: ``Slot(i)`` is operand i, where operand 0 is the indexed tensor.
     """
 
     items: tuple[Any, ...]
@@ -141,13 +141,16 @@ class Index(Op):
 
 @op("core.set_index", flops=free)
 class SetIndex(Op):
-    """Write a value into a copy of a tensor; ``items`` as in `Index`, slot 1 is the value."""
+    """Write a value into a copy of a tensor.
+
+    ``items`` is as in `Index`. The value is the constant ``value``, or operand 1 if that is None.
+    """
 
     items: tuple[Any, ...]
     value: float | bool | None = None
 
     def forward(self, x: Tensor, *operands: Tensor) -> Tensor:
-        """Return a copy of ``x`` whose ``[items]`` is the constant, or the first operand."""
+        """Return a copy of ``x`` in which ``[items]`` is the value."""
         result = x.clone()
         value = operands[0] if self.value is None else self.value
         result[fill(self.items, (x, *operands))] = value
@@ -156,14 +159,14 @@ class SetIndex(Op):
 
 @op("core.pad", flops=free)
 class Pad(Op):
-    """Pad the last dimensions with a constant or by the mode."""
+    """Pad the last dimensions with a constant, or by another mode of ``functional.pad``."""
 
     pad: Ints
     mode: str = "constant"
     value: float | None = None
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
-        """Return ``x`` padded by (before, after) pairs, last dimension first."""
+        """Return ``x`` padded by (before, after) pairs, starting with the last dimension."""
         return torch.nn.functional.pad(x, resolve(self.pad, (x, *like)), self.mode, self.value)
 
 
@@ -181,7 +184,7 @@ class Roll(Op):
 
 @op("core.flip", flops=free)
 class Flip(Op):
-    """Reverse dimensions."""
+    """Reverse the order of elements along dimensions."""
 
     dims: tuple[int, ...]
 
@@ -192,20 +195,20 @@ class Flip(Op):
 
 @op("core.unfold_dim", flops=free)
 class UnfoldDim(Op):
-    """Slide a window along one dimension (``Tensor.unfold``)."""
+    """Extract sliding windows along one dimension (``Tensor.unfold``)."""
 
     dimension: int
     size: int
     step: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return all windows of length ``size``, ``step`` apart, as a new last dimension."""
+        """Return the windows of length ``size`` every ``step`` elements; their elements are a new last dimension."""
         return x.unfold(self.dimension, self.size, self.step)
 
 
 @op("core.gather", flops=free)
 class Gather(Op):
-    """Pick elements along a dimension."""
+    """Select elements along a dimension."""
 
     dim: int
 
@@ -216,7 +219,7 @@ class Gather(Op):
 
 @op("core.index_select", flops=free)
 class IndexSelect(Op):
-    """Pick slices along a dimension."""
+    """Select slices along a dimension."""
 
     dim: int
 
@@ -227,13 +230,13 @@ class IndexSelect(Op):
 
 @op("core.triangle", flops=free)
 class Triangle(Op):
-    """Keep one triangle of the last two dimensions."""
+    """Keep the upper or lower triangle of the last two dimensions."""
 
     diagonal: int = 0
     upper: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` with the other triangle zeroed."""
+        """Return ``torch.triu(x, diagonal)`` or ``torch.tril(x, diagonal)``."""
         return torch.triu(x, self.diagonal) if self.upper else torch.tril(x, self.diagonal)
 
 

@@ -1,4 +1,4 @@
-"""Normalisation whose affine tensors are computed tensors of the graph."""
+"""Normalisations; ops of this module take scale and shift as operands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch_dag_core.graph.op import Op
 from torch_dag_core.ops.flops import Parameters, Shapes, elementwise, times_output
 from torch_dag_core.plugins.declarations import declare, op
 
-# Of each element: mean, difference, square, division and scale; the mean square needs no difference. The statistics of
-# a batch norm are known in evaluation, which leaves a factor and a summand.
+# FLOPs per element. Layer and group norm: mean, difference, square, division, scale; RMS norm has no difference.
+# Batch norm in evaluation mode: its statistics are constants, so one multiplication and one addition are left.
 _LAYER_NORM = _GROUP_NORM = times_output(5)
 _RMS_NORM = times_output(4)
 _BATCH_NORM = times_output(2)
@@ -26,7 +26,7 @@ class LayerNormFunction(Op):
     eps: float = 1e-5
 
     def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """Normalise x over its last dimensions ``normalized_shape``, then scale and shift."""
+        """Normalise x over its last dimensions, of shape ``normalized_shape``, then scale and shift."""
         return functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
@@ -38,7 +38,7 @@ class RMSNormFunction(Op):
     eps: float | None = None
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Normalise x over its last dimensions ``normalized_shape``, then scale."""
+        """Normalise x over its last dimensions, of shape ``normalized_shape``, then scale."""
         return functional.rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
@@ -50,55 +50,55 @@ class GroupNormFunction(Op):
     eps: float = 1e-5
 
     def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """Normalise x (batch, channels, *) within each group of channels, then scale and shift."""
+        """Normalise x (batch, channels, ...) within each group of channels, then scale and shift."""
         return functional.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
 @op("core.batch_norm_function", flops=times_output(5))
 class BatchNormFunction(Op):
-    """Batch statistics of one call, without running ones; used for weight standardisation."""
+    """Batch normalisation by the statistics of the call in both modes, as in weight standardisation."""
 
     eps: float = 1e-5
 
     def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """Normalise each channel of x (batch, channels, *) by its statistics in this call, then scale and shift."""
+        """Normalise each channel of x (batch, channels, ...) by its statistics, then scale and shift."""
         return functional.batch_norm(x, None, None, weight, bias, training=True, momentum=0.0, eps=self.eps)
 
 
 @op("core.frozen_batch_norm", flops=_BATCH_NORM)
 class FrozenBatchNorm(Op):
-    """Batch normalisation by given statistics, in training too."""
+    """Batch normalisation by given statistics in both modes."""
 
     eps: float = 1e-5
 
     def forward(
         self, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        """Normalise each channel of x (batch, channels, *) by ``mean`` and ``var``, then scale and shift."""
+        """Normalise each channel of x (batch, channels, ...) by ``mean`` and ``var``, then scale and shift."""
         return functional.batch_norm(x, mean, var, weight, bias, training=False, momentum=0.0, eps=self.eps)
 
 
 @op("core.normalize", flops=times_output(3))
 class Normalize(Op):
-    """Divide by the p-norm along a dimension."""
+    """Divide by the p-norm over dimensions."""
 
     p: float = 2.0
     dim: int | tuple[int, ...] = 1
     eps: float = 1e-12
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x / max(norm(x), eps)``."""
+        """Return ``x / max(norm(x), eps)``, with the norm over ``dim``."""
         return functional.normalize(x, self.p, self.dim, self.eps)  # type: ignore[arg-type]
 
 
 def instance_norm(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of a batch norm where statistics are remembered, of a layer norm where they are not."""
+    """Return the FLOPs of a batch norm with running statistics, of a layer norm without."""
     rule = _BATCH_NORM if module.track_running_stats else _LAYER_NORM
     return rule(module, inputs, outputs, parameters)
 
 
 def local_response_norm(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return, for each element, a square, the sum over a window of channels, and scale, sum, power and division."""
+    """Return ``size + 5`` FLOPs per element: a square, ``size`` additions, and scale, sum, power and division."""
     return (module.size + 5) * elementwise(module, inputs, outputs, parameters)
 
 

@@ -13,7 +13,7 @@ from torch_dag_core.plugins.registry import FlopsRule
 
 
 def window(rank: int, work: int = 1) -> FlopsRule:
-    """Return a rule of ``work`` FLOPs for each output element and place of a window of ``rank`` dimensions."""
+    """Return a rule of ``work`` FLOPs per output element and position of a window of ``rank`` dimensions."""
 
     def rule(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
         del inputs, parameters

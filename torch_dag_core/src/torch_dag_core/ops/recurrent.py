@@ -15,8 +15,8 @@ from torch_dag_core.plugins.registry import FlopsRule
 def recurrence(work: int) -> FlopsRule:
     """Return the cost rule of a recurrent layer or cell.
 
-    Every weight matrix, of each layer, direction, gate and projection, is applied once at each time step, every bias
-    is added once. ``work`` is what else a step costs for each hidden unit.
+    At each time step, every weight matrix (of each layer, direction, gate and projection) is multiplied once, and every
+    bias is added once. ``work`` is the number of other FLOPs per hidden unit and step.
     """
 
     def rule(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
@@ -32,13 +32,13 @@ def recurrence(work: int) -> FlopsRule:
     return rule
 
 
-# For each hidden unit and step, as torch computes it. RNN: a sum and a nonlinearity. GRU: two gates of both; r * h, a
-# sum and tanh; (h - n) * z + n. LSTM: four gates of both; f * c + i * g; o * tanh(c).
+# FLOPs per hidden unit and step, as torch computes it. RNN: a sum and a nonlinearity. GRU: a sum and a nonlinearity
+# for two gates; r * h, a sum and tanh; (h - n) * z + n. LSTM: the same for four gates; f * c + i * g; o * tanh(c).
 RNN_WORK = 2
 GRU_WORK = 2 * 2 + 3 + 3
 LSTM_WORK = 4 * 2 + 3 + 2
 
-# The signatures of these classes are only ``*args, **kwargs``.
+# The signature of these classes is ``*args, **kwargs``, so their parameters are listed here.
 _PARAMETERS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 
 

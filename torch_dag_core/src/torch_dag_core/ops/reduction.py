@@ -1,4 +1,4 @@
-"""Ops that reduce dimensions, or run along one."""
+"""Ops that reduce dimensions or run along one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sum(Op):
     dtype: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of ``x`` over ``dim``, over everything where it is None."""
+        """Return the sum of ``x`` over ``dim``, or over all dimensions if it is None."""
         return torch.sum(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
@@ -37,7 +37,7 @@ class Mean(Op):
     dtype: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean of ``x`` over ``dim``, over everything where it is None."""
+        """Return the mean of ``x`` over ``dim``, or over all dimensions if it is None."""
         return torch.mean(x, self.dim, self.keepdim, dtype=self.dtype)
 
 
@@ -67,25 +67,25 @@ class Amin(Op):
 
 @op("core.max_along", flops=per_input)
 class MaxAlong(Op):
-    """Maximum along one dimension, with its positions."""
+    """Maximum along one dimension, with its position."""
 
     dim: int
     keepdim: bool = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and indices."""
+        """Return the maxima and their positions along ``dim``."""
         return tuple(torch.max(x, self.dim, self.keepdim))  # type: ignore[return-value]
 
 
 @op("core.min_along", flops=per_input)
 class MinAlong(Op):
-    """Minimum along one dimension, with its positions."""
+    """Minimum along one dimension, with its position."""
 
     dim: int
     keepdim: bool = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and indices."""
+        """Return the minima and their positions along ``dim``."""
         return tuple(torch.min(x, self.dim, self.keepdim))  # type: ignore[return-value]
 
 
@@ -161,7 +161,7 @@ class Argmax(Op):
     keepdim: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the index of the maximum along ``dim``, in the flattened tensor where it is None."""
+        """Return the position of the maximum along ``dim``, or in the flattened tensor if it is None."""
         return torch.argmax(x, self.dim, self.keepdim)
 
 
@@ -173,25 +173,25 @@ class Argmin(Op):
     keepdim: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the index of the minimum along ``dim``, in the flattened tensor where it is None."""
+        """Return the position of the minimum along ``dim``, or in the flattened tensor if it is None."""
         return torch.argmin(x, self.dim, self.keepdim)
 
 
 @op("core.cumsum", functions=("cumsum",), aliases=("core.cum_sum",), flops=per_input)
 class CumSum(Op):
-    """Running sum along one dimension."""
+    """Cumulative sum along one dimension."""
 
     dim: int
     dtype: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the running sum of ``x`` along ``dim``."""
+        """Return the cumulative sum of ``x`` along ``dim``."""
         return torch.cumsum(x, self.dim, dtype=self.dtype)
 
 
 @op("core.topk", functions=("topk",), aliases=("core.top_k",), flops=per_input)
 class TopK(Op):
-    """The largest elements along one dimension, with their positions."""
+    """The k largest or smallest elements along one dimension, with their positions."""
 
     k: int
     dim: int = -1
@@ -199,31 +199,31 @@ class TopK(Op):
     sorted: bool = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and indices."""
+        """Return the elements and their positions along ``dim``."""
         return tuple(torch.topk(x, self.k, self.dim, self.largest, self.sorted))  # type: ignore[return-value]
 
 
 @op("core.sort", functions=("sort",), flops=per_input)
 class Sort(Op):
-    """Sorted elements along one dimension, with their positions."""
+    """The sorted elements along one dimension, with their positions."""
 
     dim: int = -1
     descending: bool = False
     stable: bool = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and indices."""
+        """Return the sorted elements and their positions along ``dim``."""
         return tuple(torch.sort(x, dim=self.dim, descending=self.descending, stable=self.stable))  # type: ignore[return-value]
 
 
 def cosine_similarity(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of three sums of products over the compared dimension."""
+    """Return the FLOPs of three sums of products over the compared dimension."""
     del parameters
     return 6 * numel(outputs[0]) * max(inputs, key=len)[module.dim]
 
 
 def pairwise_distance(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return, for each compared element, the cost of a difference, a summand, a power and a sum."""
+    """Return four FLOPs per compared element: a difference, the addition of ``eps``, a power and a sum."""
     del module, parameters
     return 4 * numel(outputs[0]) * inputs[0][-1]
 

@@ -1,4 +1,4 @@
-"""Resampling of spatial dimensions, and pooling with TensorFlow's 'same' padding."""
+"""Resampling of spatial dimensions, and TensorFlow's 'same' padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAPS = {"nearest": 0, "nearest-exact": 0, "linear": 2, "bilinear": 4, "trilinea
 
 
 def interpolation(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return a multiply-accumulate for each element read; how many those are with anti-aliasing is unknown."""
+    """Return 2 FLOPs per element read; NotImplemented with anti-aliasing, where that number is unknown."""
     if module.mode == "area":
         return per_input(module, inputs, outputs, parameters)
     taps = None if getattr(module, "antialias", False) else _TAPS.get(module.mode)
@@ -24,7 +24,7 @@ def interpolation(module: Any, inputs: Shapes, outputs: Shapes, parameters: Para
 
 
 def grid_sampling(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return a multiply-accumulate for each element read: the corners around a point in two or three dimensions."""
+    """Return 2 FLOPs per element read: the neighbours of each sampled point."""
     del inputs, parameters
     taps = {"nearest": 0, "bilinear": 2 ** (len(outputs[0]) - 2), "bicubic": 16}.get(module.mode)
     return NotImplemented if taps is None else 2 * taps * numel(outputs[0])
@@ -42,7 +42,7 @@ class Interpolate(Op):
     antialias: bool = False
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
-        """Return x (batch, channels, *space) resized to ``size``, or by ``scale_factor``."""
+        """Return x (batch, channels, *spatial) resized to ``size``, or by ``scale_factor``."""
         return functional.interpolate(
             x, resolve(self.size, (x, *like)), self.scale_factor, self.mode,
             self.align_corners, self.recompute_scale_factor, self.antialias,
@@ -51,20 +51,20 @@ class Interpolate(Op):
 
 @op("core.grid_sample", flops=grid_sampling)
 class GridSample(Op):
-    """Sample at given positions."""
+    """Sample a tensor at computed positions."""
 
     mode: str = "bilinear"
     padding_mode: str = "zeros"
     align_corners: bool | None = None
 
     def forward(self, x: Tensor, grid: Tensor) -> Tensor:
-        """Sample x (batch, channels, *space) at ``grid`` (batch, *out, dims) in [-1, 1]."""
+        """Sample x (batch, channels, *spatial) at ``grid`` (batch, *out, dims), with coordinates in [-1, 1]."""
         return functional.grid_sample(x, grid, self.mode, self.padding_mode, self.align_corners)
 
 
 @op("core.same_pad", flops=free)
 class SamePad(Op):
-    """Pad as TensorFlow's 'same' does for a window of this size: output = ceil(input / stride)."""
+    """Pad as TensorFlow's 'same' does, so that a window of this size gives ceil(input / stride) positions."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -72,7 +72,7 @@ class SamePad(Op):
     value: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (batch, channels, height, width) with the padding that its size asks for."""
+        """Return x (batch, channels, height, width), padded according to its height and width."""
         pads: list[int] = []
         for size, kernel, stride, dilation in zip(
             reversed(x.shape[-2:]), reversed(self.kernel_size), reversed(self.stride), reversed(self.dilation),

@@ -20,13 +20,13 @@ def _functional_dropout(module: Any, inputs: Shapes, outputs: Shapes, parameters
 
 @op("core.drop_path", flops=free)
 class DropPath(Op):
-    """Drop whole samples of a residual branch while training (stochastic depth, arXiv:1603.09382)."""
+    """Set whole samples of a residual branch to zero in training mode (stochastic depth, arXiv:1603.09382)."""
 
     drop_prob: float
     scale_by_keep: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply each sample of ``x`` (batch, ...) by a Bernoulli draw, scaled to keep the mean."""
+        """Multiply each sample of x (batch, ...) by 0 or 1, drawn at random; ``scale_by_keep`` preserves the mean."""
         if self.drop_prob == 0.0 or not self.training:
             return x
         keep = 1 - self.drop_prob
@@ -38,13 +38,16 @@ class DropPath(Op):
 
 @op("core.stochastic_depth", flops=free)
 class StochasticDepth(Op):
-    """Drop samples (``row``) or the whole batch (``batch``) while training, drawn as torchvision draws."""
+    """Set samples (mode "row") or the whole batch ("batch") to zero in training mode.
+
+    Random numbers are drawn as torchvision's class of this name draws them.
+    """
 
     p: float
     mode: str = "row"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply ``x`` (batch, ...) by Bernoulli draws, scaled to keep the mean."""
+        """Multiply x (batch, ...) by 0 or 1, drawn at random and scaled to preserve the mean."""
         if self.p == 0.0 or not self.training:
             return x
         survival = 1.0 - self.p
@@ -57,21 +60,21 @@ class StochasticDepth(Op):
 
 @op("core.functional_dropout", flops=_functional_dropout)
 class FunctionalDropout(Op):
-    """Dropout that a function call asked for: active in training, in evaluation, or both."""
+    """Dropout with fixed behaviour in each mode, from a call of ``functional.dropout``."""
 
     p: float
     active_in_training: bool = True
     active_in_evaluation: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero elements of ``x`` with probability ``p``, scaling the others by ``1 / (1 - p)``."""
+        """Set elements of ``x`` to zero with probability ``p`` and scale the others by ``1 / (1 - p)``, if active."""
         active = self.active_in_training if self.training else self.active_in_evaluation
         return torch.nn.functional.dropout(x, self.p, active)
 
 
 @op("core.random", flops=free)
 class Random(Op):
-    """A fresh random tensor on the device of its operand."""
+    """A tensor of random numbers, drawn anew at each call, on the device of the first operand."""
 
     shape: tuple[int | Size, ...]
     distribution: str = "uniform"
@@ -79,7 +82,7 @@ class Random(Op):
     parameter: float | None = None
 
     def forward(self, *like: Tensor) -> Tensor:
-        """Draw ``shape``; the operands give sizes, device and, without ``dtype``, the type."""
+        """Return a random tensor of ``shape``, in ``dtype`` or else that of the first operand."""
         shape = resolve(self.shape, like)
         dtype = like[0].dtype if self.dtype is None else self.dtype
         device = like[0].device

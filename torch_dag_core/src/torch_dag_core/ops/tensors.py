@@ -1,4 +1,4 @@
-"""Values that a graph computes only for their effect on state."""
+"""The op for values that are computed only to update state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_dag_core.plugins.declarations import op
 
 @op("core.keep", flops=free)
 class Keep(Op):
-    """Pass on a value that nothing reads, so that the state which its vertex updates is updated."""
+    """Return the operand; keeps a vertex that nothing reads but that updates state, such as a batch norm."""
 
     has_side_effect: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""The safety net: calls of pure torch functions that have no op of their own, by an allowlist of names."""
+"""Calls of torch functions without an op of their own, restricted to an allowlist of pure functions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "linalg": ("cross", "det", "inv", "matmul", "matrix_exp", "matrix_norm", "norm", "pinv", "solve", "vecdot",
                "vector_norm", "multi_dot"),
 }  # fmt: skip
-"""Pure functions that a graph may call by name, by namespace."""
+"""Names of the pure functions that a graph may call, by namespace."""
 
 
 @lru_cache(maxsize=1)
@@ -79,18 +79,18 @@ def allowed_functions() -> dict[str, Callable[..., Any]]:
 
 
 def _product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of contracting the last dimension of the first operand."""
+    """Return the FLOPs of contracting the last dimension of the first operand."""
     del module, parameters
     return 2 * numel(outputs[0]) * inputs[0][-1]
 
 
 def _sum_and_product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of the same for the second operand, added to the first."""
+    """Return the FLOPs of the product of the second and third operand, added to the first."""
     return _product(module, inputs[1:], outputs, parameters) + numel(outputs[0])
 
 
 def _summed_products(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of a batch of products, summed and added to the first operand."""
+    """Return the FLOPs of a batch of products, summed and added to the first operand."""
     del module, parameters
     return 2 * numel(inputs[1]) * outputs[0][-1] + numel(outputs[0])
 
@@ -136,20 +136,23 @@ _COSTS: dict[FlopsRule, str] = {
     _summed_products: "torch.addbmm",
 }
 COSTS: dict[str, FlopsRule] = {name: rule for rule, names in _COSTS.items() for name in names.split()}
-"""Cost rules of some of the functions; that of the others is unknown."""
+"""Cost rules by function name; the cost of functions that are missing here is unknown."""
 
 
 def torch_call(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-    """Return the cost of the function, NotImplemented where it is unknown."""
+    """Return the FLOPs of the function, or NotImplemented if they are unknown."""
     rule = COSTS.get(module.function)
     return NotImplemented if rule is None else rule(module, inputs, outputs, parameters)
 
 
 @op("core.torch_call", flops=torch_call)
 class TorchCall(Op):
-    """One call of an allowed torch function; algorithms treat it as opaque.
+    """One call of an allowed torch function, which algorithms treat as a black box.
 
     ``arguments`` and ``keywords`` hold constants, with a `Slot` for each operand.
+
+    Raises:
+        ValueError: the function is not on the allowlist.
     """
 
     function: str
@@ -163,7 +166,7 @@ class TorchCall(Op):
             raise ValueError(message)
 
     def forward(self, *operands: Tensor) -> Any:
-        """Call the function; several results come as a tuple."""
+        """Return the result of the function; several results as a tuple."""
         keywords = {name: fill(value, operands) for name, value in self.keywords}
         result = allowed_functions()[self.function](*fill(self.arguments, operands), **keywords)
         return tuple(result) if isinstance(result, (tuple, list)) else result

@@ -1,4 +1,4 @@
-"""The core vocabulary: the ops that the modules of this package declare."""
+"""The core vocabulary: all ops declared by the modules of this package."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from torch_dag_core.plugins.registry import OpSpec
 
 
 def specs() -> tuple[OpSpec, ...]:
-    """Return the records of all ops of the core."""
+    """Return the specifications of all ops of the core."""
     return gather(ops.__name__, OpSpec)

@@ -1,4 +1,4 @@
-"""Ops under masks: the mask over one edge, and the masked forms of ops whose statistics run over prunable axes.
+"""Ops of masked graphs: `Mask` for edges, and masked forms of ops whose statistics run over prunable axes (M1, M3).
 
-With all masks at 1 a masked form computes what its op does. It lies below the axis rules, which name it.
+With masks of 1, a masked form computes what its op computes. The axis rules import this package, not vice versa.
 """

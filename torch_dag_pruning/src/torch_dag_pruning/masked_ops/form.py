@@ -1,4 +1,4 @@
-"""What all masked forms share: the op's own tensors, its masks, and sums weighted by them."""
+"""The base of all masked forms, and masked sums and means."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.masked_ops.mask import detached_state
 
 MaskOf = Callable[[Axis], Tensor | None]
-"""Returns the mask of an axis, one value for each of its slots; None where every slot of it stays."""
+"""Returns the mask of an axis, a vector with one value per slot, or None if every slot is kept."""
 
 
 class Masked(nn.Module):
     """Base of masked forms.
 
-    The parameters and buffers are those of the op, under the same names. Masks are buffers that state dicts leave
-    out. `update_masks` replaces them, for instance before every training step, and gradients flow into them.
+    It shares the parameters and buffers of the op under their names. The masks are buffers outside the state dict.
+    `update_masks` replaces them, for instance before every training step, and gradients flow into the new ones.
 
     Attributes:
-        axes: What the statistics run over, in the order of the reduced dimensions.
+        axes: The axes that the statistics run over, in the order of the reduced dimensions.
     """
 
     def __init__(self, op: nn.Module, axes: Sequence[Axis], mask_of: MaskOf) -> None:
@@ -41,14 +41,14 @@ class Masked(nn.Module):
         return detached_state(self)
 
     def update_masks(self, mask_of: MaskOf) -> None:
-        """Replace the masks by those that ``mask_of`` gives for the axes now."""
+        """Replace the masks by what ``mask_of`` returns for the axes now."""
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), None)
         for place, axis in enumerate(self.axes):
             mask = mask_of(axis)
             setattr(self, f"mask{place}", mask if device is None or mask is None else mask.to(device))
 
     def mask(self, x: Tensor, dims: Sequence[int]) -> Tensor:
-        """Return the product of the masks laid over ``dims``, to be broadcast against ``x``."""
+        """Return the outer product of the masks of ``dims``, in a shape that broadcasts against ``x``."""
         laid = x.new_ones(())
         for place, dim in enumerate(dims):
             vector: Tensor | None = getattr(self, f"mask{place}")
@@ -59,24 +59,31 @@ class Masked(nn.Module):
 
 
 def _fitted(mask: Tensor, size: int) -> Tensor:
-    """Return the mask for another batch than the analysed one: the batch is the outermost factor of its axis."""
+    """Return the mask for a batch size other than the analysed one.
+
+    If a mask covers the batch, the batch is the outermost factor of its axis and all samples have the same mask. So the
+    mask is repeated or truncated to ``size``.
+    """
     if len(mask) == size:
         return mask
     return mask.repeat(-(-size // len(mask)))[:size]
 
 
 def computed(x: Tensor) -> Tensor:
-    """Return the tensor in the type that statistics are taken in: at least float32."""
+    """Return the tensor in the dtype in which statistics are computed: float64, or float32 for any other."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def cleared(x: Tensor, mask: Tensor) -> Tensor:
-    """Return ``mask * x``, with 0 where the mask is 0, whatever x is there."""
+    """Return ``mask * x``, and 0 where the mask is 0 even if ``x`` is NaN or infinite there."""
     return torch.where(mask > 0, mask * x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def count(x: Tensor, mask: Tensor, dims: Sequence[int]) -> Tensor:
-    """Return how many elements of ``x`` each reduction over ``dims`` sums, those of masked slots by their mask."""
+    """Return how many elements each reduction over ``dims`` counts: the sum of the mask times the unmasked sizes.
+
+    The result is at least 1e-6, to be divided by.
+    """
     unmasked = math.prod([x.shape[dim] for dim in dims if not _covers(mask, dim - x.dim())])
     return (mask.sum() * unmasked).clamp_min(1e-6)
 
@@ -86,5 +93,5 @@ def _covers(mask: Tensor, place: int) -> bool:
 
 
 def weighted_mean(x: Tensor, mask: Tensor, dims: Sequence[int], *, keepdim: bool = True) -> Tensor:
-    """Return ``sum(m x) / sum(m)`` over ``dims``."""
+    """Return ``sum(m x) / sum(m)`` over ``dims`` (M3)."""
     return cleared(x, mask).sum(list(dims), keepdim=keepdim) / count(x, mask, dims)

@@ -1,4 +1,4 @@
-"""The op that lays a mask over one edge of a graph."""
+"""The op that multiplies the value of one edge by a mask (M1)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch_dag_core.graph.op import Op
 
 
 class Mask(Op):
-    """Multiply by a mask in [0, 1]; what is masked by 0 becomes 0 whatever it was, NaN included.
+    """Multiply by a mask in [0, 1]; elements with mask 0 become 0, even if they are NaN or infinite.
 
-    The mask is a buffer. It may be replaced by any tensor of the same shape, also by one that requires gradients.
-    Gradients flow into it where it is above 0.
+    The mask is a buffer. It may be replaced by any tensor of the same shape, also by one that requires gradients, which
+    flow into it where it is above 0.
 
-    ``shape`` is the mask's: it broadcasts against the operand. ``persistent`` tells whether state dicts hold it.
+    ``shape`` and ``dtype`` are those of the mask, which broadcasts against the operand. ``persistent`` states whether
+    the mask is in state dicts.
     """
 
     shape: ClassVar[tuple[int, ...]]
@@ -33,19 +34,19 @@ class Mask(Op):
 
     @classmethod
     def of(cls, mask: Tensor, *, persistent: bool = True) -> Mask:
-        """Return the op with this mask."""
+        """Return an op with this mask."""
         return cls(tuple(mask.shape), mask.dtype, mask, persistent=persistent)
 
     def __getstate__(self) -> dict[str, Any]:
         return detached_state(self)
 
     def config(self) -> dict[str, Any]:
-        """Return shape and type of the mask, and whether state dicts hold it."""
+        """Return the shape and dtype of the mask, and whether it is in state dicts."""
         persistent = "mask" not in self._non_persistent_buffers_set
         return {"shape": tuple(self.mask.shape), "dtype": self.mask.dtype, "persistent": persistent}
 
     def extra_repr(self) -> str:
-        """Show the shape and how much of it is masked."""
+        """Return the shape of the mask and the number of its zeros."""
         return f"{tuple(self.mask.shape)}, {int((self.mask == 0).sum())} of {self.mask.numel()} off"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,10 +56,9 @@ class Mask(Op):
 
 
 def detached_state(module: nn.Module) -> dict[str, Any]:
-    """Return what a copy of a module is made of: itself, without the gradient history of masks that are being learned.
+    """Return the state of a module to copy, with buffers detached from the autograd graph.
 
-    A tensor that is computed from others cannot be copied with its history, so that graphs under learned masks could
-    not be cloned.
+    Python cannot deep-copy a tensor that was computed from others with gradients, such as a learned mask.
     """
     buffers = {
         name: buffer.detach() if buffer is not None and buffer.grad_fn is not None else buffer

@@ -1,4 +1,4 @@
-"""Normalisations whose statistics are those of the slots that are left."""
+"""Masked forms of normalisations: their statistics run over the kept slots (O6, M3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch_dag_pruning.masked_ops.reductions import cleared_difference
 
 
 class MaskedNorm(Masked):
-    """Base of masked normalisations; scale and shift are the op's own or operands."""
+    """Base of masked normalisations; scale and shift are parameters of the op, or operands."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -25,14 +25,14 @@ class MaskedNorm(Masked):
         self.eps: float | None = op.eps
 
     def affine(self, operands: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """Return scale and shift."""
+        """Return scale and shift, each None if there is none."""
         own = (self._parameters.get("weight"), self._parameters.get("bias"))
         given = (*operands, None, None)
         return (given[0], given[1]) if operands else own
 
 
 def standardized(x: Tensor, mask: Tensor, dims: Sequence[int], eps: float) -> Tensor:
-    """Return ``x`` minus its mean, over its standard deviation, both of the slots that are left."""
+    """Return ``(x - mean) / sqrt(var + eps)`` with the mean and variance of the kept slots over ``dims``."""
     mean = weighted_mean(x, mask, dims)
     variance = weighted_mean(cleared_difference(x, mean, mask).square(), mask, dims)
     return (x - mean) * (variance + eps).rsqrt()
@@ -47,7 +47,7 @@ class MaskedLayerNorm(MaskedNorm):
     """Layer normalisation over the last dimensions."""
 
     def forward(self, x: Tensor, *affine: Tensor) -> Tensor:
-        """Normalise, then scale and shift."""
+        """Normalise ``x``, then scale and shift it."""
         wide = computed(x)
         dims = range(x.dim() - len(self.axes), x.dim())
         normal = standardized(wide, self.mask(wide, dims), dims, self.eps or 0.0)
@@ -58,7 +58,7 @@ class MaskedRMSNorm(MaskedNorm):
     """Root mean square normalisation over the last dimensions."""
 
     def forward(self, x: Tensor, *affine: Tensor) -> Tensor:
-        """Normalise, then scale."""
+        """Normalise ``x``, then scale it."""
         wide = computed(x)
         dims = range(x.dim() - len(self.axes), x.dim())
         mask = self.mask(wide, dims)
@@ -69,7 +69,7 @@ class MaskedRMSNorm(MaskedNorm):
 
 
 class MaskedGroupNorm(MaskedNorm):
-    """Group normalisation: the mask is over the channels of one group, the same in all."""
+    """Group normalisation; the channels of a group have a mask, which is the same in all groups."""
 
     def __init__(self, op: Any, axes: Sequence[Axis], mask_of: MaskOf) -> None:
         super().__init__(op, axes, mask_of)
@@ -89,7 +89,7 @@ def _per_channel(affine: Sequence[Tensor | None], rank: int) -> list[Tensor | No
 
 
 class MaskedBatchNorm(MaskedNorm):
-    """Batch normalisation where batch or space hold slots that may be gone."""
+    """Batch normalisation where the batch or spatial axes hold slots that may be removed."""
 
     running_mean: Tensor | None
     running_var: Tensor | None
@@ -102,7 +102,10 @@ class MaskedBatchNorm(MaskedNorm):
         self.always_batch = not self.is_tracking
 
     def forward(self, x: Tensor, *affine: Tensor) -> Tensor:
-        """Normalise by the statistics of this batch in training, by the running ones in evaluation."""
+        """Normalise by the statistics of the batch in training mode, by the running statistics in evaluation mode.
+
+        Without running statistics, those of the batch are used in both modes.
+        """
         weight, bias = self.affine(affine)
         if not (self.training or self.always_batch):
             return functional.batch_norm(x, self.running_mean, self.running_var, weight, bias, eps=self.eps or 0.0)
@@ -129,7 +132,7 @@ class MaskedBatchNorm(MaskedNorm):
 
 
 class MaskedNormalize(Masked):
-    """Division by the p-norm of the slots that are left."""
+    """Division by the p-norm of the kept slots."""
 
     def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
         super().__init__(op, axes, mask_of)

@@ -1,4 +1,4 @@
-"""Reductions over the slots that are left."""
+"""Masked forms of reductions and softmax: they run over the kept slots (O7, M3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_dag_pruning.masked_ops.form import Masked, MaskOf, cleared, computed,
 
 
 class MaskedReduction(Masked):
-    """Base of masked reductions over ``dims``."""
+    """Base of masked reductions over the dimensions ``dims``."""
 
     def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
         super().__init__(op, axes, mask_of)
@@ -22,48 +22,48 @@ class MaskedReduction(Masked):
         self.keepdim = bool(getattr(op, "keepdim", False))
 
     def over(self, x: Tensor) -> Tensor:
-        """Return the masks laid over a tensor."""
+        """Return the product of the masks of the reduced dimensions, in a shape that broadcasts against ``x``."""
         return self.mask(x, self.dims)
 
 
 class MaskedMean(MaskedReduction):
-    """``sum(m x) / sum(m)``."""
+    """Mean: ``sum(m x) / sum(m)``."""
 
     def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
         super().__init__(op, dims, axes, mask_of)
         self.dtype: torch.dtype | None = op.dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean of the slots that are left."""
+        """Return the mean of the kept slots."""
         wide = computed(x if self.dtype is None else x.to(self.dtype))
         mean = weighted_mean(wide, self.over(wide), self.dims, keepdim=self.keepdim)
         return mean.to(x.dtype if self.dtype is None else self.dtype)
 
 
 class MaskedExtreme(MaskedReduction):
-    """Maximum or minimum in which dead slots take no part."""
+    """Maximum or minimum of the slots whose mask is above 0."""
 
     def __init__(self, op: Any, dims: Sequence[int], axes: Sequence[Axis], mask_of: MaskOf) -> None:
         super().__init__(op, dims, axes, mask_of)
         self.is_maximum = isinstance(op, (reduction.Amax, reduction.MaxAlong))
 
     def forward(self, x: Tensor) -> Any:
-        """Return the extreme of the slots that are left."""
+        """Return the maximum or minimum of the kept slots."""
         reduce = torch.amax if self.is_maximum else torch.amin
         return reduce(self.shielded(x), self.dims, self.keepdim)
 
     def shielded(self, x: Tensor) -> Tensor:
-        """Return the tensor with dead slots put where they never win."""
+        """Return ``x`` with masked slots set to the lowest value for a maximum, or the highest for a minimum."""
         limits = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
         loser = limits.min if self.is_maximum else limits.max
         return torch.where(self.over(computed(x)) > 0, x, torch.full((), loser, dtype=x.dtype, device=x.device))
 
 
 class MaskedExtremeAlong(MaskedExtreme):
-    """Maximum or minimum along one dimension; the positions count dead slots too."""
+    """Maximum or minimum along one dimension, with its position among all slots, including masked ones."""
 
     def forward(self, x: Tensor) -> Any:
-        """Return values and positions."""
+        """Return the values and their positions."""
         reduce = torch.max if self.is_maximum else torch.min
         return tuple(reduce(self.shielded(x), self.dims[0], self.keepdim))
 
@@ -77,11 +77,11 @@ class MaskedVariance(MaskedReduction):
         self.kind = type(op)
 
     def forward(self, x: Tensor) -> Any:
-        """Return what the op returns, of the slots that are left."""
+        """Return what the op returns for the kept slots alone."""
         wide = computed(x)
         mask = self.over(wide)
         mean = weighted_mean(wide, mask, self.dims)
-        # Dead slots may hold anything, so they are cleared before they are squared.
+        # Masked slots may hold any value, even NaN, so they are set to 0 before squaring.
         spread = cleared((cleared_difference(wide, mean, mask)).square(), mask).sum(list(self.dims), keepdim=True)
         variance = spread / (count(wide, mask, self.dims) - self.correction).clamp_min(1e-6)
         return self._result(self._shaped(variance).to(x.dtype), self._shaped(mean).to(x.dtype))
@@ -96,15 +96,15 @@ class MaskedVariance(MaskedReduction):
 
 
 def cleared_difference(x: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
-    """Return ``x - mean``, with 0 where the mask is 0."""
+    """Return ``x - mean``, and 0 where the mask is 0."""
     return torch.where(mask > 0, x - mean, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 class MaskedLogSumExp(MaskedReduction):
-    """``log(sum(m exp(x)))``."""
+    """Logarithm of a sum of exponentials: ``log(sum(m exp(x)))``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logarithm of the sum over the slots that are left."""
+        """Return ``log(sum(m exp(x)))`` over the reduced dimensions."""
         wide = computed(x)
         exponentials, top = exponentials_of(wide, self.over(wide), self.dims)
         total = exponentials.sum(list(self.dims), keepdim=True).log() + top
@@ -112,9 +112,9 @@ class MaskedLogSumExp(MaskedReduction):
 
 
 class MaskedSoftmax(Masked):
-    """``exp(x - max) m``, normalised; of a logarithm or of the negative, as the op has it.
+    """Softmax, log-softmax or softmin: ``exp(x - max) m``, normalised.
 
-    ``x + log(m)`` would be the same forward, but has no gradient at m = 0.
+    Adding ``log(m)`` to the operand would give the same values, but no gradient at m = 0 (M3).
     """
 
     def __init__(self, op: Any, dim: int, axis: Axis, mask_of: MaskOf) -> None:
@@ -124,19 +124,19 @@ class MaskedSoftmax(Masked):
         self.sign = -1.0 if isinstance(op, nn.Softmin) else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the weights of the slots that are left; those of dead slots are 0, or finite logarithms."""
+        """Return the softmax over the kept slots, or its logarithm, and 0 at masked slots."""
         wide = computed(x) * self.sign
         mask = self.mask(wide, [self.dim])
         exponentials, top = exponentials_of(wide, mask, [self.dim])
         total = exponentials.sum(self.dim, keepdim=True)
         if self.is_log:
             return (cleared_difference(wide, top + total.log(), mask)).to(x.dtype)
-        # Where nothing is left the total is 0, and so are the weights.
+        # If no slot is kept, the total is 0; the divisor must not be, and all weights become 0.
         return (exponentials / total.clamp_min(torch.finfo(total.dtype).tiny)).to(x.dtype)
 
 
 def exponentials_of(x: Tensor, mask: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return ``exp(x - max) m`` and the maximum of the slots that are left."""
+    """Return ``exp(x - max) m`` and ``max``, the maximum of the kept slots (0 if that is not finite)."""
     low = torch.full((), -torch.inf, dtype=x.dtype, device=x.device)
     alive = torch.where(mask > 0, x, low)
     top = alive.amax(list(dims), keepdim=True).detach()

@@ -1,1 +1,1 @@
-"""Masks laid over an analysed graph: set once by a plan, or learned and set anew before every step."""
+"""Masks in an analysed graph: fixed by a plan, or learned and updated at every training step."""

@@ -1,4 +1,4 @@
-"""Masks put into a graph: on every edge into a contraction, and into the ops whose statistics they change."""
+"""Insertion of masks into a graph: on the edges into contractions (M1), and into masked forms of ops (M3)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from torch_dag_pruning.masked_ops.mask import Mask
 
 
 def mask_lookup(solver: AxisSolver, masks: Mapping[int, Tensor]) -> MaskOf:
-    """Return a function from any axis to its mask, which computes each resolved expression once.
+    """Return a function that gives the mask of any axis, None if no slot of it can be removed; results are cached.
 
     Args:
-        solver: Resolves axes.
-        masks: The mask of every free atom, by its id.
+        solver: Resolves the axes.
+        masks: The mask of every free atom, a vector of its size, by the id of the atom.
     """
     known: dict[Axis, Tensor | None] = {}
 
@@ -39,18 +39,18 @@ def mask_lookup(solver: AxisSolver, masks: Mapping[int, Tensor]) -> MaskOf:
 
 @dataclass
 class LaidMasks:
-    """The masks that lie in one graph, each of which can be replaced.
+    """The masks of one graph, which `update` replaces.
 
     Attributes:
         edges: The masks on edges.
-        forms: The masked forms, which stand for ops whose statistics run over masked axes.
+        forms: The masked forms that replace ops with statistics over masked axes.
     """
 
     edges: list[_Edge] = field(default_factory=list)
     forms: list[Any] = field(default_factory=list)
 
     def update(self, mask_of: MaskOf) -> None:
-        """Replace every mask by the one that ``mask_of`` gives now; gradients flow into what it returns."""
+        """Replace every mask by what ``mask_of`` returns now; gradients flow into the returned tensors."""
         for edge in self.edges:
             edge.op.mask = edge.site.mask(mask_of)
         for form in self.forms:
@@ -59,13 +59,13 @@ class LaidMasks:
 
 @dataclass(frozen=True)
 class _Site:
-    """Where a mask lies: some dimensions of an operand with ``rank`` dimensions."""
+    """The place of a mask: some dimensions of an operand with ``rank`` dimensions."""
 
     sink: Sink
     rank: int
 
     def mask(self, mask_of: MaskOf) -> Tensor:
-        """Return the product of the masks along the dimensions, to be broadcast against the operand."""
+        """Return the outer product of the masks of these dimensions, in a shape that broadcasts against the operand."""
         laid = torch.ones(())
         for dim, axis in zip(self.sink.dims, self.sink.axes, strict=True):
             vector = mask_of(axis)
@@ -76,40 +76,40 @@ class _Site:
 
 @dataclass(frozen=True)
 class _Edge:
-    """A mask on an edge."""
+    """The `Mask` op of an edge, with its place."""
 
     op: Mask
     site: _Site
 
 
 def lay_masks(dag: DagModule, analysis: Analysis, mask_of: MaskOf) -> None:
-    """Put fixed masks into a graph; edges of which everything stays get none.
+    """Insert fixed masks into a graph; edges where all slots are kept get none.
 
     Args:
-        dag: A copy of the analysed graph, which is changed. State dicts of it hold the masks on edges.
-        analysis: Of the graph.
-        mask_of: Gives the mask of each axis.
+        dag: A copy of the analysed graph; it is changed. The masks on edges are in its state dict.
+        analysis: The analysis of the graph.
+        mask_of: Returns the mask of an axis.
     """
     _Laying(dag, analysis, mask_of, is_fixed=True).run()
 
 
 def lay_learned_masks(dag: DagModule, analysis: Analysis, mask_of: MaskOf) -> LaidMasks:
-    """Put masks that can be replaced into a graph: one on every edge into a contraction, whatever its values are.
+    """Insert replaceable masks into a graph, one on every edge into a contraction, whatever their values are.
 
     Args:
-        dag: A copy of the analysed graph, which is changed. The keys of its state dict stay as they are.
-        analysis: Of the graph.
-        mask_of: Gives the first mask of each axis.
+        dag: A copy of the analysed graph; it is changed. The keys of its state dict are not.
+        analysis: The analysis of the graph.
+        mask_of: Returns the initial mask of an axis.
 
     Raises:
-        AnalysisError: the masked form of an op, which a plugin added, takes no new masks.
+        AnalysisError: the masked form of an op, defined by a plugin, has no method ``update_masks``.
     """
     return _Laying(dag, analysis, mask_of, is_fixed=False).run()
 
 
 @dataclass
 class _Laying:
-    """Masks being put into one graph."""
+    """Inserts masks into one graph."""
 
     dag: DagModule
     analysis: Analysis
@@ -133,7 +133,7 @@ class _Laying:
     def _use_masked_form(self, vertex: InnerVertex, relation: Relation) -> None:
         if relation.masked is None:
             return
-        # A module that several vertices share stays shared, so that its tensors keep their names.
+        # Vertices that share a module share its masked form too, so its tensors keep their names.
         key = (vertex.module, relation.statistics, *map(len, relation.outputs))
         if key not in self._forms:
             form = relation.masked(vertex.module, self.mask_of)
@@ -153,7 +153,7 @@ class _Laying:
 
 
 def _updatable(form: nn.Module, vertex: str) -> Any:
-    """Return a masked form, which may be a plugin's, if its masks can be replaced."""
+    """Return the masked form if it has a method ``update_masks``, else raise; forms may come from plugins."""
     if not callable(getattr(form, "update_masks", None)):
         message = f"the masks of {vertex!r} cannot be learned: {type(form).__name__} has no update_masks(mask_of)"
         raise AnalysisError(message)

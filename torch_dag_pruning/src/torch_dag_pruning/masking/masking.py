@@ -1,4 +1,4 @@
-"""A graph under masks that are learned: one mask for each orbit, set anew as often as one likes."""
+"""A graph with learnable masks: one mask per orbit, which can be updated at any time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from torch_dag_pruning.plan.plan import Plan
 
 
 class Masking:
-    """An analysed graph with one mask for each orbit, into which gradients flow.
+    """An analysed graph with one differentiable mask per orbit.
 
-    Every edge into a contraction over an orbit has a mask, and ops whose statistics run over an orbit stand in their
-    masked form, so that with masks of zeros and ones ``dag`` computes what the model without those slots computes.
-    Masks start at 1. A training step looks like this:
+    Every edge into a contraction over an orbit has a mask (M1), and ops whose statistics run over an orbit are replaced
+    by their masked form (M3). With masks of zeros and ones, ``dag`` computes what the model without the masked slots
+    computes (M2). All masks are 1 at first. A training loop looks like this:
 
         analysis = tdp.analyze(dag)
         masking = tdp.Masking(analysis)
@@ -37,18 +37,17 @@ class Masking:
             optimizer.step()
         pruned = tdp.remove_channels(dag, masking.harden(), analysis=analysis)
 
-    A slot whose mask is exactly 0 contributes nothing, and gets no gradient either.
+    A slot whose mask is exactly 0 contributes nothing and receives no gradient.
 
     Attributes:
-        analysis: Of the graph.
-        dag: The masked graph. It shares all tensors with the analysed graph, so training one trains the other, and
-            what is removed afterwards has the trained weights; to leave a graph as it is, analyse a clone of it. Its
-            state dict has the keys of the analysed graph: masks are no part of it. Move the graph to its device
-            before the analysis.
+        analysis: The analysis of the graph.
+        dag: The masked graph. It shares all tensors with the analysed graph, so training one trains the other, and a
+            later removal slices the trained weights; analyse a clone to leave the original unchanged. Masks are not in
+            its state dict, which has the keys of the analysed graph. Move the graph to its device before the analysis.
     """
 
     def __init__(self, analysis: Analysis) -> None:
-        """Lay masks of 1.
+        """Insert masks of 1.
 
         Raises:
             AnalysisError: the graph was edited after it was analysed.
@@ -63,17 +62,18 @@ class Masking:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The mask of each orbit by its key: ``n`` values in [0, 1], float32 unless they were given in float64."""
+        """The mask of each orbit, by its key: ``n`` values in [0, 1], in float64 if given so, otherwise in float32."""
         return dict(self._masks)
 
     def update(self, masks: Mapping[str, Tensor]) -> None:
-        """Replace the masks of some orbits, or of all; gradients of later calls of ``dag`` flow into them.
+        """Replace the masks of the given orbits; gradients of later calls of ``dag`` flow into them.
 
         Args:
-            masks: By orbit key, ``n`` values in [0, 1] each; bool stands for 0 and 1.
+            masks: For each orbit key, a vector of ``n`` values in [0, 1]; bools count as 0 and 1.
 
         Raises:
-            PlanError: there is no such orbit, or its mask has another shape or holds integers; nothing is changed.
+            PlanError: an orbit is unknown, or its mask has the wrong shape or an integer dtype. No mask is changed
+                then.
         """
         given = {key: self._checked(key, mask) for key, mask in masks.items()}
         self._masks.update(given)
@@ -84,14 +84,15 @@ class Masking:
         return {key: mask.sum() for key, mask in self._masks.items()}
 
     def atom_counts(self) -> dict[int, Tensor]:
-        """Return the sum of the mask of each orbit, by its atom: what `Analysis.cost` takes; differentiable."""
+        """Return the sum of the mask of each orbit, by the id of its atom, for `Analysis.cost`; differentiable."""
         return {self._orbits[key].atom.id: count for key, count in self.counts().items()}
 
     @torch.no_grad()
     def harden(self, threshold: float = 0.5) -> Plan:
         """Return the plan that keeps the slots whose mask is above ``threshold``.
 
-        An orbit of which fewer stay than it needs keeps those with the largest masks. One that needs none may vanish.
+        If these are fewer than the minimum of the orbit, it keeps that many slots with the largest masks. An orbit with
+        minimum 0 may become empty.
 
         Raises:
             PlanError: a mask holds NaN.
@@ -110,7 +111,7 @@ class Masking:
             got = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
             message = f"the mask of orbit {key!r} must be a tensor of {orbit.n} floats or bools, got {got}"
             raise PlanError(message)
-        # Counts of slots must be exact, so sums of masks are never taken in half precision.
+        # Half precision cannot represent all counts of slots exactly, so masks are summed in at least float32.
         dtype = mask.dtype if mask.dtype == torch.float64 else torch.float32
         checked: Tensor = mask.to(self._masks[key].device, dtype)
         return checked

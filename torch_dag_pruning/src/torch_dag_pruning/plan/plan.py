@@ -1,4 +1,4 @@
-"""Plans: which slots of which orbits stay."""
+"""Plans: which slots of which orbits are kept (P4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMAT = 1
 
 
 class OrbitChange(NamedTuple):
-    """What one plan keeps of an orbit that the other does not, and the other way round."""
+    """The slots of one orbit that the second of two plans keeps and the first does not, and vice versa."""
 
     added: tuple[int, ...]
     dropped: tuple[int, ...]
@@ -30,21 +30,21 @@ class OrbitChange(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which slots of each orbit stay. Orbits that a plan does not name stay whole.
+    """The kept slots of each orbit. All slots are kept of an orbit that the plan does not name.
 
     Attributes:
-        kept: Ascending slot numbers by orbit key.
-        sizes: All slots of each orbit named in ``kept``, as the analysis had them.
+        kept: Slot numbers in ascending order, by the key of the orbit.
+        sizes: Number of slots of each orbit in ``kept``, as analysed.
     """
 
     kept: Mapping[str, tuple[int, ...]]
     sizes: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        """Order and check what was given, and keep a copy of it.
+        """Check and copy the mappings, and sort keys and slots.
 
         Raises:
-            PlanError: the two mappings name other orbits, or a slot is out of range or listed twice.
+            PlanError: the two mappings have different keys, or a slot is out of range or listed twice.
         """
         if self.kept.keys() != self.sizes.keys():
             message = f"a plan needs slots and a size for the same orbits, got {list(self.kept)} and {list(self.sizes)}"
@@ -58,15 +58,16 @@ class Plan:
 
     @classmethod
     def whole(cls, analysis: Analysis) -> Plan:
-        """Return the plan that keeps everything."""
+        """Return the plan that keeps all slots."""
         return cls.keeping(analysis, {orbit.key: range(orbit.n) for orbit in analysis.orbits})
 
     @classmethod
     def keeping(cls, analysis: Analysis, kept: Mapping[str, Iterable[int]]) -> Plan:
-        """Return the plan that keeps these slots, and orbits that are not named whole.
+        """Return the plan that keeps these slots, and all slots of orbits that are not named.
 
         Raises:
-            PlanError: an orbit is unknown, a slot out of range, or too few slots are kept.
+            PlanError: an orbit is unknown, a slot is out of range, or fewer slots than the minimum of the orbit are
+                kept.
         """
         sizes = {orbit.key: orbit.n for orbit in analysis.orbits}
         for key in kept:
@@ -79,10 +80,10 @@ class Plan:
 
     @classmethod
     def random(cls, analysis: Analysis, keep: float, seed: int = 0) -> Plan:
-        """Return a plan that keeps ``round(keep * n)`` random slots of each orbit, at least its minimum and 1.
+        """Return a plan that keeps ``round(keep * n)`` random slots of each orbit, at least its minimum and 1 (P3).
 
         Raises:
-            PlanError: ``keep`` is no fraction.
+            PlanError: ``keep`` is not between 0 and 1.
         """
         if not 0.0 <= keep <= 1.0:
             message = f"keep is the fraction of slots that stay, between 0 and 1; got {keep!r}"
@@ -95,19 +96,19 @@ class Plan:
         cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *, scope: str = "global",
         multiple_of: int = 1,
     ) -> Plan:  # fmt: skip
-        """Return the plan that keeps the most important slots within ``keep_flops`` of the present FLOPs.
+        """Return the plan that keeps the most important slots within the share ``keep_flops`` of the FLOPs.
 
         Args:
-            analysis: Of the graph to prune.
-            criterion: Scores the slots; an object, or the name of one that a plugin offers (``"l2"``).
-            keep_flops: Fraction of FLOPs that may stay.
-            scope: ``"global"`` compares scores of all orbits, each divided by its orbit's mean; ``"local"`` keeps
-                the same share of every orbit.
-            multiple_of: Widths become multiples of this where the orbit has as many slots.
+            analysis: The analysis of the graph to prune.
+            criterion: Scores the slots: an object, or a registered name such as ``"l2"``.
+            keep_flops: Share of the FLOPs to keep, between 0 and 1.
+            scope: ``"global"`` compares the scores of all orbits, each divided by the mean of its orbit; ``"local"``
+                keeps the same share of every orbit.
+            multiple_of: Numbers of kept slots are multiples of this, except in orbits with fewer slots.
 
         Raises:
-            PlanError: the FLOPs cannot be reached (the message says how far down they go), or an unknown scope or
-                criterion.
+            PlanError: the FLOPs cannot be reached (the message says which share can), or the scope or criterion is
+                unknown.
         """
         from torch_dag_pruning.plan.selection import select
 
@@ -116,10 +117,10 @@ class Plan:
     # Reading and editing ---------------------------------------------------------------------------------------
 
     def with_orbit(self, key: str, kept: Iterable[int]) -> Plan:
-        """Return a plan that keeps other slots of one orbit.
+        """Return a copy of the plan with other kept slots of one orbit.
 
         Raises:
-            PlanError: the plan has no such orbit, or a slot is out of range.
+            PlanError: the plan does not name the orbit, or a slot is out of range.
         """
         if key not in self.kept:
             message = f"the plan has no orbit {key!r}; list(plan.kept) names them"
@@ -127,21 +128,21 @@ class Plan:
         return Plan({**self.kept, key: tuple(kept)}, self.sizes)
 
     def counts(self) -> dict[str, int]:
-        """Return how many slots of each orbit stay, by key."""
+        """Return the number of kept slots of each orbit in the plan, by key."""
         return {key: len(slots) for key, slots in self.kept.items()}
 
     def atom_counts(self, analysis: Analysis) -> dict[int, int]:
-        """Return how many slots of each orbit stay, by atom: what `Analysis.cost` takes."""
+        """Return the number of kept slots of each analysed orbit, by the id of its atom, for `Analysis.cost`."""
         return {orbit.atom.id: len(self.kept.get(orbit.key, range(orbit.n))) for orbit in analysis.orbits}
 
     def mask(self, key: str) -> Tensor:
-        """Return which slots of an orbit stay, as a bool vector."""
+        """Return a bool vector over the slots of an orbit, True for kept slots."""
         mask = torch.zeros(self.sizes[key], dtype=torch.bool)
         mask[list(self.kept[key])] = True
         return mask
 
     def atom_masks(self, analysis: Analysis, dtype: torch.dtype = torch.bool) -> dict[int, Tensor]:
-        """Return the mask of every free atom, by its id: 1 for slots that stay, 0 for others."""
+        """Return the mask of every free atom by its id: a vector of 1 for kept and 0 for dropped slots."""
         masks = {atom.id: torch.ones(atom.n, dtype=dtype) for atom in analysis.solver.atoms()}
         for orbit in analysis.orbits:
             if orbit.key in self.kept:
@@ -149,7 +150,7 @@ class Plan:
         return masks
 
     def diff(self, other: Plan) -> dict[str, OrbitChange]:
-        """Return, for each orbit that ``other`` treats in another way, the slots it adds and drops."""
+        """Return, for each orbit that ``other`` treats differently, the slots that it adds and drops."""
         changes = {key: self._change(other, key) for key in sorted({*self.kept, *other.kept})}
         return {key: change for key, change in changes.items() if change != OrbitChange((), ())}
 
@@ -164,7 +165,7 @@ class Plan:
         """Check that the plan can be carried out on the analysed graph.
 
         Raises:
-            PlanError: names the first orbit that is unknown, of another size, or kept below its minimum.
+            PlanError: names the first orbit that is unknown, has another size, or is kept below its minimum.
         """
         orbits = {orbit.key: orbit for orbit in analysis.orbits}
         for key, slots in self.kept.items():
@@ -192,7 +193,7 @@ class Plan:
     # Files -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, replacing the file atomically."""
+        """Write the plan to a JSON file, which is replaced atomically."""
         orbits = {key: {"size": self.sizes[key], "kept": list(slots)} for key, slots in self.kept.items()}
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in orbits.items())
         replace_file(Path(path), f'{{"torch_dag_plan": {_FORMAT}, "orbits": {{\n{lines}\n}}}}\n')
@@ -202,7 +203,7 @@ class Plan:
         """Read a plan that `save` wrote.
 
         Raises:
-            PlanError: the file is not a plan, or one of a newer format.
+            PlanError: the file is not a plan, or has a newer format.
         """
         orbits = read_document(Path(path), _FORMAT)
         return cls(
@@ -228,7 +229,7 @@ def _unknown(key: str) -> PlanError:
 
 
 def _least(orbit: Any) -> int:
-    """Return how many slots of an orbit a generated plan keeps; only a plan written by hand may drop all of them."""
+    """Return how many slots a generated plan has to keep; only explicit plans may empty an orbit (P3)."""
     return max(1, int(orbit.minimum))
 
 

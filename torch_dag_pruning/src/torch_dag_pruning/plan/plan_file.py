@@ -1,4 +1,4 @@
-"""Plans as JSON files, which are written atomically, and checked when they are read."""
+"""Plan files: JSON, written atomically and validated when read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEY = "torch_dag_plan"
 
 
 def replace_file(target: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old content or the new."""
+    """Replace a text file atomically: after a crash it has either the old or the new content."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -27,10 +27,10 @@ def replace_file(target: Path, text: str) -> None:
 
 
 def read_document(path: Path, newest: int) -> dict[str, dict[str, Any]]:
-    """Return ``{orbit: {"size": int, "kept": [int, ...]}}`` of a plan file.
+    """Return the content of a plan file as ``{orbit: {"size": int, "kept": [int, ...]}}``.
 
     Raises:
-        PlanError: the file is not a plan, or one of a format above ``newest``.
+        PlanError: the file is not a plan, or its format is newer than ``newest``.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

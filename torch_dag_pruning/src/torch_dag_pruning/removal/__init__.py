@@ -1,1 +1,1 @@
-"""From a graph and a plan to the smaller graph, and the proof that it computes what the masked one does."""
+"""Removal: from an analysed graph and a plan to the smaller graph, with the proof of equality (R1 to R3)."""

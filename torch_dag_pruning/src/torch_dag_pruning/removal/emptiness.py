@@ -1,8 +1,8 @@
-"""Orbits that vanish whole: what is deleted, and what stands for an op that contracts over nothing.
+"""Orbits of which a plan keeps no slot: deletion of empty vertices, and replacement of their readers (R2).
 
-A vertex with an empty axis is deleted. One that reads a deleted vertex and still has a value contracts over the empty
-axis, so its value is its bias, or zeros; a concatenation just drops the operand. Whatever is made here is made of
-ops of the core's vocabulary, and no module is ever built with a size of 0.
+A vertex whose results are all empty is deleted. A vertex that reads an empty value but has a result that is not empty
+is replaced by the stand-in that its axis rule names: a contraction becomes its bias or zeros, a concatenation drops the
+operand. Stand-ins consist of ops of the core vocabulary; no module of size 0 is ever built.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from torch_dag_pruning.removal.rebuilding import rescaled
 
 @dataclass
 class Emptiness:
-    """Decides which vertices vanish, and replaces those that read them.
+    """Finds the vertices that become empty, and replaces those that read them.
 
     Attributes:
-        dag: The graph that is cut down.
-        axes: The axes of its values, as they were.
-        kept: What stays of any axis.
-        inputs: Tensors of the sizes that the axes have.
-        registry: The vocabulary.
-        gone: Names of the vertices without an element left.
-        made: Names of the vertices that were put in place of others.
+        dag: The graph that is made smaller; it is changed.
+        axes: The axes of all values of the analysed graph.
+        kept: The kept slots of any axis.
+        inputs: Example inputs, as the analysis used them.
+        registry: The op registry.
+        gone: Names of the vertices to delete, with those that `skip` bypassed.
+        made: Names of the vertices that were replaced.
     """
 
     dag: DagModule
@@ -54,31 +54,32 @@ class Emptiness:
     made: set[str] = field(default_factory=set)
 
     def find(self) -> None:
-        """Fill ``gone``."""
+        """Fill ``gone`` with the vertices whose results are all empty."""
         self.order = [vertex.name for vertex in self.dag.vertices]
         for vertex in self.dag.inner_vertices:
-            # A constant may be empty for one of its users only.
+            # Constants are divided among their readers, and may be empty for one of them only.
             values = [] if is_constant(vertex) else self.axes.outputs(vertex.name)
             if values and all(map(self.is_empty, values)):
                 self.gone.add(vertex.name)
 
     def is_empty(self, axes: Iterable[Axis]) -> bool:
-        """Tell whether a tensor with these axes has no element left."""
+        """Return whether a tensor with these axes keeps no element."""
         return any(self.kept.size(axis) == 0 for axis in axes)
 
     def empty_operands(self, vertex: InnerVertex) -> set[int]:
-        """Return which operands of a vertex have no element left."""
+        """Return the indices of the operands of a vertex that keep no element."""
         operands = range(len(vertex.predecessors))
         return {index for index in operands if self.is_empty(self.axes.operand(vertex, index))}
 
     def resolve(self, vertex: InnerVertex) -> InnerVertex | None:
-        """Make a vertex that stays independent of empty values.
+        """Replace a vertex that reads empty values by its stand-in.
 
         Returns:
-            The vertex if it still has to be rebuilt, None if something else stands for it now.
+            The vertex that still has to be rebuilt with smaller tensors: ``vertex`` itself if no operand is empty. None
+            if its replacement is final.
 
         Raises:
-            RemovalError: no stand-in is known for the op without its operands.
+            RemovalError: the op has no stand-in.
         """
         empty = self.empty_operands(vertex)
         if not empty:
@@ -97,16 +98,16 @@ class Emptiness:
 
     @cached_property
     def stand_ins(self) -> dict[str, StandIn]:
-        """What takes the place of an op, by its key."""
+        """The stand-in of each op that has one, by the key of the op."""
         return stand_ins(self.registry)
 
     @cached_property
     def sizes(self) -> FreeSizes:
-        """Sizes at two inputs, of the graph as it was."""
+        """The shapes of the analysed graph at two input sizes."""
         return FreeSizes.of(self.axes.analysis.dag, self.inputs, self.registry)
 
     def substitute(self, vertex: InnerVertex, module: nn.Module, operands: Sequence[Vertex]) -> InnerVertex:
-        """Put another module with other operands in the place of a vertex, under its name."""
+        """Replace a vertex by one with another module and other operands, which takes over its name, and return it."""
         name = vertex.name
         fresh = self.dag.add_vertex(self.dag.unique_name(f"{name}_without_operands"), module, operands)
         module.train(vertex.module.training)
@@ -117,36 +118,36 @@ class Emptiness:
         return fresh
 
     def skip(self, vertex: InnerVertex, operand: int) -> None:
-        """Let the users of a vertex read one of its operands instead."""
+        """Connect the readers of a vertex to its operand number ``operand`` instead."""
         self.dag.replace_uses(vertex, vertex.predecessors[operand])
         self.gone.add(vertex.name)
 
     def left_of(self, vertex: InnerVertex, name: str) -> Tensor | None:
-        """Return the kept part of a module's own tensor, None if the module has none of this name."""
+        """Return the kept part of the parameter or buffer ``name`` of the module, None if that is None."""
         tensor: Tensor | None = getattr(vertex.module, name)
         if tensor is None:
             return None
         return self.kept.take_learned(tensor, self.axes.analysis.relations[vertex.name].parameters[name])
 
     def dtype_of(self, value: str) -> torch.dtype:
-        """Return the element type of a vertex's first result, as the graph was."""
+        """Return the dtype of the first result of a vertex of the analysed graph."""
         return self.sizes.dtypes[value][0]
 
     def live_before(self, name: str) -> list[str]:
-        """Return the vertices that are left and come before one, so that it may read them."""
+        """Return the vertices before ``name`` that are not deleted and give one tensor, in order."""
         before = self.order[: self.order.index(name)]
         return [other for other in before if other not in self.gone and len(self.sizes.here.get(other, ())) == 1]
 
     def shape_of(self, value: str, reader: str, first: int) -> tuple[list[int | Size], list[Vertex]]:
-        """Return what is left of a value's shape, over live vertices.
+        """Return the shape that is left of a value; sizes that depend on the input are read off vertices that remain.
 
         Args:
-            value: Name of a vertex, as the graph was.
-            reader: The vertex that states the shape.
-            first: Number of the first of the live vertices among its operands.
+            value: Name of a vertex of the analysed graph.
+            reader: Name of the vertex that will state the shape; only vertices before it are read.
+            first: Operand number of the first vertex read off; a `Size` names its operands by number.
 
         Returns:
-            The shape, and the live vertices.
+            The shape, and the vertices that it reads, to be used as operands ``first``, ``first + 1``, ...
         """
         likes: list[Vertex] = []
         shape: list[int | Size] = []
@@ -159,10 +160,13 @@ class Emptiness:
         return shape, likes
 
     def size_of(self, value: str, dim: int, reader: str, likes: list[Vertex]) -> tuple[Size, Fraction]:
-        """State a free dimension, as it was, over a live vertex, which is added to ``likes``.
+        """Express an input-dependent dimension of the analysed graph by sizes of a vertex that remains.
+
+        The vertex is appended to ``likes`` unless it is there already.
 
         Returns:
-            The size, and how much of it would be left if it were read off the vertex as that is now.
+            The size, whose operand number is the index into ``likes``; and the fraction of it that is left if it is
+            read off the vertex after removal.
         """
         source, size = self.sizes.stated(value, dim, self.live_before(reader))
         like = self.dag.get_vertex_by_name(source)
@@ -173,13 +177,20 @@ class Emptiness:
         return size.shifted(likes.index(like)), left
 
     def fill(self, vertex: InnerVertex, value: float) -> None:
-        """Make a vertex a constant."""
+        """Replace a vertex by a tensor of its kept shape, filled with ``value``."""
         self.substitute(vertex, *self.constant(vertex.name, vertex.name, value))
 
     def constant(
         self, value: str, reader: str, fill: float, last: int | None = None
     ) -> tuple[creation.Full, list[Vertex]]:
-        """Return a module and operands that give a constant in the shape of a value, or with another last size."""
+        """Return a `Full` module and its operands that make a tensor of the kept shape and dtype of ``value``.
+
+        Args:
+            value: Name of a vertex of the analysed graph.
+            reader: Name of the vertex that will read the tensor.
+            fill: The value of all elements.
+            last: Size of the last dimension, if it differs from the kept one.
+        """
         shape, likes = self.shape_of(value, reader, 0)
         if last is not None:
             shape[-1] = last
@@ -189,7 +200,7 @@ class Emptiness:
         return creation.Full(tuple(shape), fill, None if follows else dtype), likes
 
     def spread(self, vertex: InnerVertex, source: Vertex, dim: int) -> None:
-        """Make a vertex the broadcast of a vector along one of its dimensions."""
+        """Replace a vertex by a vector of dimension ``dim``, broadcast to the kept shape of the vertex."""
         axes = self.axes.outputs(vertex.name)[0]
         behind = len(axes) - 1 - dim % len(axes)
         if behind:

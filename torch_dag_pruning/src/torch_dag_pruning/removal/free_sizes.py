@@ -1,7 +1,8 @@
-"""Sizes that follow the inputs, stated over tensors that are still there.
+"""Sizes that depend on the inputs, expressed by tensors that remain after removal.
 
-When a vertex's operands vanish, its shape must come from elsewhere. The graph is run without data at two input sizes,
-which shows the dimensions that are free and other vertices that have the same size.
+When operands of a vertex vanish, its shape must be read off other tensors. The graph is run without data at two input
+sizes. A dimension that differs between the two depends on the inputs, and a vertex whose sizes determine it in both
+runs can be read instead.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ Shapes = dict[str, list[tuple[int, ...]]]
 
 @dataclass
 class FreeSizes:
-    """Shapes of every value at two input sizes, and the type of each."""
+    """Shapes of all values at two input sizes, and their dtypes.
+
+    Attributes:
+        here: Shapes of the tensors of each vertex at the first input size.
+        there: The same at the second.
+        dtypes: Dtypes of the tensors of each vertex.
+        order: Names of the vertices in order.
+    """
 
     here: Shapes
     there: Shapes
@@ -38,7 +46,7 @@ class FreeSizes:
 
     @classmethod
     def of(cls, dag: DagModule, inputs: Sequence[Tensor], registry: Registry) -> FreeSizes:
-        """Run ``dag`` without data at the sizes that an analysis looks at; the order of its vertices is remembered."""
+        """Run ``dag`` without data at the input sizes that the analysis uses."""
         run = ShapeRun(registry)
         runs = [run.values(dag, tensors) for tensors in hints(dag, inputs)]
         tensors = [{vertex.name: tensors_of(value) for vertex, value in run.items()} for run in runs]
@@ -50,16 +58,20 @@ class FreeSizes:
         return cls(here, there, dtypes, list(here))
 
     def is_free(self, name: str, dim: int) -> bool:
-        """Tell whether a dimension of a vertex's only tensor follows the input sizes."""
+        """Return whether dimension ``dim`` of the first tensor of a vertex depends on the input sizes."""
         return self.here[name][0][dim] != self.there[name][0][dim]
 
     def stated(self, name: str, dim: int, candidates: Iterable[str]) -> tuple[str, Size]:
-        """Return a vertex among ``candidates`` and its size that a free dimension equals.
+        """Express an input-dependent dimension by sizes of one of the candidates.
 
-        An equal dimension is taken before one from which it is computed; the last candidate before earlier ones.
+        A candidate with an equal dimension is preferred to one from which the size has to be computed, and a later
+        candidate to an earlier one.
+
+        Returns:
+            The name of the candidate, and the size with the candidate as operand 0.
 
         Raises:
-            RemovalError: no candidate has a size from which this one follows.
+            RemovalError: no candidate determines the size.
         """
         target = _Pair(self.here[name][0][dim], self.there[name][0][dim])
         derived: tuple[str, Size] | None = None
@@ -76,14 +88,17 @@ class FreeSizes:
 
 
 class _Pair(NamedTuple):
-    """One size at two input sizes."""
+    """One dimension at the two input sizes."""
 
     here: int
     there: int
 
 
 def _over(target: _Pair, sizes: Sequence[_Pair]) -> Size | None:
-    """State a size as a multiple of a product of free sizes, or as one plus a constant."""
+    """Return ``target`` as a fraction of a product of input-dependent sizes, or as one of them plus a constant.
+
+    Returns None if neither holds at both input sizes.
+    """
     free = [(dim, pair) for dim, pair in enumerate(sizes) if pair.here != pair.there]
     for count in range(1, len(free) + 1):
         for chosen in itertools.combinations(free, count):

@@ -1,4 +1,4 @@
-"""What a plan keeps of any axis, and tensors cut down to it."""
+"""Sizes and positions of the slots that a plan keeps, and tensors sliced to them (A8, R1)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from torch_dag_pruning.axes import Axis, kept_indices, size
 
 
 class Kept:
-    """Sizes and positions of what a plan keeps; each expression is evaluated once."""
+    """The kept slots of any axis; results are cached by the resolved axis."""
 
     def __init__(self, find: Callable[[Axis], Axis], masks: Mapping[int, Tensor]) -> None:
-        """Take what resolves an axis, and which slots of each free atom stay, as a bool vector by the atom's id."""
+        """Store the kept slots of every free atom.
+
+        Args:
+            find: Resolves an axis: `AxisSolver.find`.
+            masks: For the id of each free atom, a bool vector of its size, True for kept slots.
+        """
         self._find, self._masks = find, masks
         self.counts = {atom: int(mask.sum()) for atom, mask in masks.items()}
         self._sizes: dict[Axis, int] = {}
@@ -22,22 +27,22 @@ class Kept:
         self._tied: dict[Tensor, Tensor] = {}
 
     def size(self, axis: Axis) -> int:
-        """Return how many slots of an axis stay."""
+        """Return the number of kept slots of an axis."""
         axis = self._find(axis)
         if axis not in self._sizes:
             self._sizes[axis] = int(size(axis, self.counts))
         return self._sizes[axis]
 
     def sizes(self, axes: Sequence[Axis]) -> tuple[int, ...]:
-        """Return the shape that is left of a tensor with these axes."""
+        """Return the shape after removal of a tensor with these axes."""
         return tuple(self.size(axis) for axis in axes)
 
     def ratio(self, axis: Axis) -> Fraction:
-        """Return which part of an axis stays."""
+        """Return the kept fraction of an axis."""
         return Fraction(self.size(axis), axis.n)
 
     def indices(self, axis: Axis) -> Tensor | None:
-        """Return the positions that stay, ascending, or None where all do."""
+        """Return the kept positions, ascending, or None if all are kept."""
         axis = self._find(axis)
         if axis not in self._indices:
             whole = self.size(axis) == axis.n
@@ -45,16 +50,16 @@ class Kept:
         return self._indices[axis]
 
     def is_whole(self, axes: Sequence[Axis]) -> bool:
-        """Tell whether nothing is dropped along any of the axes."""
+        """Return whether every slot of all axes is kept."""
         return all(self.size(axis) == axis.n for axis in axes)
 
     def fingerprint(self, axes: Sequence[Axis]) -> tuple[tuple[int, ...] | None, ...]:
-        """Return something equal for axes of which the same positions stay."""
+        """Return a hashable key that is equal for lists of axes with equal kept positions."""
         kept = (self.indices(axis) for axis in axes)
         return tuple(None if indices is None else tuple(indices.tolist()) for indices in kept)
 
     def take(self, tensor: Tensor, axes: Sequence[Axis]) -> Tensor:
-        """Return the kept part of a tensor; the tensor itself where that is all of it."""
+        """Return the kept part of a tensor; the tensor itself if all of it is kept."""
         for dim, axis in enumerate(axes):
             indices = self.indices(axis)
             if indices is not None:
@@ -62,9 +67,10 @@ class Kept:
         return tensor
 
     def take_learned(self, tensor: Tensor, axes: Sequence[Axis]) -> Tensor:
-        """Return the kept part of a parameter or buffer as one of its kind; the same object for the same tensor.
+        """Return the kept part of a parameter or buffer, as a parameter or buffer.
 
-        A tensor that stays whole is returned itself, so that it stays tied to whatever it is tied to.
+        The result is the same object for the same tensor, so tied weights stay tied. A tensor that is kept whole is
+        returned itself.
         """
         if self.is_whole(axes):
             return tensor

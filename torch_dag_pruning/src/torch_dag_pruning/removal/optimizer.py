@@ -1,4 +1,4 @@
-"""An optimizer carried over to the pruned graph: momenta of what stays are kept."""
+"""Optimizers for pruned graphs, with the state (such as momenta) of the kept slots."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from torch_dag_pruning.removal.kept import Kept
 def carried(
     optimizer: Optimizer, dag: DagModule, pruned: DagModule, kept: Kept, axes: Mapping[Tensor, Sequence[Axis]]
 ) -> Optimizer:
-    """Return an optimizer of the same kind and settings over ``pruned``, with what is left of its state.
+    """Return an optimizer of the same type and settings over ``pruned``, with the kept part of the state.
 
-    Parameters that only ``pruned`` has, such as a bias that stands alone now, join the first group.
+    Parameters that exist in ``pruned`` only, such as the bias of a removed layer, join the first parameter group.
 
     Args:
-        optimizer: Over parameters of ``dag``.
+        optimizer: An optimizer over parameters of ``dag``.
         dag: The graph before pruning.
-        pruned: The graph after it.
-        kept: What stays of any axis.
-        axes: Of the parameters of ``dag``; those left out are not cut.
+        pruned: The graph after pruning.
+        kept: The kept slots of any axis.
+        axes: The axes of the parameters of ``dag``; a parameter that is missing here is not sliced.
     """
     names: dict[Any, str] = {parameter: name for name, parameter in dag.named_parameters()}
     fresh = dict(pruned.named_parameters(remove_duplicate=False))

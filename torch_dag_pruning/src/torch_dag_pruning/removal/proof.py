@@ -1,4 +1,4 @@
-"""The proof that removed equals masked: both are run in lock-step and compared at every vertex."""
+"""The proof of a removal: the masked and the smaller graph are compared at every vertex (R3)."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.stepping import Stepper, tensors_of
 
 TOLERANCE = 1e-4
-"""Largest difference in single precision, relative to the largest element of a value."""
+"""Largest accepted difference in single precision, relative to the largest element of a value."""
 DOUBLE_TOLERANCE = 1e-9
-"""The same in double precision, which decides near misses."""
+"""Largest accepted relative difference in double precision, in which near misses are decided."""
 NEAR_MISS = 1e-2
-"""Rounding errors of many vertices stay below this in single precision; a larger difference is another function."""
+"""Single-precision differences up to this are near misses, which rounding may explain; larger ones are errors."""
 _DOUBT = 32
-"""Differences up to so many times the machine epsilon are rounding; larger ones are looked at again."""
+"""Differences up to this multiple of the machine epsilon are rounding; larger ones are scaled by the operands too."""
 _CANCELLED = 1e-3
-"""The least scale of a difference, relative to the largest operand: a sum that cancels is as exact as its terms."""
+"""Smallest scale of a difference, as a fraction of the largest operand: a sum that cancels is as exact as its terms."""
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How far two graphs that should compute the same are apart.
+    """The result of comparing the masked with the removed graph.
 
     Attributes:
         worst: Largest difference of an element, relative to the largest element of its value.
-        vertex: Where that is.
-        vertices: How many vertices were compared.
-        effect: How far what stays of the outputs is from the graph before pruning, measured the same way.
-        dtype: The precision of the comparison.
+        vertex: Name of the vertex with this difference.
+        vertices: Number of vertices compared.
+        effect: Difference between the kept part of the outputs before pruning and the outputs after it, measured in
+            the same way.
+        dtype: Precision of the comparison.
     """
 
     worst: float
@@ -62,12 +63,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class Graphs:
-    """Three stages of one graph, in evaluation mode and in one precision.
+    """The three graphs of a proof, in evaluation mode and in one precision.
 
     Attributes:
         before: The analysed graph.
-        masked: The same with masks.
-        removed: What is left of it.
+        masked: The analysed graph with masks.
+        removed: The smaller graph.
     """
 
     before: DagModule
@@ -78,18 +79,18 @@ class Graphs:
 def compared(
     graphs: Graphs, kept: Kept, axes: ValueAxes, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32
 ) -> Proof:
-    """Compare the masked graph with the removed one at every vertex, at the slots that stay.
+    """Compare the kept slots of the masked graph with the removed graph at every vertex.
 
     Args:
-        graphs: All three in the precision ``dtype``.
-        kept: What stays of any axis.
-        axes: The axes of the graph before.
-        inputs: One tensor for each input vertex, of the sizes that were analysed.
-        dtype: Precision of the comparison: single or double.
+        graphs: The three graphs in the precision ``dtype``.
+        kept: The kept slots of any axis.
+        axes: The axes of all values of the analysed graph.
+        inputs: One tensor for each input vertex, of the analysed sizes.
+        dtype: Precision of the comparison: ``torch.float32`` or ``torch.float64``.
 
     Raises:
-        RemovalMismatchError: at the first vertex that has another shape than predicted, or that differs by more than
-            the precision explains.
+        RemovalMismatchError: names the first vertex whose shape differs from the predicted one, or whose value differs
+            by more than the tolerance of the precision.
     """
     tensors = [_cast(tensor, dtype) for tensor in inputs]
     masked, removed = Stepper(graphs.masked, tensors), Stepper(graphs.removed, tensors)
@@ -104,7 +105,10 @@ def compared(
 
 
 def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[InnerVertex, Any, Any]]:
-    """Give the values of the vertices that both graphs compute; each is dropped once it is given."""
+    """Yield the vertices that both graphs compute, with their values in the first and the second graph.
+
+    Each value is dropped after it was yielded, so few are in memory at a time.
+    """
     shared = first.names & second.names
     waiting: dict[str, Any] = {}
     ahead = first.steps()
@@ -121,7 +125,11 @@ def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[InnerVertex, A
 def _difference(
     vertex: InnerVertex, wanted: Tensor, given: Tensor, kept: Kept, axes: Sequence[Axis], removed: Stepper
 ) -> float:  # fmt: skip
-    """Return how far ``given`` is from the kept slots of ``wanted``, or raise."""
+    """Return the relative difference between ``given`` and the kept slots of ``wanted``.
+
+    Raises:
+        RemovalMismatchError: the shape is not the predicted one, or the difference exceeds the tolerance.
+    """
     name = vertex.name
     if tuple(given.shape) != kept.sizes(axes):
         message = f"vertex {name!r} has the shape {tuple(given.shape)}, the plan leaves {kept.sizes(axes)}"
@@ -129,7 +137,7 @@ def _difference(
     wanted = kept.take(wanted, axes)
     difference = relative_difference(wanted, given)
     if difference > _rounding(given):
-        # A sum that cancels is as exact as its terms, which may be much larger than it.
+        # The rounding error of a sum that cancels is relative to its terms, which may be much larger than it.
         difference = relative_difference(wanted, given, _CANCELLED * largest(removed.operands()))
     if difference > _limit(given):
         message = (
@@ -151,14 +159,18 @@ def _limit(value: Tensor) -> float:
 
 @torch.no_grad()
 def largest(tensors: Iterable[Tensor]) -> float:
-    """Return the largest finite element of all tensors, without its sign."""
+    """Return the largest absolute value of the finite elements of all floating-point tensors, 0 if there are none."""
     real = [tensor for tensor in tensors if tensor.numel() and (tensor.is_floating_point() or tensor.is_complex())]
     return max((float(torch.where(tensor.isfinite(), tensor, 0.0).abs().max()) for tensor in real), default=0.0)
 
 
 @torch.no_grad()
 def relative_difference(wanted: Tensor, given: Tensor, least: float = 0.0) -> float:
-    """Return the largest difference of an element, relative to the largest finite element, or ``least`` if more."""
+    """Return the largest difference of an element, divided by the largest finite element of ``given``.
+
+    The divisor is at least ``least``. Equal tensors give 0, NaN equals NaN, and tensors of other than floating-point or
+    complex type that differ give infinity.
+    """
     same = (wanted == given) | (wanted.isnan() & given.isnan())
     if bool(same.all()):
         return 0.0
@@ -189,7 +201,7 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def in_precision(dag: DagModule, dtype: torch.dtype) -> DagModule:
-    """Return a copy in evaluation mode that computes in ``dtype``, casts inside the graph included."""
+    """Return a copy in evaluation mode that computes in ``dtype``, including the casts in the graph."""
     copy = dag.clone().eval()
     for tensor in (*copy.parameters(), *copy.buffers()):
         tensor.data = _cast(tensor.data, dtype)

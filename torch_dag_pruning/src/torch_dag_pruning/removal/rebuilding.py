@@ -1,4 +1,4 @@
-"""Modules built anew for what is left of their axes: configuration rewritten, tensors sliced."""
+"""Smaller copies of modules: their configuration is rewritten and their tensors are sliced (R1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AXES = (Fixed, Atom, Product, Concat)
 
 @dataclass
 class Rebuilder:
-    """Builds what is left of modules; a module that several vertices share is built once."""
+    """Builds the smaller version of modules; a module shared by several vertices is built once."""
 
     kept: Kept
     registry: Registry
@@ -32,10 +32,16 @@ class Rebuilder:
     def module(
         self, vertex: str, module: nn.Module, relation: Relation, operands: Sequence[Sequence[Axis]]
     ) -> nn.Module:
-        """Return the module itself if it stays as it is, else a smaller one.
+        """Return the module unchanged if nothing of it is removed, otherwise a smaller one.
+
+        Args:
+            vertex: Name of the vertex that calls the module.
+            module: The module of the analysed graph.
+            relation: Its relation: the axes of its tensors, and the configuration entries that are sizes.
+            operands: The axes of each operand.
 
         Raises:
-            RemovalError: the module would have to change and has no codec, or its tensors do not fit.
+            RemovalError: the module has to change and has no codec, or a sliced tensor does not fit the new module.
         """
         tensors = tensors_by_name(module)
         sliced = [name for name in tensors if not self.kept.is_whole(relation.parameters.get(name, ()))]
@@ -55,7 +61,7 @@ class Rebuilder:
         return self._built[key]
 
     def _filled(self, vertex: str, old: nn.Module, new: nn.Module, relation: Relation) -> nn.Module:
-        """Give a new module the kept part of the old one's tensors, and its modes."""
+        """Copy the kept part of the tensors and the training modes of ``old`` to ``new``."""
         wanted = tensors_by_name(new)
         for name, tensor in tensors_by_name(old).items():
             part = self.kept.take_learned(tensor, relation.parameters.get(name, ()))
@@ -71,7 +77,7 @@ class Rebuilder:
 
 
 def tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module, tied ones under each of their names."""
+    """Return the parameters and buffers of a module by name; a tied tensor appears under each of its names."""
     named = itertools.chain(
         module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
     )
@@ -87,7 +93,7 @@ def _put(module: nn.Module, path: str, tensor: Tensor) -> None:
 
 @dataclass(frozen=True)
 class _Rewriting:
-    """Constants of one op with the axes in them replaced by what is left of those."""
+    """Rewrites the configuration of one op: axes in it become the sizes that are left."""
 
     vertex: str
     kept: Kept
@@ -97,7 +103,7 @@ class _Rewriting:
         return {name: self.value(value, rewrite.get(name, value)) for name, value in old.items()}
 
     def value(self, old: Any, template: Any) -> Any:
-        """Return ``template`` with each axis as a number; sizes that follow operands are scaled along."""
+        """Return ``template`` with each axis replaced by its kept size; a `Size` is scaled accordingly."""
         if isinstance(template, _AXES):
             return self._number(old, template)
         if isinstance(template, Size):
@@ -113,11 +119,11 @@ class _Rewriting:
     def _number(self, old: Any, axis: Axis) -> Any:
         if isinstance(old, Size):
             return self._scaled(old, self.kept.ratio(axis))
-        # -1 in a reshape means "the rest", before and after.
+        # -1 in a reshape means "the remaining elements", which holds after removal too.
         return -1 if type(old) is int and old == -1 else self.kept.size(axis)
 
     def _scaled(self, size: Size, ratio: Fraction) -> Size:
-        """Return the size whose value shrinks by ``ratio``, over operands that have shrunk themselves."""
+        """Return the `Size` whose value shrinks by ``ratio``, given that the operands that it reads shrink as well."""
         for operand, dim in size.dims:
             ratio /= self.kept.ratio(self.operands[operand][dim])
         return rescaled(self.vertex, size, ratio)
@@ -127,12 +133,12 @@ def rescaled(vertex: str, size: Size, ratio: Fraction) -> Size:
     """Return ``ratio`` times a size.
 
     Args:
-        vertex: Name of the vertex that states the size, for the error.
-        size: What the vertex states.
-        ratio: Which part of the size stays.
+        vertex: Name of the vertex that states the size, for the error message.
+        size: The size before removal.
+        ratio: The factor.
 
     Raises:
-        RemovalError: a constant is added to the size, of which the ratio leaves no whole number.
+        RemovalError: ``ratio`` times the constant term of the size is not an integer.
     """
     factor, add = Fraction(size.num, size.den) * ratio, size.add * ratio
     if ratio == 1:

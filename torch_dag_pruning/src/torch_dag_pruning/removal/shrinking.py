@@ -1,4 +1,4 @@
-"""A graph cut down vertex by vertex."""
+"""Building the smaller graph, vertex by vertex."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from torch_dag_pruning.removal.rebuilding import Rebuilder
 
 @dataclass
 class Shrinking:
-    """A copy of an analysed graph, cut down to what a plan keeps.
+    """A copy of an analysed graph, which is reduced to the slots that a plan keeps.
 
     Attributes:
-        dag: The copy, which is changed.
-        axes: The axes of the analysed graph.
-        kept: What stays of any axis.
-        emptiness: Which vertices vanish whole.
+        dag: The copy; it is changed.
+        axes: The axes of all values of the analysed graph.
+        kept: The kept slots of any axis.
+        emptiness: Handles vertices that become empty.
     """
 
     dag: DagModule
@@ -40,10 +40,10 @@ class Shrinking:
         self.emptiness = Emptiness(self.dag, self.axes, self.kept, analysis.inputs, analysis.registry)
 
     def run(self) -> DagModule:
-        """Cut every vertex, delete those of which nothing is left, and return the graph.
+        """Shrink every vertex, delete the empty ones, and return the graph.
 
         Raises:
-            RemovalError: an op cannot be made smaller; the copy is then half changed and of no use.
+            RemovalError: an op cannot be made smaller. ``dag`` is then partly changed and must be discarded.
         """
         rebuilder = Rebuilder(self.kept, self.axes.analysis.registry)
         self.emptiness.find()
@@ -68,7 +68,7 @@ class Shrinking:
             self.dag.replace_module(left, module)
 
     def _without_empty_pieces(self, vertex: InnerVertex, module: Split) -> Split:
-        """Drop pieces of which nothing is left, and renumber the others where they are picked."""
+        """Drop empty pieces of a split, and renumber the `GetItem` vertices that read the others."""
         empty = [self.emptiness.is_empty(piece) for piece in self.axes.outputs(vertex.name)]
         if not any(empty):
             return module
@@ -85,7 +85,7 @@ class Shrinking:
     # Constants -------------------------------------------------------------------------------------------------
 
     def _give_private_constants(self) -> None:
-        """Cut constants for each of their users; users that keep the same part go on sharing it."""
+        """Slice each constant for each of its readers (O14); readers with equal kept positions share a vertex."""
         for vertex in self.dag.inner_vertices:
             if isinstance(vertex.module, Constant):
                 self._divide(vertex, vertex.module.value)
@@ -104,7 +104,7 @@ class Shrinking:
                 self.dag.set_predecessor(user, index, parts[key])
 
     def _part(self, vertex: InnerVertex, part: Tensor, *, first: bool) -> InnerVertex:
-        """Let the vertex itself hold the first part, and vertices beside it the others."""
+        """Return a vertex that holds a part of a constant: the vertex itself for the first part, then new ones."""
         module: Any = vertex.module
         shape = tuple(part.shape)
         fresh = type(module)(shape, part.dtype, persistent=module.persistent, value=part.clone()).train(module.training)
@@ -116,7 +116,7 @@ class Shrinking:
     # Deleting --------------------------------------------------------------------------------------------------
 
     def _delete(self) -> None:
-        """Remove what nothing is left of, and what only that needed."""
+        """Delete the empty vertices and those that only they read."""
         gone = self.emptiness.gone
         for output in self.dag.output_vertices:
             for predecessor in output.predecessors:

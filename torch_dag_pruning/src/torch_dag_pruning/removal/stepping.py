@@ -1,4 +1,4 @@
-"""A graph run one vertex at a time, with what each vertex has just read at hand."""
+"""Execution of a graph in steps of one vertex."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch_dag_core.graph.vertex import InnerVertex, OutputVertex
 
 
 class Stepper:
-    """Runs what evaluation needs of a graph, in its order; the modules' own modes are left as they are.
+    """Runs a graph in evaluation order, one vertex per step, without changing the training modes of its modules.
 
     Attributes:
-        names: The vertices that are run.
-        returned: The vertices whose values are the outputs.
-        outputs: The values that the graph returns, complete after the last step.
+        names: Names of the vertices that are run.
+        returned: Names of the vertices that the graph returns.
+        outputs: The values that the graph returns, available after the last step.
     """
 
     def __init__(self, dag: DagModule, inputs: Sequence[Tensor]) -> None:
@@ -31,7 +31,7 @@ class Stepper:
         self._walk = walk(dag, inputs, self._call, training=False)
 
     def steps(self) -> Iterator[tuple[InnerVertex, Any]]:
-        """Run one vertex after the other and give its value; its operands are there until the next step."""
+        """Run one vertex after the other, and yield each with its value; `operands` belongs to the latest step."""
         results: dict[str, Any] = {}
         for vertex, value in self._walk:
             if isinstance(vertex, OutputVertex):
@@ -40,12 +40,12 @@ class Stepper:
                 results[vertex.name] = value
             if isinstance(vertex, InnerVertex):
                 if chosen_operand(vertex, training=False) is not None:
-                    self._operands = (value,)  # A choice between the modes is not called: it passes this on.
+                    self._operands = (value,)  # A training switch is not called: it passes on one of its operands.
                 yield vertex, value
         self.outputs = [results[name] for name in self.returned]
 
     def operands(self) -> list[Tensor]:
-        """Return the tensors that the vertex of the current step has read."""
+        """Return the tensors that the vertex of the latest step has read."""
         return [tensor for operand in self._operands for tensor in tensors_of(operand)]
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class Stepper:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """Return the tensors that a vertex gave: one, or those of a tuple."""
+    """Return the tensors of a vertex's value: the value itself, or those in the tuple."""
     if isinstance(value, Tensor):
         return [value]
     return [tensor for tensor in value if isinstance(tensor, Tensor)] if isinstance(value, (tuple, list)) else []

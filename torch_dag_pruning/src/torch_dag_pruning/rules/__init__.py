@@ -1,4 +1,7 @@
-"""The axis rules of the core vocabulary: one small function an op, in the file of its family."""
+"""The axis rules of the core vocabulary, one function per op, in one file per family of ops.
+
+Rules are cited by their anchors (O1, A4, ...) in docs/axis-algebra.md.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch_dag_pruning.axes.relation import AxisRule
 
 @cache
 def core_rules() -> tuple[AxisRule, ...]:
-    """Return the rules that the modules of this package declare."""
+    """Return all axis rules declared by the modules of this package."""
     return gather(__name__, AxisRule)
 
 

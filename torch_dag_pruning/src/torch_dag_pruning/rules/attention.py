@@ -1,4 +1,4 @@
-"""Fused attention."""
+"""Axis rule of fused attention (O8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _KEYS = "a fused softmax runs over the keys"
 
 
 def uniform(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
-    """Compare zeros with zeros where nothing is left of queries and keys: all weights are equal, masks apart."""
+    """Replace empty queries and keys by zeros with a head dimension of 1.
+
+    All scores are then 0, as in the masked graph, so the attention weights are uniform except where a mask applies.
+    """
     for index in sorted(empty):
         module, likes = graph.constant(vertex.predecessors[index].name, vertex.name, 0.0, last=1)
         name = graph.dag.unique_name(f"{vertex.name}_{('query', 'key')[index]}")
@@ -22,9 +25,9 @@ def uniform(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex
 
 @axis_rule("core.scaled_dot_product_attention", stand_in=uniform)
 def scaled_dot_product_attention(ctx: Context) -> Relation:
-    """Contract queries with keys over the head, then weights with values over the keys, which stay.
+    """Unify the head dimensions of queries and keys, mask the query along it, and freeze the keys (O8).
 
-    The default scale is a function of the head's size; it is written out, so that it does not change.
+    The default scale ``head_dim ** -0.5`` is written into the configuration, so pruning the head does not change it.
     """
     query, key, value, *masks = ctx.inputs
     head: Axis = query[-1]
@@ -42,7 +45,7 @@ def scaled_dot_product_attention(ctx: Context) -> Relation:
 
 
 def _batch(ctx: Context, query: Axes, key: Axes) -> Axes:
-    """Tie batch and heads; grouped queries are (key heads, queries of each)."""
+    """Unify the batch and head axes; with ``enable_gqa`` the query heads are (key heads, queries of each)."""
     if not ctx.module.enable_gqa or query[-1].n == key[-1].n:
         return broadcast(ctx, [query, key])
     shared, each = ctx.reshape([query[-1]], [key[-1].n, -1])

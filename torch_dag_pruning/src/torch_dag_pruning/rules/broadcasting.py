@@ -1,4 +1,4 @@
-"""How the axes of operands that broadcast against each other meet."""
+"""Unification of operands that broadcast against each other (O4)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch_dag_pruning.axes.relation import Axes, Context
 
 
 def broadcast(ctx: Context, operands: Sequence[Axes]) -> Axes:
-    """Return the axes of the result; dimensions of equal size above 1 are the same, size 1 says nothing."""
+    """Unify the dimensions of equal size above 1, aligned from the right, and return the axes of the result."""
     rank = max((len(axes) for axes in operands), default=0)
     return [_common(ctx, _column(operands, dim - rank)) for dim in range(rank)]
 
 
 def _column(operands: Sequence[Axes], place: int) -> list[Axis]:
-    """Return what the operands have at a place counted from the right."""
+    """Return the axis at ``place`` (negative, from the right) of every operand that has this dimension."""
     return [axes[place] for axes in operands if len(axes) >= -place]
 
 

@@ -1,4 +1,4 @@
-"""Ops that sum over an axis: an operand's mask belongs on the edge into them."""
+"""Axis rules of ops that sum over an axis; the summed operand is masked on its edge into the op (O1, O2, M1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put
 
 @axis_rule("core.linear", stand_in=bias_along(-1))
 def linear(ctx: Context) -> Relation:
-    """Contract the last axis with the weight's second."""
+    """Unify the last axis with dimension 1 of the weight; the last axis of the result is dimension 0 (O1)."""
     own = ctx.parameters("weight", "bias")
     out, inner = own["weight"]
     return _affine(ctx, out, inner, own.get("bias"), own, {"in_features": inner, "out_features": out})
@@ -22,7 +22,7 @@ def linear(ctx: Context) -> Relation:
 
 @axis_rule("core.linear_function", stand_in=bias_operand_along(-1))
 def linear_function(ctx: Context) -> Relation:
-    """Relate an affine map whose weight is an operand."""
+    """Apply the rule of ``linear`` with weight and bias as operands; a vector as weight leaves no output axis."""
     weight = ctx.inputs[1]
     bias = ctx.inputs[2] if len(ctx.inputs) > 2 else None
     if len(weight) == 1:
@@ -48,7 +48,7 @@ def _tie_bias(ctx: Context, bias: Axes, out: Axis) -> None:
 
 @axis_rule("core.bilinear")
 def bilinear(ctx: Context) -> Relation:
-    """Contract the last axes of two operands with the weight's second and third."""
+    """Contract the last axes of both operands with dimensions 1 and 2 of the weight (O1)."""
     own = ctx.parameters("weight", "bias")
     out, first, second = own["weight"]
     x, y = ctx.inputs
@@ -67,14 +67,14 @@ def bilinear(ctx: Context) -> Relation:
 
 @axis_rule("core.conv1d", "core.conv2d", "core.conv3d", stand_in=bias_along(1))
 def convolution(ctx: Context) -> Relation:
-    """Relate a convolution of g groups: channels (g, i) in, (g, o) out, and a sum over i."""
+    """Relate a convolution with g groups: input channels are (g, i), output channels (g, o), the sum is over i (O2)."""
     own = ctx.parameters("weight", "bias")
     return _convolution(ctx, own["weight"], own.get("bias"), own)
 
 
 @axis_rule("core.convolution", stand_in=bias_operand_along(1))
 def convolution_function(ctx: Context) -> Relation:
-    """Relate a convolution whose weight is an operand."""
+    """Apply the rule of convolutions with weight and bias as operands."""
     return _convolution(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
 
 
@@ -96,14 +96,14 @@ def _convolution(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict
 
 @axis_rule("core.conv_transpose1d", "core.conv_transpose2d", "core.conv_transpose3d", stand_in=bias_along(1))
 def transposed_convolution(ctx: Context) -> Relation:
-    """Relate a transposed convolution, whose weight is (g i, o, kernel)."""
+    """Relate a transposed convolution, whose weight has the shape (g * i, o, *kernel) (O2)."""
     own = ctx.parameters("weight", "bias")
     return _transposed(ctx, own["weight"], own.get("bias"), own)
 
 
 @axis_rule("core.transposed_convolution", stand_in=bias_operand_along(1))
 def transposed_convolution_function(ctx: Context) -> Relation:
-    """Relate a transposed convolution whose weight is an operand."""
+    """Apply the rule of transposed convolutions with weight and bias as operands."""
     return _transposed(ctx, ctx.inputs[1], ctx.inputs[2] if len(ctx.inputs) > 2 else None, {})
 
 
@@ -123,12 +123,12 @@ def _transposed(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict[
 
 
 def _group_sink(channel: int, groups: int, inner: Axis) -> Sink:
-    """Mask what is summed over, not the groups, which pass through."""
+    """Return the mask of the channels within each group, which are summed over; groups are not."""
     return Sink(0, (channel,), (product(Fixed(groups), inner),))
 
 
 def _slid(ctx: Context, first: int) -> Iterator[Axis]:
-    """Iterate over the spatial axes of the result; those that the window moves along are frozen."""
+    """Yield the spatial axes of the result; an axis along which the kernel moves is frozen (O3)."""
     module, shape = ctx.module, ctx.outputs[0]
     rank = len(shape) - first
     settings = zip(_kernel(ctx, rank), per_dim(module.stride, rank), per_dim(module.padding, rank), strict=True)
@@ -152,7 +152,7 @@ def _kernel(ctx: Context, rank: int) -> Sequence[int]:
 
 @axis_rule("core.matmul", stand_in=zeros)
 def matmul(ctx: Context) -> Relation:
-    """Contract the last axis of the first operand with the last but one of the second."""
+    """Unify the last axis of the first operand with the last but one of the second, and mask the first (O1)."""
     x, y = ctx.inputs
     rows = x[-2:-1]
     columns = y[-1:] if len(y) > 1 else []
@@ -169,7 +169,7 @@ def _product(ctx: Context, x: Axes, inner: Axes, columns: Axes) -> Relation:
 
 @axis_rule("core.einsum", stand_in=zeros)
 def einsum(ctx: Context) -> Relation:
-    """Tie equal letters; a letter that the result lacks is summed, and masked on the first operand that has it."""
+    """Unify axes with equal letters; each summed letter is masked on the first operand that has it (O1, M4)."""
     terms, result = ctx.module.terms([len(axes) for axes in ctx.inputs])
     places: dict[str, list[tuple[int, int]]] = {}
     for operand, term in enumerate(terms):

@@ -1,4 +1,4 @@
-"""Ops that compute each element from the elements at its place."""
+"""Axis rules of elementwise ops (O4), and of ops that only look elementwise (O5)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch_dag_pruning.rules.broadcasting import broadcast
     "core.detach", "core.keep",
 )  # fmt: skip
 def passed(ctx: Context) -> Relation:
-    """Pass the axes, and with them the zeros of dead slots."""
+    """Pass the axes of the operand, and the record of the dimensions where removed slots are zero (M4)."""
     return Relation([list(ctx.inputs[0])], cleared=tuple(ctx.cleared[0]) if ctx.cleared else ())
 
 
 def _unary(ctx: Context) -> Relation:
-    """Pass the axes of the first operand; others give a type or a size only."""
+    """Pass the axes of the first operand; others are read only for their shape, dtype or device (O13)."""
     return Relation([list(ctx.inputs[0])])
 
 
@@ -36,7 +36,7 @@ UNARY = axis_rule(
 
 
 def cast(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
-    """Name the element type, which can be read off the second operand no longer."""
+    """Replace ``cast_like``, whose second operand is empty, by a cast to the dtype that it had."""
     graph.substitute(vertex, Cast(graph.dtype_of(vertex.name)), vertex.predecessors[:1])
 
 
@@ -49,13 +49,13 @@ CAST_LIKE = axis_rule("core.cast_like", stand_in=cast)(_unary)
     "core.atan2", "core.where", "core.masked_fill", "core.training_switch",
 )  # fmt: skip
 def joined(ctx: Context) -> Relation:
-    """Tie operands that broadcast against each other."""
+    """Unify the dimensions of operands that broadcast against each other (O4)."""
     return Relation([broadcast(ctx, ctx.inputs)])
 
 
 @axis_rule("core.prelu")
 def prelu(ctx: Context) -> Relation:
-    """Tie the slopes to dimension 1, wherever there is more than one."""
+    """Unify the slopes with dimension 1 if there is more than one slope (O5)."""
     parameters = ctx.parameters("weight")
     slopes: Axis = parameters["weight"][0]
     if slopes.n > 1:
@@ -65,7 +65,7 @@ def prelu(ctx: Context) -> Relation:
 
 @axis_rule("core.glu")
 def glu(ctx: Context) -> Relation:
-    """Tie the two halves, whose product is the result."""
+    """Split the gated dimension into (2, n): its halves are tied slot by slot, and the result has n slots (O5)."""
     axes = list(ctx.inputs[0])
     dim = ctx.module.dim % len(axes)
     halves, half = ctx.reshape([axes[dim]], [2, -1])

@@ -1,4 +1,4 @@
-"""Calls of torch functions by name, which are kept whole with everything that they touch."""
+"""Calls of torch functions by name have no axis rule: everything that they touch is frozen (O16)."""
 
 from __future__ import annotations
 

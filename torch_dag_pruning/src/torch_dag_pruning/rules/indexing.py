@@ -1,4 +1,4 @@
-"""Ops that pick or write slots by position."""
+"""Axis rules of ops that read or write slots by position (O10, O12)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICKED = "slots are picked by position"
 
 @axis_rule("core.index", stand_in=restated)
 def index(ctx: Context) -> Relation:
-    """Cut by slices, freeze what ints and tensors pick from, and take over the axes of index tensors."""
+    """Cut sliced axes, freeze axes indexed by ints or tensors, and insert the axes of index tensors (O10, O12)."""
     if _selects_by_mask(ctx):
         return all_frozen(ctx, "a bool mask picks slots")
     picked = _Picking(ctx)
@@ -32,13 +32,13 @@ def index(ctx: Context) -> Relation:
 
 
 def unwritten(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
-    """Leave the copied tensor as it is: nothing is left of the value, so nothing is left of the written region."""
+    """Use the copied tensor unchanged: the value is empty, so the region that it is written to is empty as well."""
     graph.skip(vertex, 0)
 
 
 @axis_rule("core.set_index", stand_in=unwritten)
 def set_index(ctx: Context) -> Relation:
-    """Tie the written region to the value; the result has the axes of what is copied."""
+    """Unify the written region with the value; the result has the axes of the first operand."""
     if _selects_by_mask(ctx):
         return all_frozen(ctx, "a bool mask picks slots")
     picked = _Picking(ctx)
@@ -63,10 +63,10 @@ def _fits(region: Axes, value: Axes) -> bool:
 
 @dataclass
 class _Picking:
-    """One walk over the items of an index, left to right.
+    """Derives the axes selected by an index expression, item by item from left to right.
 
     Attributes:
-        items: The items with the bounds of slices as axes, once `run` is through.
+        items: After `run`, the items of the index, with slice bounds as axes.
     """
 
     ctx: Context
@@ -76,7 +76,7 @@ class _Picking:
     _dim: int = 0
 
     def run(self) -> Axes:
-        """Return the axes of what is picked."""
+        """Return the axes of the selected elements."""
         given = self.ctx.module.items
         rank = len(self.ctx.inputs[0])
         rewritten: list[Any] = []
@@ -113,7 +113,7 @@ class _Picking:
         return item
 
     def _joined(self) -> Axes:
-        """Put the axes of all index tensors where torch puts them: in place of adjacent ones, else first."""
+        """Insert the axes of the index tensors where torch does: in place of adjacent ones, otherwise first."""
         if not self._advanced:
             return self._result
         axes = broadcast(self.ctx, [axes for _, axes in self._advanced])
@@ -137,7 +137,7 @@ class _Picking:
         return rewritten
 
     def _free_result(self) -> Axis:
-        """Return the axis of a slice whose bounds follow the inputs; its size is read off the result."""
+        """Return the axis of a slice whose bounds depend on input sizes; its size is that of the result."""
         place = len(self._result)
         shape = self.ctx.outputs[0]
         return Fixed(shape[place] if place < len(shape) else 0, self.ctx.cause(_PICKED))
@@ -156,7 +156,7 @@ class _Picking:
         return Fixed(count, self.ctx.cause(_PICKED)), slice(start, stop, step)
 
     def _rows(self, axis: Axis, start: int, stop: int, step: int) -> Axis | None:
-        """Return the rows of a stride that covers the whole axis, with the place within a row frozen."""
+        """Return the axis of rows if the stride picks one slot of each row of ``step`` slots, otherwise None (O10)."""
         if axis.n % step or start >= step or stop <= axis.n - step + start:
             return None
         pair = self.ctx.solver.split_right(axis, step, self.ctx.cause(_PICKED))
@@ -168,7 +168,7 @@ class _Picking:
 
 @axis_rule("core.gather")
 def gather(ctx: Context) -> Relation:
-    """Freeze the dimension that is picked from; along it the result has the index's axis."""
+    """Freeze the dimension that is indexed; along it the result has the axis of the index tensor (O12)."""
     x, where = ctx.inputs
     (dim,) = frozen(ctx, x, [ctx.module.dim], _PICKED)
     for place, (axis, other) in enumerate(zip(x, where, strict=True)):
@@ -179,7 +179,7 @@ def gather(ctx: Context) -> Relation:
 
 @axis_rule("core.index_select")
 def index_select(ctx: Context) -> Relation:
-    """Freeze the dimension that is picked from; in its place comes the index's axis."""
+    """Freeze the dimension that is indexed, and put the axis of the index tensor in its place (O12)."""
     x, where = ctx.inputs
     (dim,) = frozen(ctx, x, [ctx.module.dim], _PICKED)
     return Relation([[*x[:dim], *(where or [Fixed(1)]), *x[dim + 1 :]]])
@@ -187,7 +187,10 @@ def index_select(ctx: Context) -> Relation:
 
 @axis_rule("core.embedding")
 def embedding(ctx: Context) -> Relation:
-    """Freeze the rows of the table; its width is learned. Renormalised rows are sums over the width."""
+    """Freeze the rows of the table; its width is a learned axis (O12).
+
+    ``max_norm`` freezes the width as well, because renormalisation sums over it (O5).
+    """
     own = ctx.parameters("weight")
     if ctx.module.max_norm is not None:
         ctx.freeze(own["weight"], "rows are renormalised")
@@ -196,7 +199,7 @@ def embedding(ctx: Context) -> Relation:
 
 @axis_rule("core.embedding_function")
 def embedding_function(ctx: Context) -> Relation:
-    """Relate a lookup in a table that is an operand."""
+    """Apply the rule of embeddings with the table as an operand."""
     return _rows_of(ctx, ctx.inputs[1], {})
 
 

@@ -1,4 +1,4 @@
-"""Ops that move, join, cut or repeat elements: algebra on their axes."""
+"""Axis rules of ops that move, join, cut or repeat elements (O9 to O11)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch_dag_pruning.rules.touching import ALONG, frozen, moved, touches
 
 @axis_rule("core.get_item")
 def get_item(ctx: Context) -> Relation:
-    """Pass one tensor of a tuple."""
+    """Pass the axes of one item of a tuple."""
     return Relation(_tensors(ctx.inputs[0][ctx.module.index]))
 
 
@@ -30,26 +30,26 @@ def _tensors(picked: Any) -> list[Axes]:
 
 @axis_rule("core.pack")
 def pack(ctx: Context) -> Relation:
-    """Pass all tensors."""
+    """Pass the axes of all operands, as those of a tuple."""
     return Relation(_tensors(tuple(ctx.inputs)))
 
 
 @axis_rule("core.reshape", stand_in=restated)
 def reshape(ctx: Context) -> Relation:
-    """Regroup positions, whatever the target was called: only the result's shape counts."""
+    """Regroup the axes into the shape of the result (A4); the target becomes one size per axis."""
     axes = ctx.reshape(ctx.inputs[0], ctx.outputs[0])
     return Relation([axes], rewrite={"shape": tuple(axes)})
 
 
 @axis_rule("core.flatten")
 def flatten(ctx: Context) -> Relation:
-    """Regroup positions; the module's settings are dimensions, which stay."""
+    """Regroup the axes into the shape of the result (A4); the configuration holds dimensions, which do not change."""
     return Relation([ctx.reshape(ctx.inputs[0], ctx.outputs[0])])
 
 
 @axis_rule("core.unflatten")
 def unflatten(ctx: Context) -> Relation:
-    """Regroup the positions of one dimension."""
+    """Regroup one axis into several (A4)."""
     axes = ctx.reshape(ctx.inputs[0], ctx.outputs[0])
     first = ctx.module.dim % len(ctx.inputs[0])
     return Relation([axes], rewrite={"unflattened_size": tuple(axes[first : first + len(ctx.module.unflattened_size)])})
@@ -57,13 +57,13 @@ def unflatten(ctx: Context) -> Relation:
 
 @axis_rule("core.permute")
 def permute(ctx: Context) -> Relation:
-    """Reorder the axes."""
+    """Reorder the axes (O9)."""
     return Relation([[ctx.inputs[0][dim] for dim in ctx.module.dims]])
 
 
 @axis_rule("core.expand", stand_in=restated)
 def expand(ctx: Context) -> Relation:
-    """Make new slots where a size of one is repeated, unless the count follows the inputs."""
+    """Make a new atom where size 1 is expanded to a number; other sizes follow `made` (O11)."""
     sizes = ctx.module.sizes
     given = [Fixed(1)] * (len(sizes) - len(ctx.inputs[0])) + list(ctx.inputs[0])
     axes = [_expanded(ctx, dim, size, axis) for dim, (size, axis) in enumerate(zip(sizes, given, strict=True))]
@@ -76,7 +76,11 @@ def _expanded(ctx: Context, dim: int, size: Any, axis: Axis) -> Axis:
 
 
 def made(ctx: Context, n: int, size: Any, role: str) -> Axis:
-    """Return the axis of new slots: a number makes an atom, a `Size` follows the operand that it names."""
+    """Return the axis of ``n`` new slots: an atom if ``size`` is a number.
+
+    A `Size` equal to one dimension of an operand gives the axis of that dimension. Any other `Size` gives a fixed axis,
+    and freezes the dimensions from which it is computed (O11).
+    """
     if not isinstance(size, Size):
         return ctx.atom(n, role)
     followed: Axes = [ctx.inputs[operand][dim] for operand, dim in size.dims]
@@ -88,14 +92,14 @@ def made(ctx: Context, n: int, size: Any, role: str) -> Axis:
 
 @axis_rule("core.repeat", stand_in=restated)
 def repeat(ctx: Context) -> Relation:
-    """Repeat whole axes: the copy is the outer factor."""
+    """Give each repeated axis the factors (copies, axis) (O11)."""
     given = [Fixed(1)] * (len(ctx.outputs[0]) - len(ctx.inputs[0])) + list(ctx.inputs[0])
     return Relation([[product(Fixed(n // axis.n), axis) for n, axis in zip(ctx.outputs[0], given, strict=True)]])
 
 
 @axis_rule("core.repeat_interleave", stand_in=restated)
 def repeat_interleave(ctx: Context) -> Relation:
-    """Repeat slots: the copy is the inner factor."""
+    """Give the repeated axis the factors (axis, copies) (O11)."""
     axes, dim = list(ctx.inputs[0]), ctx.module.dim
     if dim is None:
         axes, dim = [product(*axes)], 0
@@ -105,7 +109,7 @@ def repeat_interleave(ctx: Context) -> Relation:
 
 
 def joined(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
-    """Concatenate what is left."""
+    """Concatenate the operands that are not empty."""
     module: Any = vertex.module
     left = [operand for index, operand in enumerate(vertex.predecessors) if index not in empty]
     return graph.substitute(vertex, Cat(module.dim), left)
@@ -113,7 +117,7 @@ def joined(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex:
 
 @axis_rule("core.cat", stand_in=joined)
 def cat(ctx: Context) -> Relation:
-    """Concatenate one axis and tie the others; empty tensors of one dimension are skipped, as torch does."""
+    """Concatenate one axis and unify the others (O10); torch skips operands of shape (0,), and so does the rule."""
     parts = [axes for axes, shape in zip(ctx.inputs, ctx.shapes, strict=True) if tuple(shape) != (0,)]
     dim = ctx.module.dim % len(parts[0])
     joined = concat(*(axes[dim] for axes in parts))
@@ -123,7 +127,7 @@ def cat(ctx: Context) -> Relation:
 
 @axis_rule("core.stack")
 def stack(ctx: Context) -> Relation:
-    """Tie all axes; the new one stays."""
+    """Unify all axes; the new dimension is fixed (O10)."""
     axes = broadcast(ctx, ctx.inputs)
     dim = ctx.module.dim % (len(axes) + 1)
     return Relation([[*axes[:dim], Fixed(len(ctx.inputs), ctx.cause("stacked tensors")), *axes[dim:]]])
@@ -131,7 +135,7 @@ def stack(ctx: Context) -> Relation:
 
 @axis_rule("core.split", stand_in=restated)
 def split(ctx: Context) -> Relation:
-    """Cut one axis; the pieces are pruned independently."""
+    """Cut one axis at the split offsets; each piece can be pruned on its own (A3, O10)."""
     axes, dim = ctx.inputs[0], ctx.module.dim % len(ctx.inputs[0])
     if any(isinstance(size, Size) for size in ctx.module.sizes):
         return _pieces(ctx, dim)
@@ -147,7 +151,7 @@ def _pieces(ctx: Context, dim: int) -> Relation:
 
 @axis_rule("core.unbind")
 def unbind(ctx: Context) -> Relation:
-    """Freeze the axis that is taken apart."""
+    """Freeze the axis that is taken apart (O10)."""
     (dim,) = frozen(ctx, ctx.inputs[0], [ctx.module.dim], "taken apart slot by slot")
     rest = [axis for place, axis in enumerate(ctx.inputs[0]) if place != dim]
     return Relation([list(rest) for _ in ctx.outputs])
@@ -155,26 +159,26 @@ def unbind(ctx: Context) -> Relation:
 
 @axis_rule("core.roll")
 def roll(ctx: Context) -> Relation:
-    """Freeze what is shifted; without dimensions the flattened tensor is."""
+    """Freeze the rolled dimensions; without ``dims`` all of them, because torch rolls the flattened tensor."""
     dims = ctx.module.dims
     return touches(ctx, range(len(ctx.inputs[0])) if dims is None else [dims] if isinstance(dims, int) else dims)
 
 
 @axis_rule("core.flip")
 def flip(ctx: Context) -> Relation:
-    """Freeze what is reversed."""
+    """Freeze the flipped dimensions (O3)."""
     return touches(ctx, ctx.module.dims)
 
 
 @axis_rule("core.triangle")
 def triangle(ctx: Context) -> Relation:
-    """Freeze the two dimensions whose positions are compared."""
+    """Freeze the last two dimensions, whose positions are compared."""
     return touches(ctx, (-2, -1))
 
 
 @axis_rule("core.unfold_dim")
 def unfold_dim(ctx: Context) -> Relation:
-    """Freeze the dimension that windows slide along; they become a new last one."""
+    """Freeze the dimension along which windows slide; the last dimension of the result holds their elements."""
     (dim,) = frozen(ctx, ctx.inputs[0], [ctx.module.dimension])
     window = Fixed(ctx.outputs[0][-1], ctx.cause(ALONG))
     return Relation([[*moved(ctx, ctx.inputs[0], ctx.outputs[0][:-1], frozenset([dim])), window]])
@@ -184,7 +188,7 @@ def unfold_dim(ctx: Context) -> Relation:
 
 
 def padding_alone(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
-    """Leave the constant where nothing is left of what was padded; an emptied operand may have given a size only."""
+    """Fill the result with the padding value if the padded operand is empty; otherwise restate the sizes."""
     module: Any = vertex.module
     if 0 not in empty:
         return restated(graph, vertex, empty)
@@ -194,7 +198,7 @@ def padding_alone(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> Inner
 
 @axis_rule("core.pad", stand_in=padding_alone)
 def pad(ctx: Context) -> Relation:
-    """Concatenate new slots to an axis padded by a constant; other modes freeze what they pad."""
+    """Add an atom at both ends of an axis padded with a constant (O10); other modes freeze the axis."""
     axes, amounts = list(ctx.inputs[0]), ctx.module.pad
     rewritten = list(amounts)
     for place in range(len(amounts) // 2):
@@ -223,14 +227,14 @@ def _grows(amount: Any) -> bool:
     "core.circular_pad2d", "core.circular_pad3d",
 )  # fmt: skip
 def pad_module(ctx: Context) -> Relation:
-    """Freeze the spatial dimensions that are padded."""
+    """Freeze the padded spatial dimensions."""
     padding = ctx.module.padding
     return touches(ctx, [-1 - place // 2 for place, amount in enumerate(padding) if amount != 0])
 
 
 @axis_rule("core.same_pad")
 def same_pad(ctx: Context) -> Relation:
-    """Freeze the spatial dimensions."""
+    """Freeze the last two dimensions, which are padded."""
     return touches(ctx, (-2, -1))
 
 
@@ -239,7 +243,7 @@ def same_pad(ctx: Context) -> Relation:
 
 @axis_rule("core.pixel_shuffle")
 def pixel_shuffle(ctx: Context) -> Relation:
-    """Move blocks of channels into space; the blocks stay whole."""
+    """Split the channels into (c, r, r), freeze both r, and append them to height and width (O9)."""
     *batch, channels, height, width = ctx.inputs[0]
     factor = ctx.module.upscale_factor
     kept, rows, columns = ctx.reshape([channels], [-1, factor, factor])
@@ -249,7 +253,7 @@ def pixel_shuffle(ctx: Context) -> Relation:
 
 @axis_rule("core.pixel_unshuffle")
 def pixel_unshuffle(ctx: Context) -> Relation:
-    """Move blocks of space into channels."""
+    """Split height and width into blocks, freeze the positions in a block, and append those to the channels (O9)."""
     *batch, channels, height, width = ctx.inputs[0]
     factor = ctx.module.downscale_factor
     (upper, rows), (left, columns) = (ctx.reshape([axis], [-1, factor]) for axis in (height, width))
@@ -259,7 +263,7 @@ def pixel_unshuffle(ctx: Context) -> Relation:
 
 @axis_rule("core.channel_shuffle")
 def channel_shuffle(ctx: Context) -> Relation:
-    """Swap the factors of dimension 1."""
+    """Swap the factors (groups, channels of each) of dimension 1 (O9)."""
     axes = list(ctx.inputs[0])
     group, each = ctx.reshape([axes[1]], [ctx.module.groups, -1])
     axes[1] = product(each, group)
@@ -268,7 +272,7 @@ def channel_shuffle(ctx: Context) -> Relation:
 
 @axis_rule("core.unfold")
 def unfold(ctx: Context) -> Relation:
-    """Put the positions of a window beside each channel."""
+    """Give the channel axis the factors (channels, kernel positions), and freeze the spatial axes."""
     axes, (*_, wide, places) = ctx.inputs[0], ctx.outputs[0]
     ctx.freeze(axes[-2:], ALONG)
     channels = product(axes[-3], Fixed(wide // axes[-3].n))
@@ -277,7 +281,7 @@ def unfold(ctx: Context) -> Relation:
 
 @axis_rule("core.fold")
 def fold(ctx: Context) -> Relation:
-    """Take the positions of a window from beside each channel."""
+    """Split the channel axis into (channels, kernel positions); the positions and the windows are frozen."""
     *batch, wide, places = ctx.inputs[0]
     channels, window = ctx.reshape([wide], [ctx.outputs[0][-3], -1])
     ctx.freeze([window, places], ALONG)

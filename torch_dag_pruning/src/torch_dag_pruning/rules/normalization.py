@@ -1,4 +1,4 @@
-"""Ops that normalise: statistics over an axis are taken over the slots that are left."""
+"""Axis rules of normalisations; masked, their statistics run over the kept slots (O6, M3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AFFINE = ("weight", "bias")
 
 
 def _tie(ctx: Context, axes: Sequence[Axis], tensors: Sequence[Axes]) -> None:
-    """Tie tensors that scale or shift to the last of ``axes``."""
+    """Unify the dimensions of scale and shift tensors with the last of ``axes``, aligned from the right."""
     for tensor in tensors:
         for axis, own in zip(reversed(axes), reversed(tensor), strict=False):
             if own.n > 1:
@@ -29,27 +29,27 @@ def _tie(ctx: Context, axes: Sequence[Axis], tensors: Sequence[Axes]) -> None:
 
 @axis_rule("core.layer_norm")
 def layer_norm(ctx: Context) -> Relation:
-    """Tie scale and shift to the last dimensions, which the statistics run over."""
+    """Tie scale and shift to the normalised dimensions, over which the statistics run (O6)."""
     own = ctx.parameters(*_AFFINE)
     return _over_last(ctx, normalizations.MaskedLayerNorm, list(own.values()), own)
 
 
 @axis_rule("core.layer_norm_function")
 def layer_norm_function(ctx: Context) -> Relation:
-    """Relate a layer norm whose scale and shift are operands."""
+    """Apply the rule of layer norms with scale and shift as operands."""
     return _over_last(ctx, normalizations.MaskedLayerNorm, ctx.inputs[1:], {})
 
 
 @axis_rule("core.rms_norm")
 def rms_norm(ctx: Context) -> Relation:
-    """Tie the scale to the last dimensions, which the statistics run over."""
+    """Tie the scale to the normalised dimensions, over which the statistics run (O6)."""
     own = ctx.parameters("weight")
     return _over_last(ctx, normalizations.MaskedRMSNorm, list(own.values()), own)
 
 
 @axis_rule("core.rms_norm_function")
 def rms_norm_function(ctx: Context) -> Relation:
-    """Relate a root mean square norm whose scale is an operand."""
+    """Apply the rule of RMS norms with the scale as an operand."""
     return _over_last(ctx, normalizations.MaskedRMSNorm, ctx.inputs[1:], {})
 
 
@@ -73,14 +73,14 @@ def _over_last(
 
 @axis_rule("core.group_norm")
 def group_norm(ctx: Context) -> Relation:
-    """Split channels into (groups, each); the statistics run over each and over space."""
+    """Split the channels into (groups, each); the statistics run over each and the spatial axes (O6)."""
     own = ctx.parameters(*_AFFINE)
     return _over_groups(ctx, list(own.values()), own)
 
 
 @axis_rule("core.group_norm_function")
 def group_norm_function(ctx: Context) -> Relation:
-    """Relate a group norm whose scale and shift are operands."""
+    """Apply the rule of group norms with scale and shift as operands."""
     return _over_groups(ctx, ctx.inputs[1:], {})
 
 
@@ -103,14 +103,17 @@ def _over_groups(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axe
 
 @axis_rule("core.batch_norm1d", "core.batch_norm2d", "core.batch_norm3d")
 def batch_norm(ctx: Context) -> Relation:
-    """Tie everything to dimension 1; in training the statistics run over all the others."""
+    """Tie scale, shift and running statistics to dimension 1.
+
+    In training, the statistics run over all other dimensions, which have a mask where they hold slots (O6).
+    """
     own = ctx.parameters(*_AFFINE, "running_mean", "running_var")
     return _over_batch(ctx, list(own.values()), own)
 
 
 @axis_rule("core.batch_norm_function")
 def batch_norm_function(ctx: Context) -> Relation:
-    """Relate a batch norm whose scale and shift are operands."""
+    """Apply the rule of batch norms with scale and shift as operands."""
     return _over_batch(ctx, ctx.inputs[1:], {})
 
 
@@ -129,13 +132,13 @@ def _over_batch(ctx: Context, affine: Sequence[Axes], parameters: dict[str, Axes
 
 @axis_rule("core.frozen_batch_norm")
 def frozen_batch_norm(ctx: Context) -> Relation:
-    """Tie the given statistics to dimension 1; nothing is summed."""
+    """Tie the statistics, which are operands, to dimension 1; nothing is summed."""
     _tie(ctx, ctx.inputs[0][1:2], ctx.inputs[1:])
     return Relation([list(ctx.inputs[0])])
 
 
 def _instance_norm(ctx: Context, rank: int) -> Relation:
-    """Tie everything to the channels; the statistics run over space, which stays."""
+    """Tie scale, shift and running statistics to the channels, and freeze the spatial axes, which are averaged over."""
     axes: Axes = ctx.inputs[0]
     channel = len(axes) - rank - 1
     frozen(ctx, axes, range(channel + 1, len(axes)))
@@ -153,7 +156,7 @@ INSTANCE_NORMS = (
 
 @axis_rule("core.normalize")
 def normalize(ctx: Context) -> Relation:
-    """Divide by the norm of the slots that are left; norms of order 0 or less freeze."""
+    """Divide by the p-norm over the kept slots (O6); ``p <= 0`` freezes the dimensions."""
     axes: Axes = ctx.inputs[0]
     given: Any = ctx.module.dim
     dims = sorted({dim % len(axes) for dim in ([given] if isinstance(given, int) else given)})

@@ -1,4 +1,4 @@
-"""Recurrent layers and cells, which are kept whole with everything that they touch."""
+"""Recurrent layers and cells have no axis rule: everything that they touch is frozen (O16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ops that reduce dimensions or run along one."""
+"""Axis rules of ops that reduce dimensions or run along one (O3, O7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POSITIONS = "the result is a position along this axis"
 
 
 def _dims(ctx: Context, dim: Any) -> list[int]:
-    """Return the reduced dimensions counted from the left; None and () stand for all."""
+    """Return the reduced dimensions counted from the left, ascending; None and () mean all."""
     rank = len(ctx.inputs[0])
     given = (dim,) if isinstance(dim, int) else dim
     return sorted({d % rank for d in given}) if given and rank else list(range(rank))
@@ -37,7 +37,7 @@ def _sinks(operand: int, axes: Axes, dims: Sequence[int]) -> tuple[Sink, ...]:
 
 @axis_rule("core.sum", "core.norm", stand_in=zeros)
 def total(ctx: Context) -> Relation:
-    """Mask what is summed: zeros add nothing to a sum or to a norm. Norms of negative order freeze."""
+    """Mask the operand along the reduced dimensions, where zeros add nothing (O7); norms of order <= 0 freeze them."""
     dims = _dims(ctx, ctx.module.dim)
     p = getattr(ctx.module, "p", 1)
     if isinstance(p, (int, float)) and p <= 0:
@@ -62,32 +62,32 @@ def _statistic(
 
 @axis_rule("core.mean", stand_in=zeros)
 def mean(ctx: Context) -> Relation:
-    """Divide by the number of slots that are left."""
+    """Average over the kept slots (M3)."""
     return _statistic(ctx, reductions.MaskedMean, ctx.module.dim, 0, keepdim=ctx.module.keepdim)
 
 
 @axis_rule("core.logsumexp")
 def logsumexp(ctx: Context) -> Relation:
-    """Reduce over the slots that are left."""
+    """Reduce over the kept slots (M3)."""
     return _statistic(ctx, reductions.MaskedLogSumExp, ctx.module.dim, 0, keepdim=ctx.module.keepdim)
 
 
 @axis_rule("core.amax", "core.amin")
 def extreme(ctx: Context) -> Relation:
-    """Reduce over the slots that are left, of which there must be one."""
+    """Reduce over the kept slots (M3), of which at least one has to stay (P3)."""
     return _statistic(ctx, reductions.MaskedExtreme, ctx.module.dim, 1, keepdim=ctx.module.keepdim)
 
 
 @axis_rule("core.var", "core.std", "core.var_mean")
 def variance(ctx: Context) -> Relation:
-    """Reduce over the slots that are left, of which there must be more than the correction."""
+    """Reduce over the kept slots (M3); at least ``correction + 1`` have to stay (P3)."""
     least = int(ctx.module.correction) + 1
     return _statistic(ctx, reductions.MaskedVariance, ctx.module.dim, least, keepdim=ctx.module.keepdim)
 
 
 @axis_rule("core.max_along", "core.min_along")
 def extreme_along(ctx: Context) -> Relation:
-    """Reduce over the slots that are left, unless somebody reads where the extreme is."""
+    """Reduce over the kept slots (M3); the axis is frozen if a reader uses the positions (O7)."""
     if ctx.reads is None or 1 in ctx.reads:
         frozen(ctx, ctx.inputs[0], [ctx.module.dim], _POSITIONS)
     return _statistic(ctx, reductions.MaskedExtremeAlong, ctx.module.dim, 1, keepdim=ctx.module.keepdim)
@@ -95,14 +95,14 @@ def extreme_along(ctx: Context) -> Relation:
 
 @axis_rule("core.argmax", "core.argmin")
 def position(ctx: Context) -> Relation:
-    """Freeze the axis whose positions are counted."""
+    """Freeze the reduced dimensions, because the result is a position along them (O7)."""
     dims = frozen(ctx, ctx.inputs[0], _dims(ctx, ctx.module.dim), _POSITIONS)
     return Relation([_rest(ctx, dims, keepdim=ctx.module.keepdim)])
 
 
 @axis_rule("core.cumsum", "core.sort", "core.topk")
 def along(ctx: Context) -> Relation:
-    """Freeze the axis that the op runs along."""
+    """Freeze the axis that the op runs along (O3)."""
     return touches(ctx, [ctx.module.dim])
 
 
@@ -111,7 +111,7 @@ def along(ctx: Context) -> Relation:
 
 @axis_rule("core.softmax", "core.log_softmax", "core.softmin", "core.softmax2d")
 def softmax(ctx: Context) -> Relation:
-    """Normalise over the slots that are left."""
+    """Normalise over the kept slots (M3); the weights of removed slots are 0, except for log-softmax (M4)."""
     axes: Axes = ctx.inputs[0]
     if not axes:
         return Relation([[]])
@@ -133,7 +133,7 @@ def _softmax_dim(module: Any, rank: int) -> int:
 
 @axis_rule("core.cosine_similarity")
 def cosine_similarity(ctx: Context) -> Relation:
-    """Mask both operands: the norms are sums as well."""
+    """Mask both operands along the reduced dimension: their norms are sums as well (O7)."""
     axes = broadcast(ctx, ctx.inputs)
     dim = ctx.module.dim % len(axes)
     sinks = [

@@ -1,4 +1,4 @@
-"""Ops that look at or resample space."""
+"""Axis rules of pooling, resampling and other ops with windows (O3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch_dag_pruning.rules.touching import ALONG, per_dim, stays_put, touches
 
 
 def _pool(ctx: Context, rank: int) -> Relation:
-    """Freeze the spatial dimensions that the window moves along."""
+    """Freeze the spatial dimensions along which the window moves (O3)."""
     module = ctx.module
     kernel = per_dim(module.kernel_size, rank)
     stride = per_dim(module.kernel_size if module.stride is None else module.stride, rank)
@@ -22,12 +22,12 @@ def _pool(ctx: Context, rank: int) -> Relation:
 
 
 def _adaptive_pool(ctx: Context, rank: int) -> Relation:
-    """Freeze the spatial dimensions."""
+    """Freeze the last ``rank`` dimensions, which are pooled."""
     return touches(ctx, range(-rank, 0))
 
 
 def _resized(ctx: Context) -> Relation:
-    """Freeze the spatial dimensions, which come after batch and channels."""
+    """Freeze the spatial dimensions, which follow batch and channels."""
     return touches(ctx, range(2, len(ctx.inputs[0])))
 
 
@@ -45,7 +45,7 @@ UPSAMPLE = axis_rule("core.upsample", "core.upsampling_nearest2d", "core.upsampl
 
 @axis_rule("core.grid_sample")
 def grid_sample(ctx: Context) -> Relation:
-    """Freeze the space that is sampled; that of the result is the grid's."""
+    """Freeze the sampled spatial dimensions; the result has the spatial axes of the grid."""
     x, grid = ctx.inputs
     ctx.unify(x[0], grid[0])
     ctx.freeze([*x[2:], grid[-1]], ALONG)
@@ -54,13 +54,13 @@ def grid_sample(ctx: Context) -> Relation:
 
 @axis_rule("core.local_response_norm")
 def local_response_norm(ctx: Context) -> Relation:
-    """Freeze the channels, along which a window moves."""
+    """Freeze the channels, along which a window moves (O3)."""
     return touches(ctx, [1])
 
 
 @axis_rule("core.pairwise_distance")
 def pairwise_distance(ctx: Context) -> Relation:
-    """Freeze the last axis, to each slot of which a constant is added before the norm."""
+    """Freeze the last axis, because ``eps`` is added to each of its slots before the norm is taken."""
     for axes in ctx.inputs:
         ctx.freeze(axes[-1:], "a constant is added to every slot before the norm")
     rest = broadcast(ctx, ctx.inputs)[:-1]

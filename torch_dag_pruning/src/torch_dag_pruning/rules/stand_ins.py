@@ -1,4 +1,4 @@
-"""Stand-ins that several ops share; each is named by the axis rule of its ops."""
+"""Replacements for ops whose operands become empty (R2), shared by several axis rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch_dag_pruning.axes.stand_in import Emptied, StandIn
 
 
 def bias_along(dim: int) -> StandIn:
-    """Return the stand-in of a module whose value is its bias along ``dim``, or zeros."""
+    """Return the stand-in of a contraction module: its bias, broadcast along ``dim``, or zeros without a bias."""
 
     def stand_in(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
         bias = graph.left_of(vertex, "bias")
@@ -27,7 +27,7 @@ def bias_along(dim: int) -> StandIn:
 
 
 def bias_operand_along(dim: int) -> StandIn:
-    """Return the stand-in of a function whose value is its third operand along ``dim``, or zeros."""
+    """Return the stand-in of a contraction function: its third operand, broadcast along ``dim``, or zeros."""
 
     def stand_in(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
         if len(vertex.predecessors) < 3:
@@ -39,12 +39,12 @@ def bias_operand_along(dim: int) -> StandIn:
 
 
 def zeros(graph: Emptied, vertex: InnerVertex, _: set[int]) -> None:
-    """Stand for a sum over nothing."""
+    """Replace a sum over an empty axis by zeros."""
     graph.fill(vertex, 0.0)
 
 
 def restated(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
-    """State sizes that followed empty operands over live vertices instead."""
+    """Rewrite each `Size` read off an empty operand as one read off a vertex that is not empty."""
     op: Any = vertex.module
     operands: list[Vertex] = list(vertex.predecessors)
     fresh: list[Vertex] = []
@@ -66,7 +66,7 @@ def restated(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVerte
     module = type(op)(**{name: map_leaves(value, over_live) for name, value in op.config().items()})
     if 0 in empty and getattr(op, "dtype", ...) is None:
         module.dtype = graph.dtype_of(vertex.name)
-    # An operand that only gave sizes is read no longer; the first input stands in its place.
+    # The operands of the op keep their numbers: an input takes the place of each empty one, and is not read.
     unread = graph.dag.input_vertices[0]
     kept = [unread if index in empty else operand for index, operand in enumerate(operands)]
     return graph.substitute(vertex, module, [*kept, *fresh])

@@ -1,4 +1,4 @@
-"""Tensors that no operand gives: parameters, constants, and what is filled in by size."""
+"""Axis rules of tensors without operands: parameters, constants, and tensors made from sizes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch_dag_pruning.rules.touching import all_frozen
 
 @axis_rule("core.free_parameter")
 def free_parameter(ctx: Context) -> Relation:
-    """Let every dimension be cut: who uses the tensor says along which lines."""
+    """Give each dimension an axis of its own; the ops that use the parameter relate them to others."""
     own = ctx.parameters("value")
     return Relation([list(own["value"])], parameters=own)
 
 
 @axis_rule("core.constant")
 def constant(ctx: Context) -> Relation:
-    """Let every dimension be cut, for each use in its own way: the analysis calls the rule once for each.
+    """Give each dimension an atom of its own.
 
-    ``ctx.vertex`` is then the name of the use.
+    The analysis calls this rule once for each use of the constant, whose name is ``ctx.vertex`` (O14).
     """
     axes = [ctx.atom(n, f"constant {dim}") for dim, n in enumerate(ctx.outputs[0])]
     return Relation([axes], parameters={"value": axes})
@@ -28,7 +28,7 @@ def constant(ctx: Context) -> Relation:
 
 @axis_rule("core.full", "core.random", stand_in=restated)
 def filled(ctx: Context) -> Relation:
-    """Let every dimension be cut whose size is a number; the slots are all alike."""
+    """Give each dimension the axis of its size; see `made`."""
     sizes = enumerate(zip(ctx.outputs[0], ctx.module.shape, strict=True))
     axes = [made(ctx, n, size, f"size {dim}") for dim, (n, size) in sizes]
     return Relation([axes], rewrite={"shape": tuple(axes)})
@@ -36,11 +36,11 @@ def filled(ctx: Context) -> Relation:
 
 @axis_rule("core.arange", "core.linspace", stand_in=restated)
 def counted(ctx: Context) -> Relation:
-    """Keep every slot: each holds its own number."""
+    """Freeze all slots, because each holds a number of its own."""
     return Relation([[Fixed(n, ctx.cause("numbered slots")) for n in ctx.outputs[0]]])
 
 
 @axis_rule("core.state")
 def state(ctx: Context) -> Relation:
-    """Freeze what the model itself overwrites."""
+    """Freeze a tensor that the model itself overwrites."""
     return all_frozen(ctx, "the model overwrites this state")

@@ -1,4 +1,4 @@
-"""Ops that move along some dimensions, and so freeze them, and pass the others through."""
+"""Freezing the dimensions along which an op runs, and passing the others (O3, O16)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ NO_RULE = "no axis rule describes this op"
 
 
 def frozen(ctx: Context, axes: Axes, dims: Iterable[int], reason: str = ALONG) -> list[int]:
-    """Freeze some dimensions of a tensor, given from either end, and list them counted from the left."""
+    """Freeze the dimensions ``dims`` of a tensor, which may be negative, and return them counted from the left."""
     touched = sorted({dim % len(axes) for dim in dims}) if axes else []
     ctx.freeze([axes[dim] for dim in touched], reason)
     return touched
 
 
 def touches(ctx: Context, dims: Iterable[int]) -> Relation:
-    """Return the relation of an op that keeps the number of dimensions and moves along ``dims`` of its operand."""
+    """Return the relation of an op that keeps the number of dimensions and runs along ``dims`` of its operand (O3)."""
     axes = ctx.inputs[0]
     touched = frozenset(frozen(ctx, axes, dims))
     return Relation([moved(ctx, axes, shape, touched) for shape in ctx.outputs])
 
 
 def moved(ctx: Context, axes: Axes, shape: Sequence[int], touched: frozenset[int]) -> Axes:
-    """Return the axes of a result whose touched dimensions are new and the others those of the operand."""
+    """Return the axes of a result: fixed with the size in ``shape`` if touched, otherwise those of the operand."""
     return [Fixed(n, ctx.cause(ALONG)) if dim in touched else axes[dim] for dim, n in enumerate(shape)]
 
 
 def all_frozen(ctx: Context, reason: str) -> Relation:
-    """Return the relation of an op of which nothing is known: everything that it touches stays."""
+    """Freeze all operands, parameters, buffers and results of the op (O16)."""
     for axes in ctx.inputs:
         ctx.freeze(leaves(axes), reason)
     for name, tensor in (*ctx.module.named_parameters(), *ctx.module.named_buffers()):
@@ -42,15 +42,15 @@ def all_frozen(ctx: Context, reason: str) -> Relation:
 
 
 def kept_whole(*keys: str) -> AxisRule:
-    """Declare that nothing is known of the axes of some ops, so that everything they touch stays."""
+    """Return a rule that freezes everything that these ops touch (O16)."""
     return AxisRule(keys, lambda ctx: all_frozen(ctx, NO_RULE))
 
 
 def stays_put(kernel: int, stride: int, padding: Any) -> bool:
-    """Tell whether a window sees one position at a time and skips none, so that its axis passes through."""
+    """Return whether a window reads one position at a time and skips none, so that its axis passes through (O3)."""
     return kernel == 1 and stride == 1 and padding in (0, "same", "valid")
 
 
 def per_dim(value: Any, rank: int) -> tuple[Any, ...]:
-    """Return one entry a spatial dimension for a setting that may be given once for all."""
+    """Return one entry per spatial dimension of a setting that may be a single value for all."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
