@@ -1,4 +1,4 @@
-"""Block pruning: the analysis is real, the learning is a stub."""
+"""Block pruning: the analysis works, learning is a stub."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch_dag_core.graph.dag import DagModule
 class BlockPruning(CompressionAlgorithm):
     """Removes whole residual branches.
 
-    STUB: only the constructor, which takes the settings of `BlockPruningConfig`, and `analyze` do anything yet.
+    STUB: only the constructor, which takes the settings of `BlockPruningConfig`, and `analyze` work yet.
 
     Raises:
-        SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
-        StubError: a setting asks for what does not exist yet.
+        SettingsError: a setting is wrong, or the target cannot be reached (the message says which can).
+        StubError: a setting asks for something that does not exist yet.
     """
 
     name: ClassVar[str] = "block-pruning"
@@ -29,11 +29,11 @@ class BlockPruning(CompressionAlgorithm):
     config: BlockPruningConfig
 
     def analyze(self) -> BlockReport:
-        """Return every legal cut, what it removes, and the cuts that leave least. Mutates nothing."""
+        """Return every allowed cut with what it removes, and the cuts that leave the fewest FLOPs; changes nothing."""
         return analyze_blocks(self.model, self.input_shape, self.config)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
-        """Raise `StubError`: no block is scored yet."""
+        """Raise `StubError`: blocks are not scored yet."""
         del batches
         raise StubError(self.name, "calibrate", f"the {self.config.importance!r} scores of blocks")
 
@@ -42,16 +42,16 @@ class BlockPruning(CompressionAlgorithm):
         raise StubError(self.name, "prepare", "a learnable gate on the edge of every candidate")
 
     def losses(self, global_step: int) -> Losses:
-        """Raise `StubError`: there are no gates to compute a soft cost of."""
+        """Raise `StubError`: there are no gates yet whose cost could be computed."""
         del global_step
         needed = "the differentiable cost of gated edges and the blockwise distillation at their sums"
         raise StubError(self.name, "losses", needed)
 
     def finalize(self) -> DagModule:
-        """Raise `StubError`: nothing decides yet which blocks go."""
+        """Raise `StubError`: blocks are not selected yet."""
         needed = f"the {self.config.select!r} selection of blocks and the projection onto the budget"
         raise StubError(self.name, "finalize", needed)
 
     def remove_blocks(self) -> DagModule:
-        """Return a plain graph without the blocks that go; the same as `finalize`."""
+        """Return a plain graph without the removed blocks; the same as `finalize`."""
         return self.finalize()

@@ -1,4 +1,4 @@
-"""From a graph to the report of its blocks."""
+"""The analysis of block pruning: from a graph to a report of its blocks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _NAME = "block-pruning"
 def analyze_blocks(
     dag: DagModule, input_shape: Sequence[int] | None = None, config: BlockPruningConfig | None = None
 ) -> BlockReport:
-    """Return every legal cut of a graph, what each removes, and cuts that together leave least. Mutates nothing.
+    """Return every allowed cut with what it removes, and the cuts that leave the fewest FLOPs; changes nothing.
 
-    ``reachable_flops`` is what those cuts leave. It is the least possible wherever blocks nest or follow one another,
-    as in residual networks and transformers; where branches of different joins share vertices, less may be possible.
+    ``reachable_flops`` is what remains after the latter. It is optimal if blocks are nested or follow one another, as
+    in residual networks and transformers. If branches of different joins share vertices, fewer FLOPs may be possible.
 
     Args:
-        dag: The graph; nested graphs in it are looked into.
-        input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
-        config: The settings; without them all operands of sums may be cut.
+        dag: The graph; nested graphs in it are included.
+        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
+            remembers.
+        config: The settings; by default, all operands of sums are candidates.
 
     Raises:
-        StubError: a setting asks for what does not exist yet.
+        StubError: a setting asks for something that does not exist yet.
     """
     config = config or BlockPruningConfig(keep_flops=1.0, training_steps=1)
     _refuse_missing(config)
@@ -81,7 +82,7 @@ def _candidate(skeleton: Skeleton, cones: Cones, cut: Cut, legal: LegalCut) -> B
 def _deepest(
     skeleton: Skeleton, candidates: Iterable[BlockCandidate], cuts: dict[str, Cut], limit: int | None
 ) -> tuple[str, ...]:
-    """Return the names of the cuts that leave least, at most ``limit`` of them: then those that remove most alone."""
+    """Return the names of the cuts that leave the fewest FLOPs; with a limit, those that save most on their own."""
     worth = {cuts[each.name]: each.removable for each in candidates}
     names = {cut: name for name, cut in cuts.items()}
     chosen = DeepestCut(skeleton).run(worth)

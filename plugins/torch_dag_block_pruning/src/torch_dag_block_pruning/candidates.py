@@ -1,4 +1,4 @@
-"""Which operands of sums and products may be cut."""
+"""The search for operands of sums and products that can be removed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch_dag_core.ops.arithmetic import Add, Mul
 from torch_dag_core.patterns.dominance import ROOT, TreeNode, dominates, dominators
 
 _KINDS: Mapping[type[nn.Module], str] = {Add: "residual", Mul: "gate"}
-"""What the operands of each join are called."""
+"""The kind of unit that an operand of each class of join is."""
 
 
 @dataclass(frozen=True)
 class LegalCut:
-    """One operand that the graph can do without."""
+    """One operand of a join that can be removed."""
 
     join: InnerVertex
     operand: int
@@ -27,17 +27,17 @@ class LegalCut:
 
 
 class CutSearch:
-    """Looks at every operand of every join. O(n log n) unless module classes are protected.
+    """Checks every operand of every join. O(n log n) unless module classes are protected.
 
-    A cut is legal where all of these hold:
+    A cut is allowed if all of these hold:
 
-    - the join has two tensor operands, and the one that stays has the shape and type of the join's value at every batch
-      size, so that it can stand for the join;
-    - the one that stays depends on an input of the model, so that no cuts together can make the output a constant;
-    - the one that goes is not needed by the one that stays, whatever else is cut, and depends on an input too; what
-      depends on none, such as a position embedding, costs nothing that is worth a decision;
-    - a gate is smaller than what it scales, as in squeeze and excitation;
-    - no module of a protected class lies between the join and its fork, the last vertex that all paths to it share.
+    - The join has two tensor operands, and the remaining one has the shape and dtype of the result at every batch
+      size, so it can replace the join.
+    - The remaining operand depends on an input of the model, so no set of cuts makes the output a constant.
+    - The removed operand depends on an input too, and does not dominate the remaining one. Operands that depend on no
+      input, such as position embeddings, cost too little to be candidates.
+    - A gate is smaller than the value that it scales, as in squeeze-and-excitation.
+    - No module of a protected class lies between the join and its fork, the last vertex on all paths to the join.
     """
 
     def __init__(self, dag: DagModule, facts: Mapping[str, Hashable], config: BlockPruningConfig) -> None:
@@ -48,7 +48,7 @@ class CutSearch:
         self._places = dominators(dag)
 
     def run(self) -> Iterator[LegalCut]:
-        """Iterate over the legal cuts in topological order of their joins."""
+        """Yield the allowed cuts in topological order of their joins."""
         for join in self._dag.inner_vertices:
             kind = _KINDS.get(type(join.module))
             if kind in self._config.units and len(join.predecessors) == 2 and join.name in self._facts:

@@ -16,7 +16,7 @@ IMPORTANCES = ("recoverability", "taylor", "bi")
 
 @dataclass(frozen=True, kw_only=True)
 class BlockPruningConfig(LearnedCompressionConfig):
-    """What counts as a block, and how those to remove are chosen."""
+    """Settings of block pruning: which blocks can be removed, and how they are selected."""
 
     units: tuple[str, ...] = field(
         default=("residual",), metadata={"help": "what may be cut: residual (operands of sums), gate (of products)"}
@@ -35,7 +35,7 @@ class BlockPruningConfig(LearnedCompressionConfig):
         """Check the settings.
 
         Raises:
-            SettingsError: names the setting and what it may be.
+            SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         super().__post_init__()
         units = _names(self.units)

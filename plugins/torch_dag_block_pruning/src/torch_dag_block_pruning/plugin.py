@@ -1,4 +1,4 @@
-"""What this distribution adds to torch-dag."""
+"""The hooks of this distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TORCH_DAG_HOOK_API = 1
 
 @hookimpl
 def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
-    """Offer block pruning."""
+    """Offer block pruning as an algorithm."""
     yield AlgorithmSpec(
         name="block-pruning",
         summary="Remove whole residual branches. Stub: only the analysis works.",

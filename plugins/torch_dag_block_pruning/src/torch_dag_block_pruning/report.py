@@ -1,4 +1,4 @@
-"""What block pruning found in a graph."""
+"""The report of block pruning."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch_dag_core.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCandidate(Candidate):
-    """One operand of a join that may be cut, and the vertices that only it needs.
+    """One operand of a join (a sum or product) that can be removed, with the vertices that only this operand needs.
 
     Attributes:
-        join: Name of the vertex that passes on its other operand after the cut.
-        operand: Which operand goes.
-        source: Name of the vertex that the operand reads.
-        vertices: Names of the vertices that die, in topological order; empty where others need them all.
+        join: Name of the join, which passes on its other operand after the cut.
+        operand: Index of the removed operand.
+        source: Name of the vertex that computes the operand.
+        vertices: Names of the vertices that become unused, in topological order; empty if others need all of them.
     """
 
     join: str
@@ -29,17 +29,18 @@ class BlockCandidate(Candidate):
 
     @property
     def detail(self) -> str:
-        """Where the cut is, and how much dies."""
+        """The cut edge, and the number of vertices that become unused."""
         return f"{self.source} -> {self.join}, {len(self.vertices)} vertices"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockReport(CompressionReport):
-    """All legal cuts of a graph.
+    """All allowed cuts of a graph.
 
     Attributes:
-        candidates: In topological order of their joins.
-        deepest: Names of the candidates that together leave ``reachable_flops``.
+        candidates: The cuts, in topological order of their joins.
+        deepest: Names of the cuts that together reach ``reachable_flops``.
+        skeleton: The graph as numbers, for computing costs.
     """
 
     candidates: tuple[BlockCandidate, ...]
@@ -47,19 +48,19 @@ class BlockReport(CompressionReport):
     skeleton: Skeleton = field(repr=False, compare=False)
 
     def is_legal(self, names: Collection[str]) -> bool:
-        """Tell whether all these cuts can be made: each join keeps an operand.
+        """Return whether all these cuts can be made together: each join keeps an operand.
 
         Raises:
-            SettingsError: a name is none of a candidate.
+            SettingsError: there is no candidate of one of the names.
         """
         joins = Counter(cut.join for cut in self._cuts(names))
         return all(count == 1 for count in joins.values())
 
     def remaining_flops(self, names: Collection[str]) -> int:
-        """Return the FLOPs that are left after these cuts. O(n).
+        """Return the FLOPs that remain after these cuts. O(n).
 
         Raises:
-            SettingsError: a name is none of a candidate, or a join would keep no operand.
+            SettingsError: there is no candidate of one of the names, or a join would keep no operand.
         """
         if not self.is_legal(names):
             message = f"the cuts {', '.join(sorted(names))} leave a join without operands"

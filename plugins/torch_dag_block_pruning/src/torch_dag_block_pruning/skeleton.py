@@ -1,7 +1,7 @@
-"""A graph reduced to numbers: who reads whom and what each vertex costs, for counting what a cut leaves alive.
+"""A graph reduced to edges and costs, to compute what remains after cuts.
 
-Vertices are numbered in topological order. A cut takes one operand away from a vertex that joins two; the join then
-passes on the other operand and costs nothing.
+Vertices are numbered in topological order. A cut removes one operand of a vertex with two operands, the join; the join
+then passes on the other operand and costs nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch_dag_core.patterns.dominance import ROOT, TreeNode, child, common
 
 
 class Cut(NamedTuple):
-    """An operand taken away from a join."""
+    """Removal of operand number ``operand`` of the vertex with number ``join``."""
 
     join: int
     operand: int
@@ -24,7 +24,14 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Names, operands and FLOPs by vertex number; ``roots`` are the vertices that are needed whatever reads them."""
+    """Names, operands and FLOPs of vertices, by vertex number.
+
+    Attributes:
+        names: Names of the vertices.
+        operands: Numbers of the operands of each vertex.
+        flops: FLOPs of each vertex.
+        roots: Vertices that are needed even if no vertex reads them: outputs, and vertices with side effects.
+    """
 
     names: tuple[str, ...]
     operands: tuple[tuple[int, ...], ...]
@@ -33,7 +40,7 @@ class Skeleton:
 
     @classmethod
     def of(cls, dag: DagModule, flops: Mapping[str, int]) -> Skeleton:
-        """Return the skeleton of a graph. O(n)."""
+        """Return the skeleton of a graph, with the FLOPs of its vertices by name. O(n)."""
         vertices = dag.vertices
         number = {vertex: i for i, vertex in enumerate(vertices)}
         roots = {number[vertex] for output in dag.output_vertices for vertex in output.predecessors}
@@ -46,7 +53,7 @@ class Skeleton:
         )
 
     def alive(self, cuts: Iterable[Cut] = ()) -> list[bool]:
-        """Return which vertices stay alive; cuts must leave each join one operand. O(n)."""
+        """Return for each vertex whether it is still needed after the cuts, at most one per join. O(n)."""
         removed = dict(cuts)
         live = [number in self.roots for number in range(len(self.names))]
         for number in reversed(range(len(self.names))):
@@ -56,14 +63,18 @@ class Skeleton:
         return live
 
     def remaining(self, cuts: Iterable[Cut] = ()) -> int:
-        """Return the FLOPs of what stays alive; a join that passes on its other operand costs nothing. O(n)."""
+        """Return the FLOPs of the vertices that are needed after the cuts; cut joins cost nothing. O(n)."""
         cuts = tuple(cuts)
         joins = {cut.join for cut in cuts}
         return sum(self.flops[number] for number, live in enumerate(self.alive(cuts)) if live and number not in joins)
 
 
 class Cones:
-    """What dies when one edge is cut: the vertices from which every way to a root goes through it. O(n log n)."""
+    """The vertices that become unused when one edge is cut: all their paths to a root contain it. O(n log n).
+
+    Attributes:
+        flops: The FLOPs of these vertices for each edge.
+    """
 
     def __init__(self, skeleton: Skeleton, edges: Iterable[Cut]) -> None:
         self._skeleton = skeleton
@@ -75,7 +86,7 @@ class Cones:
         self.flops = self._totals()
 
     def members(self, edge: Cut) -> list[int]:
-        """Return the vertices that die with an edge, in topological order. O(size)."""
+        """Return the vertices that become unused when ``edge`` is cut, in topological order. O(size of the result)."""
         found: list[int] = []
         stack = list(self._children.get(edge, ()))
         while stack:
@@ -91,7 +102,7 @@ class Cones:
         return [edge for index in operands if (edge := Cut(number, index)) in self._edges]
 
     def _post_dominators(self) -> list[int | Cut | None]:
-        """Return what immediately post-dominates each vertex: a vertex, an edge in question, or a root."""
+        """Return the immediate post-dominator of each vertex: a vertex, one of the edges, or None for the exit."""
         exits: list[list[TreeNode]] = [
             [ROOT] if number in self._skeleton.roots else [] for number in range(len(self._skeleton.names))
         ]
@@ -108,7 +119,7 @@ class Cones:
         return parents
 
     def _totals(self) -> dict[Cut, int]:
-        """Add up FLOPs from the inputs on; what an item post-dominates comes before it."""
+        """Return the FLOPs post-dominated by each edge, summed from the inputs to the outputs."""
         sums: Counter[int | Cut | None] = Counter()
         for number, parent in enumerate(self._parents):
             own = self._skeleton.flops[number] + sum(sums[edge] for edge in self._edges_into(number))
@@ -118,10 +129,10 @@ class Cones:
 
 
 class DeepestCut:
-    """The search for cuts that leave as little as possible.
+    """A greedy search, with local improvement, for the cuts that leave the fewest FLOPs.
 
-    At each join, first ones first, the side goes that takes more with it, given the cuts made before. Where both sides
-    of some joins may go, each of these choices is then turned round as long as that leaves less.
+    At each join in topological order, the operand is cut that saves more, given the earlier cuts. Then, for joins at
+    which either operand can be cut, the choice is reversed as long as that saves FLOPs.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -133,7 +144,7 @@ class DeepestCut:
             self._readers.update(skeleton.operands[number] if live else ())
 
     def run(self, cuts: Iterable[Cut]) -> tuple[Cut, ...]:
-        """Return the cuts to make, without those inside what other cuts remove."""
+        """Return the cuts to make, without those at joins that other cuts remove."""
         by_join: dict[int, list[Cut]] = {}
         for cut in sorted(cuts):
             if self._readers[cut.join]:
@@ -152,7 +163,7 @@ class DeepestCut:
         return best
 
     def _readers_lost(self, cut: Cut) -> Counter[int]:
-        """Count how many readers each vertex loses with a cut; those that lose all pass it on."""
+        """Return how many readers each vertex loses with a cut; a vertex without readers stops reading its operands."""
         lost: Counter[int] = Counter()
         stack = [self._skeleton.operands[cut.join][cut.operand]]
         while stack:
@@ -166,7 +177,7 @@ class DeepestCut:
         return sum(self._flops[number] for number, count in lost.items() if count == self._readers[number])
 
     def _turn_round(self, made: dict[int, Cut], choices: Sequence[Cut]) -> None:
-        """Exchange single cuts until none of them leaves less. O(n) a try."""
+        """Reverse single choices until none of them saves FLOPs. O(n) for each try."""
         least = self._skeleton.remaining(made.values())
         tried_in_vain = 0
         while tried_in_vain < len(choices):

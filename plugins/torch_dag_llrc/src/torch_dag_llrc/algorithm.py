@@ -1,4 +1,4 @@
-"""Low-rank compression: the analysis is real, the learning is a stub."""
+"""Low-rank compression: the analysis works, learning is a stub."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch_dag_llrc.report import LowRankReport
 
 
 class LowRankCompression(CompressionAlgorithm):
-    """Replaces layers by chains of thinner ones whose ranks are learned.
+    """Replaces layers by chains of smaller ones whose ranks are learned.
 
-    STUB: only the constructor, which takes the settings of `LowRankConfig`, and `analyze` do anything yet.
+    STUB: only the constructor, which takes the settings of `LowRankConfig`, and `analyze` work yet.
 
     Raises:
-        SettingsError: a setting is wrong, or the target is below what can be reached (the message says what is).
-        StubError: a setting asks for what does not exist yet.
+        SettingsError: a setting is wrong, or the target cannot be reached (the message says which can).
+        StubError: a setting asks for something that does not exist yet.
     """
 
     name: ClassVar[str] = "low-rank"
@@ -29,32 +29,32 @@ class LowRankCompression(CompressionAlgorithm):
     config: LowRankConfig
 
     def analyze(self) -> LowRankReport:
-        """Return every layer that can be factored and what it costs at every rank. Mutates nothing."""
+        """Return every layer that can be factored, with its cost at every rank; changes nothing."""
         return analyze_ranks(self.model, self.input_shape, self.config)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
-        """Raise `StubError`: no statistics of layer inputs are taken yet."""
+        """Raise `StubError`: statistics of layer inputs are not collected yet."""
         del batches
         raise StubError(self.name, "calibrate", "means and covariances of what each layer reads")
 
     def prepare(self) -> DagModule:
-        """Raise `StubError`: no layer is factored yet."""
+        """Raise `StubError`: layers are not factored yet."""
         needed = f"the whitened factors of every layer and the {self.config.gate!r} gates between them"
         raise StubError(self.name, "prepare", needed)
 
     def losses(self, global_step: int) -> Losses:
-        """Raise `StubError`: there are no gates to compute a soft rank of."""
+        """Raise `StubError`: there are no gates yet from which a rank could be computed."""
         del global_step
         needed = "the soft ranks of the gates and the noise-to-signal ratios of factored layers"
         raise StubError(self.name, "losses", needed)
 
     def finalize(self) -> DagModule:
-        """Raise `StubError`: no ranks are learned yet."""
+        """Raise `StubError`: ranks are not learned yet."""
         needed = (
             f"ranks rounded to multiples of {self.config.rank_multiple} under the budget, and the factors cut to them"
         )
         raise StubError(self.name, "finalize", needed)
 
     def remove_ranks(self) -> DagModule:
-        """Return a plain graph with its layers cut to the learned ranks; the same as `finalize`."""
+        """Return a plain graph with its layers reduced to the learned ranks; the same as `finalize`."""
         return self.finalize()

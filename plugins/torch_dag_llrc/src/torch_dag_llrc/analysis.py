@@ -1,4 +1,4 @@
-"""From a graph to the report of its layers."""
+"""The analysis of low-rank compression: from a graph to a report of its layers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ _NAME = "low-rank"
 def analyze_ranks(
     dag: DagModule, input_shape: Sequence[int] | None = None, config: LowRankConfig | None = None
 ) -> LowRankReport:
-    """Return every layer that can be factored and what it costs at every rank. Mutates nothing.
+    """Return every layer that can be factored, with its cost at every rank; changes nothing.
 
-    ``reachable_flops`` is what every layer costs at its smallest allowed rank in its cheapest scheme.
+    ``reachable_flops`` is the cost with every layer at its smallest allowed rank in its cheapest scheme.
 
     Args:
-        dag: The graph; nested graphs in it are looked into.
-        input_shape: Shape of one sample, without the batch; None takes the example that the graph remembers.
-        config: The settings; the defaults without them.
+        dag: The graph; nested graphs in it are included.
+        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
+            remembers.
+        config: The settings; the defaults if None.
 
     Raises:
-        StubError: a setting asks for what does not exist yet.
+        StubError: a setting asks for something that does not exist yet.
     """
     config = config or LowRankConfig(keep_flops=1.0, training_steps=1)
     if config.cost != "flops":
@@ -55,7 +56,7 @@ def analyze_ranks(
 
 
 def _split(search: LayerSearch, facts: VertexFacts) -> tuple[list[InnerVertex], list[Skipped]]:
-    """Tell the layers that can be factored from those that cannot."""
+    """Separate the layers that can be factored from those that cannot."""
     fit: list[InnerVertex] = []
     skipped: list[Skipped] = []
     for vertex in search.learned:
@@ -73,7 +74,7 @@ def _too_thin(candidate: LayerCandidate, config: LowRankConfig) -> Skipped:
 
 
 def _groups(layers: Iterable[InnerVertex], *, share: bool) -> list[list[InnerVertex]]:
-    """Put linear layers that read the same value together, if they are to share; the others stay alone."""
+    """Group linear layers that read the same value if ``share`` is set; other layers are groups of one."""
     groups: dict[Vertex, list[InnerVertex]] = {}
     for vertex in layers:
         shares = share and type(vertex.module) is nn.Linear
@@ -82,7 +83,7 @@ def _groups(layers: Iterable[InnerVertex], *, share: bool) -> list[list[InnerVer
 
 
 def _candidate(search: LayerSearch, group: Sequence[InnerVertex], config: LowRankConfig) -> LayerCandidate:
-    """Return what a group of layers costs at every rank; without tables if none of the ranks pays."""
+    """Return the cost of a group of layers at every rank, without tables if no rank saves FLOPs."""
     members = [search.sizes(vertex) for vertex in group]
     sizes = _stacked(members)
     least = {table.scheme: min(config.rank_multiple, table.max_rank) for table in tables(sizes, config.scheme)}
@@ -100,7 +101,7 @@ def _candidate(search: LayerSearch, group: Sequence[InnerVertex], config: LowRan
 
 
 def _stacked(members: Sequence[LayerSizes]) -> LayerSizes:
-    """Return the sizes of layers with one input as one layer."""
+    """Return the sizes of layers with the same input, stacked into one layer."""
     if len(members) == 1:
         return members[0]
     return replace(

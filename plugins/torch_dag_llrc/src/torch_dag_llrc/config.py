@@ -13,7 +13,7 @@ TRAININGS = ("local", "joint", "gates")
 
 @dataclass(frozen=True, kw_only=True)
 class LowRankConfig(LearnedCompressionConfig):
-    """How layers are factored, and how their ranks are learned."""
+    """Settings of low-rank compression: how layers are factored, and how ranks are learned."""
 
     scheme: str = field(
         default="auto",
@@ -32,7 +32,7 @@ class LowRankConfig(LearnedCompressionConfig):
         """Check the settings.
 
         Raises:
-            SettingsError: names the setting and what it may be.
+            SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         super().__post_init__()
         choose("scheme", self.scheme, SCHEMES)

@@ -1,4 +1,4 @@
-"""Which layers of a graph can be factored, their sizes, and why the others cannot."""
+"""The search for layers that can be factored, with their sizes, and why others cannot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 def linear_sizes(module: nn.Linear, given: Shape, returned: Shape) -> LayerSizes:
-    """Return the sizes of a linear layer, whatever stands before the features."""
+    """Return the sizes of a linear layer; all dimensions but the last count as rows."""
     del given
     rows = math.prod(returned[:-1])
     return LayerSizes(
@@ -31,7 +31,7 @@ def linear_sizes(module: nn.Linear, given: Shape, returned: Shape) -> LayerSizes
 
 
 def convolution_sizes(module: nn.Conv2d, given: Shape, returned: Shape) -> LayerSizes:
-    """Return the sizes of a convolution, with or without a batch dimension."""
+    """Return the sizes of a 2-D convolution, with or without a batch dimension."""
     batch = math.prod(given[:-3])
     height, width = module.kernel_size
     return LayerSizes(
@@ -52,7 +52,7 @@ _SIZES: Mapping[type[nn.Module], Callable[[Any, Shape, Shape], LayerSizes]] = {
 
 
 class LayerSearch:
-    """Tells which vertices with a weight matrix or kernel can be factored. O(n)."""
+    """Checks which vertices with a weight matrix or kernel can be factored. O(n)."""
 
     def __init__(self, dag: DagModule, facts: VertexFacts, config: LowRankConfig) -> None:
         needed = [vertex for vertex in dag.inner_vertices if vertex.name in facts.flops]
@@ -69,7 +69,7 @@ class LayerSearch:
         return next((reason for reason, holds in _REASONS.items() if holds(self, vertex)), None)
 
     def sizes(self, vertex: InnerVertex) -> LayerSizes:
-        """Return the sizes of a vertex that can be factored."""
+        """Return the sizes of a layer that can be factored."""
         measure = _SIZES[type(vertex.module)]
         return measure(vertex.module, self._shapes[vertex.predecessors[0].name], self._shapes[vertex.name])
 
@@ -105,18 +105,18 @@ _REASONS: Mapping[str, Callable[[LayerSearch, InnerVertex], bool]] = {
     "it is the stem, and prune_stem is off": LayerSearch._is_unwanted_stem,
     "it is the head, and prune_head is off": LayerSearch._is_unwanted_head,
 }
-"""Asked in this order."""
+"""Reasons not to factor a layer; the first that holds is reported."""
 
 
 def _has_matrix(module: nn.Module) -> bool:
-    """Tell whether a module multiplies by parameters; a free parameter only hands them on."""
+    """Return whether a module computes with a matrix or kernel; a `FreeParameter` only returns its tensor."""
     return type(module) is not FreeParameter and any(parameter.dim() > 1 for parameter in module.parameters())
 
 
 def _reached(
     order: Iterable[InnerVertex], learned: Iterable[InnerVertex], neighbours: Callable[[Vertex], Iterable[Vertex]]
 ) -> set[Vertex]:
-    """Return the vertices that follow a learned one in ``order`` along its edges."""
+    """Return the vertices that have a learned vertex on some path of ``neighbours``, visiting them in ``order``."""
     sources = set(learned)
     found: set[Vertex] = set()
     for vertex in order:

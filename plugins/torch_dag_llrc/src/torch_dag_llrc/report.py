@@ -1,4 +1,4 @@
-"""What low-rank compression found in a graph."""
+"""The report of low-rank compression."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class LayerCandidate(Candidate):
     """One layer that can be factored, or several that share their first factor.
 
     Attributes:
-        layers: Names of the vertices; more than one are linear layers that read the same value.
-        tables: What the layer costs at every rank, by scheme; only schemes that can save anything.
-        least_rank: The smallest rank that the settings allow, for each of the tables.
+        layers: Names of the vertices; several are linear layers that read the same value.
+        tables: The cost of the layer at every rank, for each scheme that can save FLOPs.
+        least_rank: The smallest rank that the settings allow, by scheme.
     """
 
     layers: tuple[str, ...]
@@ -26,19 +26,19 @@ class LayerCandidate(Candidate):
 
     @property
     def best(self) -> CostTable:
-        """The scheme that costs least at its smallest rank."""
+        """The table of the scheme that costs least at its smallest rank."""
         return min(self.tables, key=lambda table: table.flops(self.least_rank[table.scheme]))
 
     @property
     def detail(self) -> str:
-        """Ranks that are worth it, by scheme."""
+        """The ranks that save FLOPs, by scheme."""
         return ", ".join(f"{table.scheme} {self.least_rank[table.scheme]}..{table.break_even}" for table in self.tables)
 
     def cost(self, rank: int, scheme: str | None = None) -> int:
-        """Return the FLOPs at a rank: those of the layer as it is where factoring it saves nothing.
+        """Return the FLOPs at a rank, in the given or the cheapest scheme; at most those of the unfactored layer.
 
         Raises:
-            SettingsError: the layer has no such scheme or rank.
+            SettingsError: the layer does not have this scheme or rank.
         """
         chosen = [table for table in self.tables if scheme in (None, table.scheme) and 1 <= rank <= table.max_rank]
         if not chosen:
@@ -50,12 +50,14 @@ class LayerCandidate(Candidate):
 
 @dataclass(frozen=True, kw_only=True)
 class LowRankReport(CompressionReport):
-    """All layers that can be factored, with what they cost at every rank."""
+    """All layers that can be factored, with their cost at every rank."""
 
     candidates: tuple[LayerCandidate, ...]
 
     def flops_at(self, ranks: Mapping[str, int]) -> int:
-        """Return the FLOPs of the graph with these ranks by candidate, each in its cheapest scheme; others stay.
+        """Return the FLOPs of the graph with the given rank of each candidate, in its cheapest scheme.
+
+        Candidates that are not named are not factored.
 
         Raises:
             SettingsError: there is no such candidate or rank.

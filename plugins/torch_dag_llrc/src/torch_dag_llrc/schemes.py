@@ -1,14 +1,14 @@
-"""Ways to write a layer as a chain of thinner ones, and what each costs at every rank.
+"""Factorisations of a layer into a chain of smaller layers, and their cost at every rank.
 
-A layer maps m channels to n through a kernel of kh x kw. ``k`` is the width between the factors. Costs are FLOPs of one
-sample, two for each multiply-accumulate; the bias sits on the last factor.
+A layer maps m channels to n with a kernel of kh x kw, and k is the rank: the number of channels between the factors.
+Costs are FLOPs of one sample, two for each multiply-accumulate. The last factor has the bias.
 
 | scheme | factors | multiply-accumulates |
 |---|---|---|
-| linear | m -> k (with the stride), k -> n | k (m + n) by output pixel |
-| in | 1x1 m -> k, then kh x kw k -> n | k m by input pixel, k n kh kw by output pixel |
-| out | kh x kw m -> k, then 1x1 k -> n | k (m kh kw + n) by output pixel |
-| spatial | kh x 1 m -> k, then 1 x kw k -> n | k m kh by pixel between, k n kw by output pixel |
+| linear | m -> k (with the stride), k -> n | k (m + n) per output pixel |
+| in | 1x1 m -> k, then kh x kw k -> n | k m per input pixel, k n kh kw per output pixel |
+| out | kh x kw m -> k, then 1x1 k -> n | k (m kh kw + n) per output pixel |
+| spatial | kh x 1 m -> k, then 1 x kw k -> n | k m kh per pixel in between, k n kw per output pixel |
 | tucker2 | 1x1 m -> r1, kh x kw r1 -> r2, 1x1 r2 -> n | with r1 = min(k, m) and r2 = min(k, n) |
 """
 
@@ -21,16 +21,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSizes:
-    """The sizes of one linear map, with a kernel of 1 x 1 where it is no convolution.
+    """The sizes of a linear layer or convolution; a linear layer has a kernel of 1 x 1.
 
     Attributes:
-        inputs: Channels in, m.
-        outputs: Channels out, n.
+        inputs: Number of input channels, m.
+        outputs: Number of output channels, n.
         kernel: Height and width of the kernel.
-        pixels_in: Rows or pixels of all inputs of one sample.
-        pixels_between: Pixels after a kernel of kh x 1 with the vertical stride.
-        pixels_out: Rows or pixels of all outputs.
-        biased_outputs: Channels out that a bias is added to: all, none, or those of some of several stacked layers.
+        pixels_in: Number of rows or pixels of the input, for one sample.
+        pixels_between: Number of pixels after a kernel of kh x 1 with the vertical stride.
+        pixels_out: Number of rows or pixels of the output.
+        biased_outputs: Number of output channels with a bias; some may lack one if several layers are stacked.
     """
 
     inputs: int
@@ -43,17 +43,17 @@ class LayerSizes:
 
     @property
     def taps(self) -> int:
-        """Places of the kernel."""
+        """Number of kernel positions."""
         return self.kernel[0] * self.kernel[1]
 
     @property
     def bias_flops(self) -> int:
-        """FLOPs of the bias."""
+        """FLOPs of adding the bias."""
         return self.biased_outputs * self.pixels_out
 
     @property
     def dense_flops(self) -> int:
-        """FLOPs of the layer as it is."""
+        """FLOPs of the unfactored layer."""
         return 2 * self.inputs * self.outputs * self.taps * self.pixels_out + self.bias_flops
 
 
@@ -86,9 +86,9 @@ class Scheme:
 
     Attributes:
         name: Its name in settings and reports.
-        multiply_accumulates: Cost of a layer at rank k.
-        max_rank: The rank at which nothing is lost.
-        fits: Whether the scheme makes sense for a kernel.
+        multiply_accumulates: Returns the number of multiply-accumulates of a layer at a rank.
+        max_rank: Returns the rank at which the factorisation is exact.
+        fits: Returns whether the scheme applies to the kernel of a layer.
     """
 
     name: str
@@ -123,19 +123,19 @@ SCHEMES: Mapping[str, Scheme] = {
 
 @dataclass(frozen=True)
 class CostTable:
-    """What one layer costs under one scheme at every rank."""
+    """The cost of one layer at every rank of one scheme."""
 
     scheme: str
     sizes: LayerSizes
 
     @property
     def max_rank(self) -> int:
-        """The rank at which nothing is lost."""
+        """The rank at which the factorisation is exact."""
         return SCHEMES[self.scheme].max_rank(self.sizes)
 
     @property
     def break_even(self) -> int:
-        """The largest rank up to ``max_rank`` that costs less than the layer as it is; 0 if none does."""
+        """The largest rank that costs less than the unfactored layer, at most ``max_rank``; 0 if no rank does."""
         dense = self.sizes.dense_flops
         return bisect_left(range(1, self.max_rank + 1), dense, key=self.flops)
 
@@ -152,6 +152,9 @@ class CostTable:
 
 
 def tables(sizes: LayerSizes, wanted: str) -> tuple[CostTable, ...]:
-    """Return the tables of the schemes that fit a layer; ``wanted`` names one for convolutions, or ``auto``."""
+    """Return the tables of the schemes that fit a layer.
+
+    ``wanted`` is the name of a scheme for convolutions, or ``auto`` for all; linear layers have one scheme.
+    """
     names = [name for name, scheme in SCHEMES.items() if scheme.fits(sizes)]
     return tuple(CostTable(name, sizes) for name in names if wanted in ("auto", name) or name == "linear")

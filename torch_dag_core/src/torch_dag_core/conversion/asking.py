@@ -1,4 +1,4 @@
-"""Calls of normalizers and converters, whoever registered them."""
+"""Calls of normalizers and converters, with checks on those of plugins."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from torch_dag_core.plugins.calling import blaming, is_foreign, named
 
 
 def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *module: nn.Module) -> Emitted:
-    """Return what a normalizer or converter makes of a call.
+    """Call a normalizer or converter and return its result.
 
     Args:
         owner: Distribution that registered the function.
-        what: What the function is, for messages.
-        function: Called with the call, the module where there is one, and the call's own arguments.
-        call: The call.
-        module: The graph's copy of the called module, for converters.
+        what: Description of the function, for error messages.
+        function: The function; it is called with ``call``, ``module`` if given, and the arguments of the call.
+        call: The recorded call.
+        *module: For converters, the graph's copy of the called module.
 
     Raises:
-        PluginError: a function of a plugin raised, returned no value of the graph, or took vertices out of it.
+        PluginError: a function of a plugin raised, returned something other than a value of the graph, or removed
+            vertices from the graph.
     """
     dag = call.builder.dag
     before = len(dag)

@@ -1,4 +1,4 @@
-"""Nesting a flat graph along the dotted names of its vertices."""
+"""Nesting a flat graph by the dotted names of its vertices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch_dag_core.graph.vertex import InnerVertex
 
 
 def nest_scopes(dag: DagModule) -> tuple[str, ...]:
-    """Wrap the vertices of each source submodule into a nested `DagModule`, innermost first.
+    """Replace the vertices of each submodule of the source model by a nested `DagModule`, innermost first.
 
-    A scope that is not convex (something outside it stands between two of its vertices) stays flat; so does one
-    of a single vertex.
+    A scope with a single vertex stays flat. So does a scope that is not convex, where a path between two of its
+    vertices leaves it.
 
     Returns:
-        The names of the scopes that were wrapped.
+        The names of the nested graphs.
     """
     wrapped: list[str] = []
     scopes = {vertex.name.rpartition(".")[0] for vertex in dag.inner_vertices}
@@ -27,7 +27,7 @@ def nest_scopes(dag: DagModule) -> tuple[str, ...]:
 
 
 def _dotted(scope: str) -> list[tuple[int, str]]:
-    """Return (offset - 1, part) of each dotted part."""
+    """Return, for each part of a dotted name, its offset minus 1 and its text."""
     result, offset = [], -1
     for part in filter(None, scope.split(".")):
         result.append((offset, part))

@@ -1,4 +1,4 @@
-"""Torch's own module classes that are not ops: they stand for nothing, for a function, or for several ops."""
+"""Conversion of module classes of torch that are not ops: into nothing, another op, or several ops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _multi_head_attention(  # noqa: PLR0913, PLR0917
     need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,  # noqa: FBT001, FBT002
     is_causal: bool = False,  # noqa: FBT001, FBT002
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Compute what `nn.MultiheadAttention` does (arXiv:1706.03762), one plain op after the other."""
+    """Compute the function of `nn.MultiheadAttention` (arXiv:1706.03762) by calls that become ops of the vocabulary."""
     first = 0 if module.batch_first else 1
     heads, width = module.num_heads, module.head_dim
     projected = _projections(module, query, key, value)
@@ -54,7 +54,7 @@ def _multi_head_attention(  # noqa: PLR0913, PLR0917
     else:
         weights = None
         mixed = functional.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal and mask is None)
-    # Samples come second in memory whatever the order of the result: later draws of random numbers follow memory.
+    # The batch is dimension 1 in memory, as in torch, because later random ops fill tensors in memory order.
     mixed = mixed.permute(2, 0, 1, 3).reshape(-1, batch, heads * width)
     result = module.out_proj(mixed)
     result = result.transpose(0, 1) if module.batch_first else result
@@ -73,7 +73,7 @@ def _projections(module: Any, query: Tensor, key: Tensor, value: Tensor) -> tupl
 
 
 def _mask(attention: Tensor | None, padding: Tensor | None, heads: int, like: Tensor) -> Tensor | None:
-    """Join both masks into one that is added to the scores (batch, heads, queries, keys)."""
+    """Merge both masks into one that is added to the scores (batch, heads, queries, keys)."""
     parts = []
     if attention is not None:
         attention = attention if attention.dim() == 2 else attention.unflatten(0, (-1, heads))  # type: ignore[no-untyped-call]
@@ -101,5 +101,5 @@ STOCHASTIC_DEPTH = AtomicSpec(target="torchvision.ops.stochastic_depth.Stochasti
 
 
 def atomic_modules() -> tuple[AtomicSpec, ...]:
-    """Return the records of the core."""
+    """Return the specifications of these classes."""
     return gather(__name__, AtomicSpec)

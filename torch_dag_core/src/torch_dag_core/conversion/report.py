@@ -1,4 +1,4 @@
-"""What a conversion gave, in a few lines of text."""
+"""A summary of a converted graph as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch_dag_core.plugins.loading import default_registry
 
 
 def conversion_report(dag: DagModule) -> str:
-    """Return counts of vertices and ops, whatever was carried along undescribed, and the limits on inputs."""
+    """Return the number of vertices of each op, calls and modules outside the vocabulary, and limits on the inputs."""
     registry = default_registry()
     modules = [vertex.module for vertex in dag.inner_vertices]
     kinds = Counter(type(module).__name__ for module in modules)

@@ -1,4 +1,4 @@
-"""The ways a call becomes a vertex without a normalizer: by an op's own signature, or as a `TorchCall`."""
+"""Conversion of calls without a normalizer: by the signature of the op, or as `TorchCall`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ _FIRST_NAMES = ("input", "self", "tensors", "tensor", "x", "condition")
 
 @lru_cache(maxsize=1024)
 def _operand_names(op: Any) -> tuple[tuple[str, ...], bool]:
-    """Return the names of forward's tensors, and whether it takes any number of them."""
+    """Return the names of the tensors that ``forward`` takes, and whether it takes any number of them."""
     parameters = list(inspect.signature(op.forward).parameters.values())[1:]
     variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     return tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL), variadic
 
 
 def by_signature(call: Call, op: type[nn.Module]) -> Emitted:
-    """Bind the call to ``op``: tensors first, then the fields in their order; NotImplemented if it does not fit."""
+    """Emit ``op`` with the arguments of the call: first the tensors, then the fields in order.
+
+    Returns NotImplemented if the arguments do not fit, or if a constant is a tensor or differs between modes.
+    """
     if not issubclass(op, Op):
         return PASS
     keywords = {("input" if k in _FIRST_NAMES else k): v for k, v in call.keywords.items() if k != "tensors"}
@@ -45,7 +48,7 @@ def by_signature(call: Call, op: type[nn.Module]) -> Emitted:
 
 
 def _operands(call: Call, op: type[Op], keywords: dict[str, Operand]) -> tuple[list[Operand], list[Operand]]:
-    """Return what is given for the op's tensors, taken out of ``keywords``, and the other arguments by position."""
+    """Return the arguments for the tensors of the op, removed from ``keywords``, and the remaining positional ones."""
     kind: Any = op  # mypy takes module classes for unhashable
     names, variadic = _operand_names(kind)
     args, operands = list(call.args), list[Operand]()
@@ -61,15 +64,15 @@ def _operands(call: Call, op: type[Op], keywords: dict[str, Operand]) -> tuple[l
 
 
 def _is_open(constant: Operand) -> bool:
-    """Tell whether a constant holds a tensor, or differs between the modes."""
+    """Return whether a constant contains a tensor, or differs between the modes."""
     return any(isinstance(leaf, (Value, ByMode)) for leaf in leaves(constant))
 
 
 def torch_call(call: Call) -> Value:
-    """Emit an allowed torch function as one opaque vertex.
+    """Emit `TorchCall`, one vertex for an allowed torch function.
 
     Raises:
-        TraceError: the function is not allowed, or an argument cannot be stored.
+        TraceError: the function is not allowed, or an argument differs between the modes.
     """
     names = (*(f"{space}.{call.name}" for space in _SPACES), call.name.replace("_", ".", 1))
     name = next((name for name in names if name in allowed_functions()), None)
@@ -102,10 +105,10 @@ _SPACES = ("torch", "functional", "tensor", "fft", "special", "linalg")
 
 
 def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
-    """Return the tensors of a module call in the order of its ``forward``.
+    """Return the tensors of a module call in the order of the parameters of ``forward``.
 
     Raises:
-        TraceError: an argument is a constant other than the parameter's default.
+        TraceError: an argument is a constant other than the default, or a tensor cannot be passed by position.
     """
     signature = inspect.signature(module.forward)
     given = signature.bind(*call.args, **call.keywords).arguments
@@ -127,7 +130,7 @@ def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
 
 
 def _operand(call: Call, item: Operand) -> Value | None:
-    """Return the value that an argument is; several tensors in a tuple are packed into one."""
+    """Return the value of an argument, None if it is a constant; a tuple of tensors is packed into one value."""
     if isinstance(item, (tuple, list)):
         parts = [part for part in item if isinstance(part, Value)]
         return call.emit(Pack(), *parts, stem=f"{call.name}_arguments") if parts and len(parts) == len(item) else None

@@ -76,7 +76,7 @@ class RepeatInterleave(Op):
     dim: int | None = None
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
-        """Return ``x`` with every slice along ``dim`` repeated; without ``dim``, every element of the flattened tensor."""
+        """Return ``x`` with every slice along ``dim`` repeated; None repeats the elements of the flattened tensor."""
         return x.repeat_interleave(resolve(self.repeats, (x, *like)), self.dim)
 
 

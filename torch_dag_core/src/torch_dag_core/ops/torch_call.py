@@ -69,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 
 @lru_cache(maxsize=1)
 def allowed_functions() -> dict[str, Callable[..., Any]]:
-    """Return the allowlist as ``namespace.name`` to function; names that this torch lacks are left out."""
+    """Return the allowed functions by ``namespace.name``; names that the installed torch lacks are left out."""
     return {
         f"{space}.{name}": getattr(_NAMESPACES[space], name)
         for space, names in ALLOWED.items()

@@ -1,4 +1,7 @@
-"""The core's normalizers: one function for each torch function whose spelling is not already that of an op."""
+"""The normalizers of the core, which turn calls of torch functions into ops.
+
+Functions that have the signature of their op need no normalizer.
+"""
 
 from __future__ import annotations
 
@@ -7,5 +10,5 @@ from torch_dag_core.plugins.registry import Normalizer
 
 
 def normalizers() -> tuple[Normalizer, ...]:
-    """Return all of them."""
+    """Return all normalizers declared by the modules of this package."""
     return gather(__name__, Normalizer)

@@ -1,4 +1,4 @@
-"""Elementwise functions."""
+"""Normalizers of elementwise functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ _REFLECTED = {name: op for op in _BINARY for name in op.reflected}
 def binary(
     call: Call, input: Operand, other: Operand, *, alpha: complex = 1, rounding_mode: str | None = None
 ) -> Emitted:  # fmt: skip
-    """Turn any spelling of a two-operand op into the op, with a constant on either side."""
+    """Emit the op of a function of two arguments, either of which may be a constant.
+
+    ``other`` is multiplied by ``alpha`` first.
+    """
     op = _OPS[call.name]
     if rounding_mode is not None:
         if rounding_mode != "floor":
@@ -50,7 +53,7 @@ def binary(
 
 @normalizes(*_REFLECTED)
 def reflected(call: Call, input: Operand, other: Operand, *, alpha: complex = 1) -> Emitted:
-    """Turn ``2 - x`` into the op with its operands swapped."""
+    """Emit the op with swapped arguments, as for ``2 - x``."""
     if alpha != 1:
         return PASS
     return _emit(call, _REFLECTED[call.name], other, input)
@@ -72,7 +75,7 @@ _FUSED: dict[str, type[Binary]] = {"addcmul": Mul, "addcdiv": Div}
 
 @normalizes(*_FUSED)
 def fused_add(call: Call, input: Value, first: Value, second: Value, *, value: complex = 1) -> Value:
-    """A product or quotient plus a tensor."""
+    """Emit ``input + value * first * second``, or the quotient for ``addcdiv``."""
     product = call.emit(_FUSED[call.name](), first, second)
     scaled = product if value == 1 else call.emit(Mul(scalar=value), product, stem="mul")
     return call.emit(Add(), input, scaled, stem="add")
@@ -80,7 +83,7 @@ def fused_add(call: Call, input: Value, first: Value, second: Value, *, value: c
 
 @normalizes("where")
 def where(call: Call, condition: Value, input: Operand = None, other: Operand = None) -> Emitted:
-    """Keep constants as constants."""
+    """Emit `Where`, with constants as its fields."""
     if input is None and other is None:
         return PASS
     constants = {name: v for name, v in (("x", input), ("y", other)) if not isinstance(v, Value)}
@@ -90,7 +93,7 @@ def where(call: Call, condition: Value, input: Operand = None, other: Operand = 
 
 @normalizes("masked_fill")
 def masked_fill(call: Call, input: Value, mask: Value, value: Operand) -> Value:
-    """Fill with a constant, or with a tensor through `Where`."""
+    """Emit `MaskedFill` for a constant, `Where` for a tensor."""
     if isinstance(value, Value):
         return call.emit(Where(), mask, value, input)
     return call.emit(draft(MaskedFill, value), input, mask)
@@ -98,19 +101,19 @@ def masked_fill(call: Call, input: Value, mask: Value, value: Operand) -> Value:
 
 @normalizes("clamp", "clip")
 def clamp(call: Call, input: Value, min: Operand = None, max: Operand = None) -> Emitted:
-    """Limit by constants; tensors as limits go the general way."""
+    """Emit `Clamp` if the limits are constants."""
     return _clamped(call, input, min, max)
 
 
 @normalizes("clamp_min")
 def clamp_min(call: Call, input: Value, min: Operand) -> Emitted:
-    """Limit from below."""
+    """Emit `Clamp` without an upper limit."""
     return _clamped(call, input, min, None)
 
 
 @normalizes("clamp_max")
 def clamp_max(call: Call, input: Value, max: Operand) -> Emitted:
-    """Limit from above."""
+    """Emit `Clamp` without a lower limit."""
     return _clamped(call, input, None, max)
 
 
@@ -129,13 +132,13 @@ _CASTS = {
 
 @normalizes(*_CASTS)
 def cast(call: Call, input: Value, **_: Operand) -> Value:
-    """``x.float()`` and its siblings."""
+    """Emit `Cast` for ``x.float()`` and similar methods."""
     return call.emit(Cast(_CASTS[call.name]), input)
 
 
 @normalizes("to", "type")
 def to(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """A change of type; a change of device alone is none."""
+    """Emit `Cast` or `CastLike` if the dtype may change; a change of device alone is ignored."""
     given = [*args, *kwargs.values()]
     dtypes = [value for value in given if isinstance(value, torch.dtype) and value in DTYPES.values()]
     if dtypes:
@@ -146,20 +149,20 @@ def to(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
 
 @normalizes("type_as")
 def type_as(call: Call, input: Value, other: Value) -> Value:
-    """Follow another tensor's type."""
+    """Emit `CastLike`."""
     return call.emit(CastLike(), input, other)
 
 
 @normalizes("clone", "contiguous", "cpu", "cuda", "alias", "lift_fresh", "resolve_conj", "resolve_neg", "requires_grad")
 def unchanged(call: Call, input: Value, *_: Operand, **__: Operand) -> Value:
-    """Copies and layouts mean nothing in a graph without writes."""
+    """Return the operand: a graph has no in-place writes, so copies and memory layouts make no difference."""
     del call
     return input
 
 
 @normalizes("detach", "data")
 def detach(call: Call, input: Value, *_: Operand) -> Value:
-    """Stop gradients."""
+    """Emit `Detach`."""
     return call.emit(Detach(), input)
 
 
@@ -176,7 +179,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
 
 @normalizes(*_ACTIVATIONS)
 def activation(call: Call, input: Value, *args: Operand, inplace: bool = False, **kwargs: Operand) -> Value:
-    """Functional activations are the modules."""
+    """Emit the module of a functional activation."""
     del inplace
     module, names = _ACTIVATIONS[call.name]
     return call.emit(module(**dict(zip(names, args, strict=False)), **kwargs), input)
@@ -186,7 +189,7 @@ def activation(call: Call, input: Value, *args: Operand, inplace: bool = False, 
 def softmax(
     call: Call, input: Value, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | int | None = None
 ) -> Value:  # fmt: skip
-    """Softmax along a dimension; a type is cast to first."""
+    """Emit `nn.Softmax` or `nn.LogSoftmax`, after a `Cast` if a dtype is given."""
     if dtype is not None and not isinstance(dtype, int):
         input = call.emit(Cast(dtype), input, stem="cast")
     return call.emit((nn.Softmax if call.name == "softmax" else nn.LogSoftmax)(dim=dim), input)

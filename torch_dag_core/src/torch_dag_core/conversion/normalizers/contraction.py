@@ -1,4 +1,4 @@
-"""Functions that contract."""
+"""Normalizers of matrix products, convolutions, embeddings and attention."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _TRANSPOSED = {
 
 @normalizes("matmul", "__matmul__", "bmm", "mm")
 def matmul(call: Call, input: Value, other: Value, **_: Operand) -> Value:
-    """Every matrix product is one op."""
+    """Emit `Matmul` for every kind of matrix product."""
     return call.emit(Matmul(), input, other, stem="matmul")
 
 
 @normalizes("__rmatmul__")
 def reflected_matmul(call: Call, input: Value, other: Value) -> Value:
-    """A product written from the right."""
+    """Emit `Matmul` with swapped operands."""
     return call.emit(Matmul(), other, input, stem="matmul")
 
 
 @normalizes("addmm", "baddbmm")
 def addmm(call: Call, input: Value, first: Value, second: Value, *, beta: float = 1, alpha: float = 1) -> Value:
-    """A product plus a tensor."""
+    """Emit ``beta * input + alpha * (first @ second)``."""
     product = call.emit(Matmul(), first, second, stem="matmul")
     scaled = product if alpha == 1 else call.emit(Mul(scalar=alpha), product, stem="mul")
     added = input if beta == 1 else call.emit(Mul(scalar=beta), input, stem="mul")
@@ -54,14 +54,14 @@ def addmm(call: Call, input: Value, first: Value, second: Value, *, beta: float 
 
 @normalizes("einsum")
 def einsum(call: Call, equation: str, *operands: Operand) -> Value:
-    """Einstein sums, operands given one by one or in a list."""
+    """Emit `Einsum`; the operands may be given one by one or as a list."""
     flat = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
     return call.emit(Einsum(equation.replace(" ", "")), *cast("tuple[Value, ...]", tuple(flat)))
 
 
 @normalizes("linear")
 def linear(call: Call, input: Value, weight: Value, bias: Value | None = None) -> Value:
-    """A linear layer, or a product with a computed weight."""
+    """Emit `nn.Linear` if a module of the model owns weight and bias, otherwise `LinearFunction`."""
     out, width = weight.shape or (0, 0)
 
     def make() -> nn.Module:
@@ -72,7 +72,7 @@ def linear(call: Call, input: Value, weight: Value, bias: Value | None = None) -
 
 
 def _window(value: Window, rank: int) -> tuple[int, ...]:
-    """Return one number for each dimension of a window."""
+    """Return one number per dimension of a window."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return items * rank if len(items) == 1 else items
 
@@ -82,7 +82,7 @@ def convolution(
     call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Window = 1,
     padding: Window | str = 0, dilation: Window = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
-    """A convolution layer, or one with a computed weight."""
+    """Emit a convolution module if a module of the model owns weight and bias, otherwise `Convolution`."""
     shape = weight.shape or ()
     rank = len(shape) - 2
     stride, dilation = _window(stride, rank), _window(dilation, rank)
@@ -104,7 +104,7 @@ def transposed_convolution(
     call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Window = 1, padding: Window = 0,
     output_padding: Window = 0, groups: int = 1, dilation: Window = 1,
 ) -> Value:  # fmt: skip
-    """A transposed convolution with a computed weight."""
+    """Emit `TransposedConvolution`, with weight and bias as operands."""
     rank = len(weight.shape or ()) - 2
     steps, pads, ends, gaps = (_window(window, rank) for window in (stride, padding, output_padding, dilation))
     op = TransposedConvolution(steps, pads, ends, groups, gaps)
@@ -116,7 +116,7 @@ def embedding(
     call: Call, input: Value, weight: Value, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
 ) -> Emitted:  # fmt: skip
-    """Rows of a computed table."""
+    """Emit `EmbeddingFunction`, unless an option is set that it lacks."""
     del norm_type
     if max_norm is not None or scale_grad_by_freq or sparse:
         return PASS
@@ -125,7 +125,7 @@ def embedding(
 
 @normalizes("prelu")
 def prelu(call: Call, input: Value, weight: Value) -> Emitted:
-    """A learned slope that one module owns."""
+    """Emit `nn.PReLU` if a module of the model owns the slopes."""
     count = (weight.shape or (1,))[0]
     promoted = promote(call, input, {"weight": weight}, lambda: nn.PReLU(count, device="meta"), "prelu")
     return PASS if promoted is None else promoted
@@ -137,7 +137,7 @@ def attention(
     dropout_p: float | ByMode[float] = 0.0, is_causal: bool = False, scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Emitted:  # fmt: skip
-    """Fused attention; a rate that is zero in evaluation acts in training."""
+    """Emit `ScaledDotProductAttention`, unless there is dropout in evaluation mode."""
     if isinstance(dropout_p, ByMode):
         if dropout_p.evaluation != 0.0:
             return PASS

@@ -1,4 +1,4 @@
-"""How a normalizer is declared: a function with the torch function's own parameters, after the call."""
+"""Declaration of normalizers: functions of a call and of the arguments of a torch function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def normalizes(*names: str) -> Callable[[Function], Function]:
-    """Declare the decorated function as the normalizer of the torch functions of these names."""
+    """Declare the decorated function as the normalizer of the torch functions with these names."""
 
     def decorate(function: Function) -> Function:
         return attach(function, Normalizer(functions=names, normalize=function))

@@ -1,4 +1,4 @@
-"""Indexing and writing by index."""
+"""Normalizers of indexing, and of writing by index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_dag_core.ops.layout import Expand, Gather, Index, IndexSelect, SetInd
 
 
 def _items(items: Operand, operands: list[Value]) -> tuple[Operand, ...]:
-    """Return the constants of an index; tensors are appended to ``operands`` and leave a `Slot`."""
+    """Return the items of an index with a `Slot` for each tensor, which is appended to ``operands``."""
 
     def stored(leaf: Operand) -> Operand:
         if isinstance(leaf, Value):
@@ -25,7 +25,7 @@ def _items(items: Operand, operands: list[Value]) -> tuple[Operand, ...]:
 
 
 def _takes_all(items: Operand) -> bool:
-    """Tell whether an index is the whole tensor, as ``[:, 0:]`` and ``[...]`` are."""
+    """Return whether an index selects the whole tensor, as ``[:, 0:]`` and ``[...]`` do."""
     return all(item is ... or _is_whole(item) for item in (items if isinstance(items, tuple) else (items,)))
 
 
@@ -38,7 +38,7 @@ def _is_whole(item: Operand) -> bool:
 
 @normalizes("__getitem__")
 def getitem(call: Call, input: Value, items: Operand) -> Value:
-    """Index a tensor; all of it is itself."""
+    """Emit `Index`; an index that selects the whole tensor returns the operand."""
     if _takes_all(items):
         return input
     operands: list[Value] = []
@@ -47,7 +47,7 @@ def getitem(call: Call, input: Value, items: Operand) -> Value:
 
 @normalizes("select")
 def select(call: Call, input: Value, dim: int, index: Operand) -> Emitted:
-    """Take one slice."""
+    """Emit `Index` with an int, unless the index is a tensor."""
     if isinstance(index, Value):
         return PASS
     return call.emit(Index((*_before(input, dim), index)), input)
@@ -55,7 +55,7 @@ def select(call: Call, input: Value, dim: int, index: Operand) -> Emitted:
 
 @normalizes("gather", "index_select")
 def along(call: Call, input: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
-    """Pick elements, or slices, along a dimension."""
+    """Emit `Gather` or `IndexSelect`."""
     del sparse_grad
     op = Gather(dim) if call.name == "gather" else IndexSelect(dim)
     return call.emit(op, input, index)
@@ -63,7 +63,7 @@ def along(call: Call, input: Value, dim: int, index: Value, sparse_grad: bool = 
 
 @normalizes("narrow")
 def narrow(call: Call, input: Value, dim: int, start: Operand, length: Operand) -> Emitted:
-    """Take a range of slices."""
+    """Emit `Index` with a slice if its bounds are ints."""
     if type(start) is not int or type(length) is not int:
         return PASS
     return call.emit(Index((*_before(input, dim), slice(start, start + length))), input)
@@ -75,7 +75,7 @@ def _before(input: Value, dim: int) -> tuple[slice, ...]:
 
 @normalizes("set_index")
 def set_index(call: Call, input: Value, items: Operand, value: Operand) -> Value:
-    """Write into a copy; what is written all over is the value."""
+    """Emit `SetIndex`; a tensor written to the whole of an equally shaped one is returned itself."""
     if isinstance(value, Value) and _takes_all(items) and (value.shape, value.dtype) == (input.shape, input.dtype):
         return value
     operands = [value] if isinstance(value, Value) else []
@@ -85,7 +85,7 @@ def set_index(call: Call, input: Value, items: Operand, value: Operand) -> Value
 
 @normalizes("copy")
 def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Value:
-    """``x.copy_(y)`` is y in the shape and type of x."""
+    """Emit ``src`` in the shape and dtype of ``input`` for ``input.copy_(src)``."""
     del non_blocking
     if src.dtype != input.dtype:
         src = call.emit(draft(Cast, input.dtype), src, stem="cast")
@@ -94,5 +94,5 @@ def copy(call: Call, input: Value, src: Value, non_blocking: bool = False) -> Va
 
 @normalizes("tril", "triu")
 def triangle(call: Call, input: Value, diagonal: int = 0) -> Value:
-    """Keep one triangle."""
+    """Emit `Triangle`."""
     return call.emit(Triangle(diagonal, upper=call.name == "triu"), input)

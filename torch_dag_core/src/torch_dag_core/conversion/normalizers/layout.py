@@ -1,4 +1,4 @@
-"""Functions that rearrange, join or repeat."""
+"""Normalizers of functions that rearrange, join or repeat elements."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch_dag_core.ops.torch_call import TorchCall
 
 
 def _flat(args: tuple[Operand, ...], keywords: dict[str, Operand]) -> tuple[int, ...]:
-    """Return ``(2, 3)`` for all of ``f((2, 3))``, ``f(2, 3)`` and ``f(dims=(2, 3))``."""
+    """Return ``(2, 3)`` for any of ``f((2, 3))``, ``f(2, 3)`` and ``f(dims=(2, 3))``."""
     given = args or tuple(keywords.values())
     flat = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     return cast("tuple[int, ...]", tuple(flat))
 
 
 def reshape_target(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a reshape target: one free size is -1, several follow the operand."""
+    """Return the target of a reshape: a single size that depends on the inputs becomes -1."""
     free = [size for size in shape if type(size) is FreeSize]
     return tuple(-1 if type(size) is FreeSize else size for size in shape) if len(free) == 1 else shape
 
@@ -30,7 +30,7 @@ def reshape_target(shape: tuple[int, ...]) -> tuple[int, ...]:
     "reshape", "view", "flatten", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "ravel", "_unsafe_view"
 )
 def reshape(call: Call, input: Value, *args: Operand, **_: Operand) -> Emitted:
-    """Every view is the shape that it was seen to give."""
+    """Emit `Reshape` to the recorded shape, whichever function was called."""
     if call.shape is None or (call.name == "view" and call.dtype != input.dtype):
         return PASS
     del args
@@ -39,26 +39,26 @@ def reshape(call: Call, input: Value, *args: Operand, **_: Operand) -> Emitted:
 
 @normalizes("permute")
 def permute(call: Call, input: Value, *dims: Operand, **kwargs: Operand) -> Value:
-    """Permute by non-negative dimensions."""
+    """Emit `Permute` with non-negative dimensions."""
     order = _flat(dims, kwargs)
     return call.emit(Permute(tuple(dim % len(order) for dim in order)), input)
 
 
 @normalizes("transpose", "swapaxes", "swapdims")
 def transpose(call: Call, input: Value, dim0: int, dim1: int) -> Value:
-    """Swap two dimensions."""
+    """Emit `Permute` that swaps two dimensions."""
     return _swap(call, input, dim0, dim1)
 
 
 @normalizes("t", "T", "mT")
 def matrix_transpose(call: Call, input: Value, *_: Operand) -> Emitted:
-    """Swap the last two dimensions; reverse them all for ``T``."""
+    """Emit `Permute` that swaps the last two dimensions, or reverses all for ``T``."""
     return _transposed(call, input)
 
 
 @normalizes("H", "mH", "adjoint")
 def adjoint(call: Call, input: Value, *_: Operand) -> Emitted:
-    """The matrix transpose, conjugated where it is complex."""
+    """Emit the matrix transpose, with the complex conjugate of a complex tensor."""
     transposed = _transposed(call, input)
     if isinstance(transposed, Value) and call.dtype is not None and call.dtype.is_complex:
         return call.emit(TorchCall("torch.conj", (Slot(0),)), transposed, stem="conj")
@@ -83,7 +83,7 @@ def _swap(call: Call, input: Value, first: int, second: int) -> Value:
 def movedim(
     call: Call, input: Value, source: int | tuple[int, ...], destination: int | tuple[int, ...]
 ) -> Emitted:  # fmt: skip
-    """Move one dimension."""
+    """Emit `Permute` that moves one dimension."""
     if not isinstance(source, int) or not isinstance(destination, int):
         return PASS
     rank = len(call.shape or ())
@@ -94,7 +94,7 @@ def movedim(
 
 @normalizes("expand", "expand_as", "broadcast_to")
 def expand(call: Call, input: Value, *args: Operand, **_: Operand) -> Value:
-    """Broadcast to the shape that was seen; dimensions that stay are -1."""
+    """Emit `Expand` to the recorded shape, with -1 for dimensions that do not change."""
     del args
     shape, given = call.shape or (), input.shape or ()
     lead = len(shape) - len(given)
@@ -110,7 +110,7 @@ def _same(a: int, b: int) -> bool:
 
 @normalizes("repeat", "tile")
 def repeat(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """Tile."""
+    """Emit `Repeat`."""
     repeats = _flat(args, kwargs)
     if call.name == "tile" and len(repeats) < len(input.shape or ()):
         repeats = (1,) * (len(input.shape or ()) - len(repeats)) + repeats
@@ -121,7 +121,7 @@ def repeat(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value
 def repeat_interleave(
     call: Call, input: Value, repeats: Operand, dim: int | None = None, **_: Operand
 ) -> Emitted:  # fmt: skip
-    """Repeat each slice a fixed number of times."""
+    """Emit `RepeatInterleave`, unless the number of repeats is a tensor."""
     if isinstance(repeats, Value):
         return PASS
     return call.emit(draft(RepeatInterleave, repeats, dim), input)
@@ -129,26 +129,26 @@ def repeat_interleave(
 
 @normalizes("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
 def split(call: Call, input: Value, how: Operand = None, dim: int = 0, **_: Operand) -> Value:
-    """Cut into the pieces that were seen; chunk is a split."""
+    """Emit `Split` with the recorded sizes of the pieces, for chunk as well."""
     del how
     return call.emit(Split(tuple(shape[dim] for shape in call.item_shapes), dim), input, stem="split")
 
 
 @normalizes("unbind")
 def unbind(call: Call, input: Value, dim: int = 0) -> Value:
-    """Take a dimension apart."""
+    """Emit `Unbind`."""
     return call.emit(Unbind(dim), input)
 
 
 @normalizes("roll")
 def roll(call: Call, input: Value, shifts: Operand, dims: Operand = None) -> Value:
-    """Roll by constants."""
+    """Emit `Roll`."""
     return call.emit(draft(Roll, frozen(shifts), frozen(dims)), input)
 
 
 @normalizes("flip")
 def flip(call: Call, input: Value, *dims: Operand, **kwargs: Operand) -> Value:
-    """Reverse dimensions."""
+    """Emit `Flip`."""
     return call.emit(Flip(_flat(dims, kwargs)), input)
 
 
@@ -156,7 +156,7 @@ def flip(call: Call, input: Value, *dims: Operand, **kwargs: Operand) -> Value:
 def pad(
     call: Call, input: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Value:  # fmt: skip
-    """Pad; nothing to pad is nothing to do."""
+    """Emit `Pad`, or return the operand if all amounts are 0."""
     if all(type(amount) is int and amount == 0 for amount in pad):
         return input
     return call.emit(Pad(tuple(pad), mode, value), input)

@@ -1,4 +1,4 @@
-"""Pooling and resampling functions, which are modules of the vocabulary."""
+"""Normalizers of pooling and resampling functions, most of which become modules of torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _POOLS: dict[str, Callable[..., nn.Module]] = {
 
 @normalizes(*(f"{name}_with_indices" for name in _POOLS if "max_pool" in name))
 def pool_with_indices(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """Pooling that also returns where the maxima stood."""
+    """Emit a max pooling module that also returns the positions of the maxima."""
     names = (
         ["output_size"] if "adaptive" in call.name else ["kernel_size", "stride", "padding", "dilation", "ceil_mode"]
     )
@@ -34,7 +34,7 @@ def pool_with_indices(call: Call, input: Value, *args: Operand, **kwargs: Operan
 
 @normalizes(*_POOLS)
 def pool(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """Functional pooling is the module."""
+    """Emit the pooling module of a function."""
     kind = _POOLS[call.name]
     if call.name == "max_pool1d" or call.name.startswith("max_pool"):
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -47,7 +47,7 @@ def pool(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
 _MODULES: dict[str, Callable[..., nn.Module]] = {
     "pixel_shuffle": nn.PixelShuffle, "pixel_unshuffle": nn.PixelUnshuffle, "unfold": nn.Unfold, "fold": nn.Fold,
 }  # fmt: skip
-"""Functions that take the module's own arguments."""
+"""Modules whose constructor takes the arguments of the function."""
 
 
 @normalizes("interpolate", "upsample")
@@ -55,7 +55,7 @@ def interpolate(
     call: Call, input: Value, size: Operand = None, scale_factor: Operand = None, mode: str = "nearest",
     align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Value:  # fmt: skip
-    """Resize; sizes taken from another tensor follow it."""
+    """Emit `Interpolate`; its size may be read off the inputs."""
     op = draft(
         Interpolate, frozen(size), frozen(scale_factor), mode, align_corners, recompute_scale_factor, antialias
     )  # fmt: skip
@@ -67,25 +67,25 @@ def grid_sample(
     call: Call, input: Value, grid: Value, mode: str = "bilinear", padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Value:  # fmt: skip
-    """Sample at computed positions."""
+    """Emit `GridSample`."""
     return call.emit(GridSample(mode, padding_mode, align_corners), input, grid)
 
 
 @normalizes("pixel_shuffle", "pixel_unshuffle")
 def pixel_shuffle(call: Call, input: Value, factor: int) -> Value:
-    """Functional shuffles are the modules."""
+    """Emit the module of the function."""
     return call.emit(_MODULES[call.name](factor), input)
 
 
 @normalizes("channel_shuffle")
 def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
-    """The function is the module."""
+    """Emit `nn.ChannelShuffle`."""
     return call.emit(nn.ChannelShuffle(groups), input)
 
 
 @normalizes("unfold")
 def unfold(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """Patches of an image; windows along one dimension go to their own op."""
+    """Emit `nn.Unfold` for ``functional.unfold``, `UnfoldDim` for ``Tensor.unfold``."""
     if len(args) == 3 and len(input.shape or ()) == len(call.shape or ()) - 1:
         return call.emit(draft(UnfoldDim, *args), input)
     return call.emit(_MODULES["unfold"](*args, **kwargs), input)
@@ -93,5 +93,5 @@ def unfold(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value
 
 @normalizes("fold")
 def fold(call: Call, input: Value, *args: Operand, **kwargs: Operand) -> Value:
-    """The function is the module."""
+    """Emit `nn.Fold`."""
     return call.emit(_MODULES["fold"](*args, **kwargs), input)

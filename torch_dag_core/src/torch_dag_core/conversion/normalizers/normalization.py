@@ -1,4 +1,4 @@
-"""Functional normalisation and dropout."""
+"""Normalizers of functional normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FOLLOWS_TRAINING = ByMode(evaluation=False, training=True)
 def _affine(
     call: Call, op: nn.Module, operands: tuple[Value, ...], weight: Value | None, bias: Value | None
 ) -> Emitted:  # fmt: skip
-    """Emit an op with these operands, then weight and bias as far as they are given."""
+    """Emit an op with these operands followed by weight and bias, unless only the bias is given."""
     if weight is None and bias is not None:
         return PASS
     return call.emit(op, *operands, *(value for value in (weight, bias) if value is not None))
@@ -36,7 +36,7 @@ def layer_norm(
     call: Call, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
     eps: float = 1e-5, cudnn_enable: bool = True,
 ) -> Emitted:  # fmt: skip
-    """A layer norm with its own scale, or with computed ones."""
+    """Emit `nn.LayerNorm` if a module of the model owns weight and bias, otherwise `LayerNormFunction`."""
     del cudnn_enable
     shape = tuple(normalized_shape)
 
@@ -51,7 +51,7 @@ def layer_norm(
 def rms_norm(
     call: Call, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
 ) -> Emitted:
-    """A root mean square norm with its own scale, or with a computed one."""
+    """Emit `nn.RMSNorm` if a module of the model owns the weight, otherwise `RMSNormFunction`."""
     shape = tuple(normalized_shape)
     make = lambda: nn.RMSNorm(shape, eps, elementwise_affine=True, device="meta")  # noqa: E731
     promoted = promote(call, input, {"weight": weight}, make, "rms_norm") if weight else None
@@ -63,7 +63,7 @@ def group_norm(
     call: Call, input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None,
     eps: float = 1e-5, cudnn_enabled: bool = True,
 ) -> Emitted:  # fmt: skip
-    """A group norm with its own scale, or with computed ones."""
+    """Emit `nn.GroupNorm` if a module of the model owns weight and bias, otherwise `GroupNormFunction`."""
     del cudnn_enabled
     channels = (input.shape or (0, 0))[1]
     make = lambda: nn.GroupNorm(num_groups, channels, eps, affine=True, device="meta")  # noqa: E731
@@ -84,7 +84,12 @@ def batch_norm(
     weight: Value | None = None, bias: Value | None = None, training: bool | ByMode[bool] = False,
     momentum: float | ByMode[float] = 0.1, eps: float = 1e-5, *_: Operand,
 ) -> Emitted:  # fmt: skip
-    """A batch norm that follows the mode, frozen statistics, or those of one call."""
+    """Emit a batch norm, depending on the statistics that it uses.
+
+    Without running statistics it is `BatchNormFunction`. With running statistics in both modes it is `FrozenBatchNorm`.
+    If ``training`` is the mode of the model, it is a module of torch, provided that a module of the model owns the
+    tensors.
+    """
     if running_mean is None or running_var is None:
         return _affine(call, BatchNormFunction(eps), (input,), weight, bias) if training is True else PASS
     if training is False:
@@ -121,7 +126,7 @@ def dropout(
     call: Call, input: Value, p: float | ByMode[float] = 0.5, training: bool | ByMode[bool] = True,
     inplace: bool = False,
 ) -> Emitted:  # fmt: skip
-    """Dropout that follows the mode is the module; one that does not is an op of its own."""
+    """Emit a dropout module if the call follows the mode of the model, otherwise `FunctionalDropout`."""
     del inplace
     if isinstance(p, ByMode):
         if p.evaluation != 0.0:

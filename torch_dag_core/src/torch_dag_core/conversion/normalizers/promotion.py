@@ -1,7 +1,7 @@
-"""Function calls on a module's own parameters become that module again.
+"""Promotion: a function call on the parameters of one module becomes a module with its name.
 
-``F.linear(x, self.fc.weight, self.fc.bias)`` is `nn.Linear` under the name ``fc``, so that one layer has one
-spelling and checkpoints keep their keys.
+``F.linear(x, self.fc.weight, self.fc.bias)`` becomes an `nn.Linear` named ``fc``. So a layer looks the same whether it
+was called as a module or as a function, and the keys of checkpoints stay valid.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from torch_dag_core.tracing.recording import Entry, Held, Recording, Ref
 PROMOTED = frozenset({
     "linear", "conv1d", "conv2d", "conv3d", "layer_norm", "rms_norm", "group_norm", "batch_norm", "prelu",
 })  # fmt: skip
-"""Functions whose calls may become modules."""
+"""Functions whose calls can become modules."""
 
 
 def possible_owners(recordings: Iterable[Recording]) -> frozenset[str]:
-    """Return the paths of modules whose ``weight`` is read by such functions alone, beside their own tensors."""
+    """Return the paths of the modules that `promote` may rebuild.
+
+    These are modules whose ``weight`` is read only by one of these functions, together with other tensors of the
+    module.
+    """
     return frozenset(
         entry.path.rpartition(".")[0]
         for recording in recordings
@@ -32,7 +36,10 @@ def possible_owners(recordings: Iterable[Recording]) -> frozenset[str]:
 
 
 def readers_by_path(recordings: Iterable[Recording]) -> dict[str, frozenset[str | None]]:
-    """Return the names of the functions that read each held tensor, by its path; None is the model's return."""
+    """Return, for the path of each parameter or buffer, the names of the functions that read it.
+
+    None stands for a tensor that the model returns.
+    """
     found: dict[str, frozenset[str | None]] = {}
     for recording in recordings:
         for entry, readers in zip(recording.entries, recording.readers, strict=True):
@@ -43,7 +50,7 @@ def readers_by_path(recordings: Iterable[Recording]) -> dict[str, frozenset[str 
 
 
 def _are_one_layer(recording: Recording, readers: tuple[Entry | None, ...]) -> bool:
-    """Tell whether a tensor's readers all call one function of `PROMOTED`, each on the tensors of one module."""
+    """Return whether all readers call the same function of `PROMOTED`, each on tensors of one module."""
     calls = [reader for reader in readers if reader is not None and reader.name in PROMOTED]
     if len(calls) < len(readers) or len({call.name for call in calls}) != 1:
         return False
@@ -51,7 +58,10 @@ def _are_one_layer(recording: Recording, readers: tuple[Entry | None, ...]) -> b
 
 
 def _reads_one_module(recording: Recording, call: Entry) -> bool:
-    """Tell whether all tensors but the first are held by one module; torch's group norm has no scale alone."""
+    """Return whether all tensors but the first operand belong to one module.
+
+    A group norm with a weight but no bias does not count, because `nn.GroupNorm` has both or neither.
+    """
     first = leaves(call.args[:1])
     others = [recording.entries[operand] for operand in call.operands if Ref(operand) not in first]
     held = [entry for entry in others if isinstance(entry, Held)]
@@ -63,14 +73,14 @@ def _reads_one_module(recording: Recording, call: Entry) -> bool:
 def promote(
     call: Call, input: Value, tensors: Mapping[str, Value | None], make: Callable[[], nn.Module], kind: str
 ) -> Value | None:
-    """Emit ``make()`` holding the given tensors, or return None where they are not one module's own.
+    """Emit the module ``make()`` with the given tensors, or return None if they do not belong to one module.
 
     Args:
         call: The function call.
-        input: The tensor that the module is called on.
-        tensors: The module's tensors by attribute name; None where absent.
+        input: The tensor on which the module is called.
+        tensors: The tensors of the module by attribute name; None for absent ones.
         make: Builds the module on the meta device.
-        kind: Name of the function, which all other uses of the tensors must share.
+        kind: Name of the function; every other use of the tensors must be a call of it.
     """
     prefix = _common_owner(tensors)
     if prefix is None or not all(_only_read_by(value, kind) for value in tensors.values() if value is not None):
@@ -89,7 +99,7 @@ def promote(
 
 
 def _common_owner(tensors: Mapping[str, Value | None]) -> str | None:
-    """Return the path of the module that holds every tensor under its own name, or None."""
+    """Return the path of the module that holds every tensor under its attribute name, or None."""
     owners = set()
     for name, value in tensors.items():
         if value is None:

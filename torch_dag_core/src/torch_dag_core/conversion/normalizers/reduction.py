@@ -1,4 +1,4 @@
-"""Reductions whose torch spellings differ from the op's."""
+"""Normalizers of reductions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _dims(dim: Dims) -> int | tuple[int, ...] | None:
 def total(
     call: Call, input: Value, dim: Dims = None, keepdim: bool = False, dtype: torch.dtype | None = None
 ) -> Value:  # fmt: skip
-    """Sum and mean, over everything where no dimension is given."""
+    """Emit `Sum` or `Mean`."""
     op = Sum if call.name == "sum" else Mean
     return call.emit(op(_dims(dim), keepdim, dtype), input)
 
 
 @normalizes("amax", "amin")
 def extreme(call: Call, input: Value, dim: Dims = (), keepdim: bool = False) -> Value:
-    """Maximum and minimum over dimensions."""
+    """Emit `Amax` or `Amin`."""
     op = Amax if call.name == "amax" else Amin
     return call.emit(op(_dims(dim), keepdim), input)
 
@@ -39,7 +39,7 @@ def extreme(call: Call, input: Value, dim: Dims = (), keepdim: bool = False) -> 
 def maximum(
     call: Call, input: Value, dim: Value | int | None = None, keepdim: bool = False, other: Value | None = None
 ) -> Value:  # fmt: skip
-    """Over everything, of two tensors, or along a dimension with positions."""
+    """Emit a maximum or minimum: over all dimensions, of two tensors, or along a dimension with positions."""
     whole, pair, along = {"max": (Amax, Maximum, MaxAlong), "min": (Amin, Minimum, MinAlong)}[call.name]
     second = dim if isinstance(dim, Value) else other
     if isinstance(second, Value):
@@ -52,7 +52,7 @@ def variance(
     call: Call, input: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False,
     correction: float | None = None,
 ) -> Value:  # fmt: skip
-    """Statistics with Bessel's correction given in any of torch's ways."""
+    """Emit `Var`, `Std` or `VarMean`; ``unbiased`` becomes a correction of 0 or 1."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if correction is None:
@@ -66,7 +66,7 @@ def norm(
     call: Call, input: Value, p: float | str | None = None, dim: Dims = None, keepdim: bool = False, *,
     ord: float | str | None = None, dtype: torch.dtype | None = None, out: Value | None = None,
 ) -> Emitted:  # fmt: skip
-    """Vector norms."""
+    """Emit `Norm`, unless it is a matrix norm or a dtype is given."""
     p = p if ord is None else ord
     if dtype is not None or out is not None or (isinstance(p, str) and p != "fro"):
         return PASS
@@ -75,7 +75,7 @@ def norm(
 
 @normalizes("_weight_norm")
 def weight_norm(call: Call, input: Value, length: Value, dim: int = 0) -> Value:
-    """A direction and a length of its own (arXiv:1602.07868)."""
+    """Emit weight normalisation: ``input * length / norm(input)`` (arXiv:1602.07868)."""
     dims = tuple(place for place in range(len(input.shape or ())) if place != dim)
     scale = call.emit(Div(), length, call.emit(Norm(2, dims, keepdim=True), input, stem="norm"), stem="scale")
     return call.emit(Mul(), input, scale, stem="weight")
@@ -85,6 +85,6 @@ def weight_norm(call: Call, input: Value, length: Value, dim: int = 0) -> Value:
 def normalize(
     call: Call, input: Value, p: float = 2.0, dim: Operand = 1, eps: float = 1e-12, out: Value | None = None
 ) -> Value:  # fmt: skip
-    """Divide by a norm."""
+    """Emit `Normalize`."""
     del out
     return call.emit(draft(Normalize, p, frozen(dim), eps), input)
