@@ -66,7 +66,7 @@ class ChannelPruning:
 
         Args:
             model: The graph to prune; it is not changed.
-            input_shape_without_batch: Shape of one sample; None uses the example inputs that the graph remembers.
+            input_shape_without_batch: Shape of one sample; None uses the example inputs of the graph.
             pruning_proportion: Share of the FLOPs to keep.
             num_training_steps: A parameter of the learned modes; ignored.
             pruning_mode: ``"one_shot"``.

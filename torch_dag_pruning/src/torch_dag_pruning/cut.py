@@ -74,7 +74,7 @@ class Cut:
 
         Args:
             removed: The result of `removed`.
-            inputs: One tensor for each input vertex, of the analysed sizes; the inputs of the analysis by default.
+            inputs: One tensor for each input vertex, of the analysed sizes; `Analysis.inputs` by default.
 
         Raises:
             RemovalMismatchError: the two graphs differ, and the message names the first vertex; or the FLOPs or the
@@ -99,7 +99,7 @@ class Cut:
 
         Args:
             removed: The result of `removed`.
-            inputs: One tensor for each input vertex, of the analysed sizes; the inputs of the analysis by default.
+            inputs: One tensor for each input vertex, of the analysed sizes; `Analysis.inputs` by default.
             dtype: Precision of the comparison: ``torch.float32`` or ``torch.float64``.
 
         Raises:

@@ -25,8 +25,7 @@ def analyze_blocks(
 
     Args:
         dag: The graph; nested graphs in it are included.
-        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
-            remembers.
+        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs of the graph.
         config: The settings; by default, all operands of sums are candidates.
 
     Raises:

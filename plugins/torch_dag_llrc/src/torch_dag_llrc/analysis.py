@@ -29,8 +29,7 @@ def analyze_ranks(
 
     Args:
         dag: The graph; nested graphs in it are included.
-        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
-            remembers.
+        input_shape: Shape of one sample, without the batch dimension; None uses the example inputs of the graph.
         config: The settings; the defaults if None.
 
     Raises:

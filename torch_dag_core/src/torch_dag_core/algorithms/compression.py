@@ -54,8 +54,7 @@ class CompressionAlgorithm(ABC):
 
         Args:
             model: The graph to compress.
-            input_shape: Shape of one sample, without the batch dimension; None uses the example inputs that the graph
-                remembers.
+            input_shape: Shape of one sample, without the batch dimension; None uses the example inputs of the graph.
             *required: The settings without a default, in the order of the fields of ``config_type``.
             **settings: Settings by name: the fields of ``config_type``.
 

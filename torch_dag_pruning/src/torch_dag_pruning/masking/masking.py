@@ -72,8 +72,7 @@ class Masking:
             masks: For each orbit key, a vector of ``n`` values in [0, 1]; bools count as 0 and 1.
 
         Raises:
-            PlanError: an orbit is unknown, or its mask has the wrong shape or an integer dtype. No mask is changed
-                then.
+            PlanError: an orbit is unknown, or its mask has the wrong shape or an integer dtype. Masks stay unchanged.
         """
         given = {key: self._checked(key, mask) for key, mask in masks.items()}
         self._masks.update(given)

@@ -75,8 +75,8 @@ class Emptiness:
         """Replace a vertex that reads empty values by its stand-in.
 
         Returns:
-            The vertex that still has to be rebuilt with smaller tensors: ``vertex`` itself if no operand is empty. None
-            if its replacement is final.
+            The vertex that still has to be rebuilt with smaller tensors, which is ``vertex`` if no operand is empty;
+            None if its replacement is final.
 
         Raises:
             RemovalError: the op has no stand-in.

@@ -48,7 +48,7 @@ def _tie_bias(ctx: Context, bias: Axes, out: Axis) -> None:
 
 @axis_rule("core.bilinear")
 def bilinear(ctx: Context) -> Relation:
-    """Contract the last axes of both operands with dimensions 1 and 2 of the weight (O1)."""
+    """Contract the last axes of the operands with dimensions 1 and 2 of the weight, and mask both operands (O1)."""
     own = ctx.parameters("weight", "bias")
     out, first, second = own["weight"]
     x, y = ctx.inputs
