@@ -110,7 +110,7 @@ def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
-    from torch_dag_core.conversion.assumptions import hold
+    from torch_dag_core.graph.conditions import hold
 
     specs = dag.input_spec.tensors
     if not specs or any(spec.example_shape is None for spec in specs):

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, fx, nn
 
-from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
+from torch_dag_core.conversion.derivation import Form, form_of
+from torch_dag_core.conversion.joining import ByMode, Claim, FreeSize, SizeError, SizeOf, listed
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.op import Op, field_types
 from torch_dag_core.graph.values import Size, constants_in, replaced
@@ -87,6 +88,7 @@ class Call:
             path: Whole vertex name instead.
         """
         name = path or ".".join(filter(None, (self.scope, stem or self.name.strip("_"))))
+        self.builder.source = self.source
         return self.builder.emit(name, module, operands, own=bool(path))
 
 
@@ -96,6 +98,10 @@ class Builder:
 
     Attributes:
         inputs: Values of the input vertices.
+        claims: What sizes rest on that were stated over others than those the model computed them from.
+        has_fractions: Whether a size is a fraction of another, though it is not known how the model computed it.
+        value_of: Gives the value of a node.
+        source: ``file:line`` of the call that is emitted.
         promoted: Modules made of a function call and a module's own parameters, by function and path.
         owners: Paths that such modules may take; no other vertex is named inside them.
         reserved: Names of the model's own modules and tensors; no other vertex takes them.
@@ -111,7 +117,11 @@ class Builder:
     promoted: dict[Any, nn.Module] = field(default_factory=dict)
     owners: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
-    batches: tuple[int, int] = (1, 1)
+    batches: tuple[int, ...] = (1,)
+    claims: list[Claim] = field(default_factory=list)
+    source: str = ""
+    has_fractions: bool = False
+    value_of: Callable[[fx.Node | None], Any] = lambda _: None
     moved: dict[str, str] = field(default_factory=dict)
     absorbed: list[str] = field(default_factory=list)
 
@@ -171,40 +181,99 @@ class Builder:
         if _has(FreeSize, constant):
             kind: Any = type(op)
             if not _takes_sizes(kind, name):
-                message = f"the {name!r} of {type(op).__name__} follows the input sizes"
+                what = f"the {name!r} of {type(op).__name__} follows the input sizes"
+                message = f"{what} ({_free(constant)}), at {self.source}"
                 raise SizeError(message)
             known = len(operands)
-            setattr(op, name, self._bound(constant, operands))
+            setattr(op, name, self._bound(constant, operands, more=_takes_more(kind)))
             if len(operands) > known and not _takes_more(kind):
-                message = f"the {name!r} of {type(op).__name__} follows the size of another tensor"
+                message = f"the {name!r} of {type(op).__name__} follows the size of another tensor, at {self.source}"
                 raise SizeError(message)
 
-    def _bound(self, constant: Any, operands: list[Value]) -> Any:
-        return replaced(constant, lambda leaf: self._size(leaf, operands) if type(leaf) is FreeSize else leaf)
+    def _bound(self, constant: Any, operands: list[Value], *, more: bool) -> Any:
+        return replaced(constant, lambda leaf: self._size(leaf, operands, more) if type(leaf) is FreeSize else leaf)
 
-    def _size(self, target: FreeSize, operands: list[Value]) -> Size:
-        """State ``target`` over sizes of the operands; where that fails, over another value, made an operand.
+    def _size(self, target: FreeSize, operands: list[Value], more: bool) -> Size:  # noqa: FBT001
+        """State ``target`` over sizes of the operands; where that fails, over other values, made operands.
 
-        A product of sizes counts more than a fraction or multiple of one, which may round another way at other
-        image sizes.
+        A size of an operand, or a product of several, comes first; then what the model computed ``target`` by. What
+        merely had the same values in all traces comes last, a fraction or multiple after the rest, for it may round
+        another way at other image sizes; it becomes a claim where it can be checked.
         """
         known = len(operands)
+        form = None if target.expression is None else form_of(target.expression)
+        if form is not None and form.whole:
+            product = next((s for s in self._candidates(target, operands, known) if _is_product(s)), None)
+            found = product or self._derived(form, operands, more=more)
+            if found is not None:
+                return found
+        values = (*operands[:known], *self.inputs, *reversed(self._seen))
         for exact in (True, False):
-            for position, value in enumerate((*operands[:known], *self.inputs, *reversed(self._seen))):
+            for position, value in enumerate(values):
                 found = next((s for s in _over(target, value.shape) if not exact or self._is_exact(s, target)), None)
                 if found is None:
                     continue
                 if position >= known:
                     operands.append(value)
+                if target.expression is None:
+                    self.has_fractions |= found.den > 1
+                else:
+                    self.claims.append(Claim(target.expression, _expression(found, value.shape or ()), self.source))
                 return found.shifted(min(position, known))
-        sizes = f"{int(target)} at one input size and {target.other} at another"
-        message = f"a size is {sizes}, and follows no tensor's size"
+        message = f"a size is {_free(target)} and follows no tensor's size, at {self.source}"
         raise SizeError(message)
+
+    def _candidates(self, target: FreeSize, operands: list[Value], known: int) -> Iterator[Size]:
+        for position, value in enumerate(operands[:known]):
+            yield from (size.shifted(position) for size in _over(target, value.shape))
+
+    def _derived(self, form: Form, operands: list[Value], *, more: bool) -> Size | None:
+        """Return the form over sizes of the operands; with ``more``, values that have its sizes become operands."""
+        extended = list(operands)
+        dims = []
+        for leaf in form.leaves:
+            values = enumerate((*extended, *(self.inputs if more else ())))
+            place = next(((i, d) for i, v in values for d, n in enumerate(v.shape or ()) if _is_equal(n, leaf)), None)
+            value = self.value_of(leaf.node) if place is None and more else None
+            if isinstance(value, Value):
+                extended.append(value)
+                place = len(extended) - 1, leaf.dim
+            if place is None:
+                return None
+            if place[0] >= len(extended):
+                extended.append(self.inputs[place[0] - len(extended)])
+                place = len(extended) - 1, place[1]
+            dims.append(place)
+        operands[:] = extended
+        return Size(tuple(dims), form.num, form.den, form.add)
 
     def _is_exact(self, size: Size, target: FreeSize) -> bool:
         """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
-        here, there = self.batches
-        return int(target) * there == target.other * here or (size.num, size.den, size.add) == (1, 1, 0)
+        batches = self.batches if len(self.batches) == len(target.values) else (1,) * len(target.values)
+        is_batch = all(n * batches[0] == target.values[0] * b for n, b in zip(target.values, batches, strict=True))
+        return is_batch or _is_product(size)
+
+
+def _free(constant: Any) -> str:
+    """Return the values of the first integer inside a constant that follows sizes, as text."""
+    return next(listed(leaf.values) for leaf in constants_in(constant) if type(leaf) is FreeSize)
+
+
+def _is_product(size: Size) -> bool:
+    return (size.num, size.den, size.add) == (1, 1, 0)
+
+
+def _is_equal(size: int, leaf: SizeOf) -> bool:
+    return type(size) is FreeSize and size.values == leaf.values
+
+
+def _expression(size: Size, shape: tuple[int, ...]) -> Any:
+    """Return a size over dimensions of one value as an expression."""
+    expression: Any = size.num
+    for _, dim in size.dims:
+        extent = shape[dim]
+        expression = ("mul", expression, SizeOf(None, dim, extent.values) if type(extent) is FreeSize else int(extent))
+    return ("add", ("floordiv", expression, size.den), size.add)
 
 
 @lru_cache(maxsize=1024)
@@ -225,15 +294,16 @@ def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
     free = [(dim, size) for dim, size in enumerate(shape or ()) if type(size) is FreeSize]
     for count in range(1, min(len(free), _MOST_DIMS) + 1):
         for chosen in itertools.combinations(free, count):
-            here = math.prod(int(size) for _, size in chosen)
-            there = math.prod(size.other for _, size in chosen)
-            if int(target) * there == target.other * here:
+            products = [math.prod(sizes) for sizes in zip(*(size.values for _, size in chosen), strict=True)]
+            here = products[0]
+            if all(n * here == target.values[0] * p for n, p in zip(target.values, products, strict=True)):
                 common = math.gcd(int(target), here)
                 dims = tuple((0, dim) for dim, _ in chosen)
                 yield Size(dims, int(target) // common, here // common)
     for dim, size in free:
-        if int(target) - int(size) == target.other - size.other:
-            yield Size(((0, dim),), add=int(target) - int(size))
+        differences = {n - m for n, m in zip(target.values, size.values, strict=True)}
+        if len(differences) == 1:
+            yield Size(((0, dim),), add=differences.pop())
 
 
 def _in_mode(op: Op, *, training: bool) -> Op:

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from torch_dag_core.conversion.assumptions import assumptions, hold, steps_of
+from torch_dag_core.conversion.agreement import check_shapes
+from torch_dag_core.conversion.assumptions import Conditions
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.hierarchy import nest_scopes
 from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, merge_modes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
-from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
+from torch_dag_core.conversion.traces import ResizedTraceError, Traces
+from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.checkpoint_keys import MOVED, UNUSED
+from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, TensorSpec
-from torch_dag_core.graph.op import Op
-from torch_dag_core.graph.values import sizes_in
 from torch_dag_core.plugins.registry import qualified_name
 from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
@@ -123,18 +124,23 @@ class _Conversion:
         raise TraceError(next(reversed(notes)))
 
     def _variations(self) -> Iterator[Variation]:
-        """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
+        """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it.
+
+        Batches of 13 and 11 share no divisor with the sizes of common models, and fewer samples of larger images
+        are not mistaken for one another. What divides the example's batch divides 7 times as many; twice as many
+        stay below most limits.
+        """
         here = self.example.batch
-        # No model has 13 of anything; fewer samples of larger images are never taken for one another, nor are 7 times
-        # as many; and what divides the example's batch divides that. Twice as many stay below most limits.
-        for batch in (_BATCHES, *([(here, 7 * here), (here, 2 * here)] if here > 1 else [])):
+        others = [(here, 7 * here), (here, 2 * here)] if here > 1 else []
+        batches = [(_BATCHES, False), *((pair, multiples) for multiples in (False, True) for pair in others)]
+        for batch, multiples in batches:
             for step in (*(STEPS if self.example.has_images else ()), 0):
-                yield Variation(batch, step)
+                yield Variation(batch, step, multiples)
         yield Variation(None)
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation)
-        builder = self._builder(variation, (*evaluation.trace.nodes, *training.trace.nodes))
+        builder = self._builder(evaluation, (*evaluation.trace.nodes, *training.trace.nodes))
         emission = Emission(self.model, self.registry, builder, evaluation, training)
         emission.inputs(self.example.names)
         spec = self._input_spec(builder, notes)
@@ -144,6 +150,7 @@ class _Conversion:
         dag = builder.dag
         dag.input_spec = replace(spec, assumptions=self._assumptions(variation, builder, evaluation, training))
         dag.remove_dead_vertices()
+        check_shapes(dag, self.registry, evaluation.traces[-2:])
         self._adopt_modes(dag)
         self._note_origin(dag, builder)
         return dag
@@ -151,26 +158,29 @@ class _Conversion:
     def _assumptions(
         self, variation: Variation, builder: Builder, evaluation: Sizes, training: Sizes
     ) -> tuple[Assumption, ...]:
-        inputs = builder.inputs
-        guards = [guard for sizes in (evaluation, training) for guard in assumptions(sizes.trace.guards, sizes, inputs)]
-        # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
-        if variation.step > 1:
-            guards += steps_of(variation.step, inputs, beyond_batch=True)
-        if variation.batch not in (None, _BATCHES) and _has_fractions(builder.dag):
-            guards += steps_of(self.example.batch, inputs, beyond_batch=False)
+        conditions = Conditions([value.shape or () for value in builder.inputs], variation.step)
+        for sizes in (evaluation, training):
+            conditions.add_guards(sizes)
+            conditions.add_losses(sizes)
+            conditions.add_claims(sizes.claims)
+        conditions.add_claims(builder.claims)
+        conditions.add_steps(variation, self.example.batch)
+        if builder.has_fractions and variation.batch not in (None, _BATCHES) and not variation.multiples:
+            message = "a size is a fraction of others, which may round another way at other batch sizes"
+            raise SizeError(message)
         # A size seen after another decision is no evidence of what the graph's sizes follow.
-        if not hold(guards, _shapes(variation.of(self.example, 1))):
+        if not all(hold(conditions.found, _shapes(trace.inputs)) for trace in evaluation.traces):
             message = "the model takes another path at other input sizes"
             raise SizeError(message)
-        return tuple(dict.fromkeys(guards))
+        return conditions.found
 
-    def _builder(self, variation: Variation, nodes: tuple[fx.Node, ...]) -> Builder:
+    def _builder(self, evaluation: Sizes, nodes: tuple[fx.Node, ...]) -> Builder:
         walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)
         reserved = frozenset(name for walk in walks for name, _ in walk(remove_duplicate=False))
         # The tensors of a frozen batch norm stand on their own: the layer itself would thaw in training.
         frozen = {path for path, module in self.model.named_modules() if module in self.frozen and _has_modes(module)}
         owners = possible_owners(nodes) - frozen
-        return Builder(owners=owners, reserved=reserved, batches=variation.batch or (1, 1))
+        return Builder(owners=owners, reserved=reserved, batches=evaluation.batches)
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
         dag.provenance = {"model": qualified_name(type(self.model))}
@@ -212,12 +222,6 @@ def _shapes(tensors: list[Tensor]) -> list[torch.Size]:
 
 def _has_modes(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
-
-
-def _has_fractions(dag: DagModule) -> bool:
-    """Tell whether any constant is a fraction of a size, which rounds at sizes between the steps."""
-    constants = (v.module.config() for v in dag.inner_vertices if isinstance(v.module, Op))
-    return any(size.den > 1 for config in constants for size in sizes_in(config))
 
 
 def _fixed_size(size: int) -> int | None:

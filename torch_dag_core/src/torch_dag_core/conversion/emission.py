@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from torch_dag_core.conversion.asking import ask
 from torch_dag_core.conversion.builder import Builder, Call, Value
-from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, needed_by
+from torch_dag_core.conversion.joining import ByMode, Event, Sizes, is_persistent, is_same, needed_by
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
@@ -29,6 +29,7 @@ class Emission:
         self._model, self._registry, self._builder = model, registry, builder
         self._evaluation, self._training = evaluation, training
         self._values: dict[fx.Node, Any] = {}
+        builder.value_of = self._values.get  # type: ignore[assignment]
         self._switches: dict[tuple[int, int], Value] = {}
         self._states: dict[str, tuple[State, Value]] = {}
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -61,6 +62,8 @@ class Emission:
         if not all(live) or len({self._is_folded(node) for node in nodes}) > 1:
             self._add_apart(event)
             return
+        if self._is_folded(nodes[0]):
+            self._sizes(event).claim_constant(nodes[0])
         value = self._constant(nodes[0]) if self._is_folded(nodes[0]) else self._emit(event)
         if isinstance(value, Value):
             self._builder.remember(value, self._sizes(event).shape(event.node), event.node.meta.get("dtype"))
@@ -226,28 +229,26 @@ class Emission:
     # Arguments of both modes -----------------------------------------------------------------------------------
 
     def _arguments(self, event: Event) -> tuple[Any, Any]:
-        sizes, node = self._sizes(event), event.node
-        args = sizes.joined(node, node.args, lambda n: n.args)
-        keywords = sizes.joined(node, node.kwargs, lambda n: n.kwargs)
+        joined = self._sizes(event).joined_arguments(event.node)
         twin = event.training if event.evaluation is not None else None
-        raw, other = (node.args, node.kwargs), (twin.args, twin.kwargs) if twin is not None else None
-        return self._merged((args, dict(keywords)), raw, other)  # type: ignore[no-any-return]
+        other = None if twin is None else self._training.joined_arguments(twin)
+        return self._merged(joined, other)  # type: ignore[no-any-return]
 
-    def _merged(self, joined: Any, raw: Any, other: Any) -> Any:
+    def _merged(self, joined: Any, other: Any) -> Any:
         """Replace nodes by values, and constants that differ in the other mode by `ByMode`."""
         if isinstance(joined, fx.Node):
             value = self._values[joined]
             return value if other is None else self._switched(value, self._values[other])
         if isinstance(joined, (tuple, list)):
             others = [None] * len(joined) if other is None else other
-            return type(joined)([self._merged(*parts) for parts in zip(joined, raw, others, strict=True)])
+            return type(joined)([self._merged(*parts) for parts in zip(joined, others, strict=True)])
         if isinstance(joined, dict):
-            return {
-                key: self._merged(item, raw[key], None if other is None else other[key]) for key, item in joined.items()
-            }
+            return {key: self._merged(item, None if other is None else other[key]) for key, item in joined.items()}
         if isinstance(joined, slice):
-            return slice(*(self._merged(*parts) for parts in _slice_parts(joined, raw, other)))
-        return joined if other is None or raw == other else ByMode(raw, other)
+            parts = ("start", "stop", "step")
+            pairs = [(getattr(joined, part), getattr(other, part, None)) for part in parts]
+            return slice(*(self._merged(*pair) for pair in pairs))
+        return joined if other is None or is_same(joined, other) else ByMode(joined, other)
 
     def _switched(self, evaluation: Any, training: Any) -> Any:
         if evaluation is training:
@@ -265,11 +266,6 @@ class Emission:
 def _values_in(values: Any) -> Iterator[Value]:
     for value in values if isinstance(values, (tuple, list)) else (values,):
         yield from (value,) if isinstance(value, Value) else _values_in(value or ())
-
-
-def _slice_parts(joined: slice, raw: slice, other: slice | None) -> Iterator[tuple[Any, Any, Any]]:
-    for part in ("start", "stop", "step"):
-        yield getattr(joined, part), getattr(raw, part), None if other is None else getattr(other, part)
 
 
 def _join(scope: str, name: str) -> str:

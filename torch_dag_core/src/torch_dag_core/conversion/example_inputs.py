@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +20,23 @@ STEPS = (1, 16, 32, 64, 128)
 _LARGEST_STRIDE = STEPS[-1]
 
 
+_NEARBY = (67, 135)
+"""How much image sizes grow where any may: so that other remainders are left than by the runs before."""
+
+
 def growth(step: int, place: int = 0, times: int = 1) -> int:
     """Return by how much an image size grows in a second run: so far that no rounding by a stride hides it.
 
     Args:
         step: One of `STEPS`; 0 leaves sizes as they are.
         place: Which image size it is, from 0 up; each grows more than the one before, so that none are confused.
-        times: Which run it is, from 0, the example itself, up.
+        times: Which run it is: 0, the example itself; 1, far away; or 2, a few steps away, and odd ones if it may be.
     """
-    return _LARGEST_STRIDE * (place + 1) * times + step if step and times else 0
+    if not step or not times:
+        return 0
+    if times == 1:
+        return _LARGEST_STRIDE * (place + 1) + step
+    return step * (place + 1) if step > 1 else _NEARBY[place % 2]
 
 
 @dataclass
@@ -83,12 +92,17 @@ class ExampleInputs:
     @property
     def batch(self) -> int:
         """The first size of the first tensor that has any."""
-        return next((tensor.shape[0] for tensor in self.tensors if tensor.dim() > 0), 1)
+        return first_size([tensor.shape for tensor in self.tensors])
 
     @property
     def has_images(self) -> bool:
         """Whether any input has spatial dimensions that might be free."""
         return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
+
+
+def first_size(shapes: Sequence[Sequence[int]]) -> int:
+    """Return the first size of the first shape that has any: the number of samples."""
+    return next((shape[0] for shape in shapes if len(shape) > 0), 1)
 
 
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

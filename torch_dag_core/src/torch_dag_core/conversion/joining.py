@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TraceError
+from torch_dag_core.graph.conditions import OPERATORS
+from torch_dag_core.graph.values import constants_in
+from torch_dag_core.tracing.sizes import plain
 from torch_dag_core.tracing.trace import Trace
 
 
@@ -19,26 +22,58 @@ class SizeError(TraceError):
 
 
 class FreeSize(int):
-    """An integer that was another one at other input sizes; only a builder may turn it into a `Size`."""
+    """An integer that follows the input sizes; only a builder may turn it into a `Size`.
 
-    other: int
+    Attributes:
+        values: Its value in every trace; it is the first of them itself.
+        expression: How it was computed, over `SizeOf` leaves; None where that is not known.
+    """
+
+    values: tuple[int, ...]
+    expression: Any
 
     @classmethod
-    def make(cls, value: int, other: int) -> FreeSize:
-        """Return ``value``, remembering ``other``."""
-        free = cls(value)
-        free.other = other
+    def make(cls, values: tuple[int, ...], expression: Any = None) -> FreeSize:
+        """Return the integer that had these values."""
+        free = cls(values[0])
+        free.values, free.expression = values, expression
         return free
 
     def _refuse(self, *_: object) -> Any:
-        message = f"arithmetic on a size that follows the inputs ({int(self)} here, {self.other} elsewhere)"
+        message = f"arithmetic on a size that follows the inputs ({listed(self.values)})"
         raise SizeError(message)
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __neg__ = _refuse
 
     def __repr__(self) -> str:
-        return f"FreeSize({int(self)}|{self.other})"
+        return f"FreeSize({'|'.join(map(str, self.values))})"
+
+
+@dataclass(frozen=True)
+class SizeOf:
+    """A leaf of an expression: the size of dimension ``dim`` of what ``node`` gives, and its value in every trace.
+
+    ``node`` is None where the size is that of a value of the graph.
+    """
+
+    node: fx.Node | None
+    dim: int
+    values: tuple[int, ...]
+
+
+class Claim(NamedTuple):
+    """What has to hold wherever the graph does: that an expression over sizes has this value.
+
+    Attributes:
+        expression: Over `SizeOf` leaves.
+        value: A number, or another expression.
+        source: ``file:line`` of the call that takes it.
+    """
+
+    expression: Any
+    value: Any
+    source: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +103,17 @@ def signature(node: fx.Node) -> tuple[Any, ...]:
     return (node.op, node.target, node.meta["module"], len(node.args), tuple(node.kwargs), operands)
 
 
+def same_numbers(first: Trace, second: Trace) -> bool:
+    """Tell whether the calls of two traces that make the same ones compute the same numbers as constants."""
+
+    def numbers(node: fx.Node) -> list[Any]:
+        found = constants_in((node.args, dict(node.kwargs)))
+        kept = [value for value in found if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        return [(plain(value), getattr(value, "expression", None)) for value in kept]
+
+    return all(numbers(a) == numbers(b) for a, b in zip(first.nodes, second.nodes, strict=True))
+
+
 def same_calls(first: Trace, second: Trace) -> bool:
     """Tell whether two traces made the same calls in the same order, on the same operands."""
     if len(first.nodes) != len(second.nodes):
@@ -81,72 +127,176 @@ def same_calls(first: Trace, second: Trace) -> bool:
 
 
 class Sizes:
-    """Two traces of one mode at different input sizes, or one where no second could be made."""
+    """Traces of one mode at different input sizes, or a single one.
 
-    def __init__(self, trace: Trace, resized: Trace | None) -> None:
-        self.trace = trace
-        self._other: dict[fx.Node, fx.Node] = {}
-        if resized is not None:
-            if not same_calls(trace, resized):
-                message = "the model makes other calls at other input sizes"
-                raise SizeError(message)
-            if trace.output_template != resized.output_template:
-                message = "the model returns a number that follows the input sizes"
-                raise SizeError(message)
-            self._other = dict(zip(trace.nodes, resized.nodes, strict=True))
+    Attributes:
+        trace: The first, from which names and calls are read.
+        traces: All of them.
+        claims: What the constants that were joined so far rest on.
+        is_own: Whether all traces are of this mode; the others are those of evaluation else.
+    """
+
+    def __init__(self, trace: Trace, *others: Trace) -> None:
+        self.trace, self.traces = trace, (trace, *others)
+        self.claims: list[Claim] = []
+        self.is_own = True
+        for other in others:
+            _refuse_other_path(trace, other)
+        self._others = dict(zip(trace.nodes, zip(*(other.nodes for other in others), strict=True), strict=False))
         self._by_name = {node.name: node for node in trace.nodes}
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch size of every trace: the first size of the first input that has any."""
+        batch = next((shape[0] for shape in self.input_shapes if shape), 1)
+        return batch.values if type(batch) is FreeSize else (1,)
 
     def in_training(self, trace: Trace) -> Sizes:
         """Return the sizes of a training trace that makes the same calls as this one."""
-        training = Sizes(trace, None)
+        training = Sizes(trace)
+        training.is_own = False
         pairs = zip(trace.nodes, self.trace.nodes, strict=True)
-        training._other = {node: self._other.get(twin, twin) for node, twin in pairs}
+        training._others = {node: self._others[twin] for node, twin in pairs if twin in self._others}
         return training
 
-    def joined(self, node: fx.Node, value: Any, pick: Any) -> Any:
-        """Return ``value`` (found in ``node`` by ``pick``) with a `FreeSize` wherever the other trace differs."""
-        other = self._other.get(node)
-        return value if other is None else join(value, pick(other))
+    def joined(self, node: fx.Node, value: Any, pick: Callable[[fx.Node], Any]) -> Any:
+        """Return ``value`` (found in ``node`` by ``pick``) with a `FreeSize` for every integer that follows sizes.
+
+        Raises:
+            SizeError: something else follows sizes.
+        """
+        source = str(node.meta["source"])
+        try:
+            return _Join(self, source).joined(value, tuple(map(pick, self._others.get(node, ()))))
+        except SizeError as error:
+            message = f"{error}, in {node.meta['function']} at {source}"
+            raise SizeError(message) from error
+
+    def joined_arguments(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and keyword arguments of a call at all sizes."""
+        if not self.is_own:
+            return plain((tuple(node.args), dict(node.kwargs)))  # type: ignore[no-any-return]
+        return self.joined(node, _arguments(node), _arguments)  # type: ignore[no-any-return]
 
     def shape(self, node: fx.Node) -> tuple[int, ...] | None:
         """Return the shape of the node's tensor."""
         return self.joined(node, node.meta.get("shape"), lambda n: n.meta.get("shape"))  # type: ignore[no-any-return]
 
-    def size(self, name: str, dim: int) -> int:
-        """Return one size of a node's tensor, given the node's name."""
-        shape = self.shape(self._by_name[name])
-        return shape[dim]  # type: ignore[index]
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the inputs."""
+        return [self.shape(node) or () for node in self.trace.nodes if node.op == "placeholder"]
+
+    def resolved(self, expression: Any) -> Any:
+        """Return an expression of the trace over `SizeOf` leaves; where all its sizes are fixed, its value."""
+        if not isinstance(expression, tuple):
+            return expression
+        if expression[0] == "size":
+            _, name, dim = expression
+            node = self._by_name[name]
+            size = self.shape(node)[dim]  # type: ignore[index]
+            return SizeOf(node, dim, size.values) if type(size) is FreeSize else int(size)
+        operands = tuple(map(self.resolved, expression[1:]))
+        if any(isinstance(operand, (tuple, SizeOf)) for operand in operands):
+            return (expression[0], *operands)
+        return OPERATORS[expression[0]].function(*operands)
 
     def same_value(self, node: fx.Node) -> bool:
-        """Tell whether a constant has the same value at both sizes."""
-        other = self._other.get(node)
-        return other is None or _equal(node.meta["value"], other.meta["value"])
+        """Tell whether a constant has the same value at all sizes."""
+        return all(_equal(node.meta["value"], other.meta["value"]) for other in self._others.get(node, ()))
+
+    def claim_constant(self, node: fx.Node) -> None:
+        """Claim that the numbers from which a constant tensor was made stay what they are."""
+        stack, seen = [node], {node}
+        while stack:
+            node = stack.pop()
+            others = tuple(map(_arguments, self._others.get(node, ())))
+            _Join(self, str(node.meta["source"]), only_equal=True).joined(_arguments(node), others)
+            fresh = [n for n in node.all_input_nodes if n not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+
+
+def _arguments(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(node.args), dict(node.kwargs)
+
+
+def is_same(constant: Any, other: Any) -> bool:
+    """Tell whether the constants of both modes are the same, at all sizes where those of both are known."""
+    if type(constant) is FreeSize and type(other) is FreeSize:
+        return constant.values == other.values
+    return bool(constant == other)
+
+
+def _refuse_other_path(trace: Trace, other: Trace) -> None:
+    if not same_calls(trace, other):
+        message = "the model makes other calls at other input sizes"
+        raise SizeError(message)
+    if trace.output_template != other.output_template:
+        message = "the model returns a number that follows the input sizes"
+        raise SizeError(message)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, 0, 0, equal_nan=True))
 
 
-def join(value: Any, other: Any) -> Any:
-    """Return ``value`` with a `FreeSize` for every integer that differs from ``other``.
+@dataclass(frozen=True)
+class _Join:
+    """Compares one constant between traces, and claims whatever it was computed by.
 
-    Raises:
-        SizeError: something other than an integer differs.
+    Attributes:
+        only_equal: Leave constants that differ as they are.
     """
-    if isinstance(value, fx.Node):
-        return value
-    if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)) and len(value) == len(other):
-        return type(value)([join(a, b) for a, b in zip(value, other, strict=True)])
-    if isinstance(value, dict) and isinstance(other, dict) and value.keys() == other.keys():
-        return {key: join(item, other[key]) for key, item in value.items()}
-    if isinstance(value, slice) and isinstance(other, slice):
-        return slice(join(value.start, other.start), join(value.stop, other.stop), join(value.step, other.step))
-    if value == other or (value != value and other != other):  # noqa: PLR0124
-        return value
-    if type(value) is int and type(other) is int:
-        return FreeSize.make(value, other)
-    message = f"a constant of a call is {value!r} at one input size and {other!r} at another"
-    raise SizeError(message)
+
+    sizes: Sizes
+    source: str
+    only_equal: bool = False
+
+    def joined(self, value: Any, others: tuple[Any, ...]) -> Any:
+        """Return ``value`` with a `FreeSize` for every integer that differs."""
+        if isinstance(value, fx.Node):
+            return value
+        if isinstance(value, (tuple, list)) and all(_is_like(value, other) for other in others):
+            return type(value)([self.joined(*_at(place, value, others)) for place in range(len(value))])
+        if isinstance(value, dict) and all(_is_like(value, other) for other in others):
+            return {key: self.joined(*_at(key, value, others)) for key in value}
+        if isinstance(value, slice) and all(isinstance(other, slice) for other in others):
+            parts = ("start", "stop", "step")
+            return slice(*(self.joined(getattr(value, p), tuple(getattr(o, p) for o in others)) for p in parts))
+        return self._leaf(value, others)
+
+    def _leaf(self, value: Any, others: tuple[Any, ...]) -> Any:
+        expression = getattr(value, "expression", None)
+        value, others = plain(value), tuple(map(plain, others))
+        if all(value == other or (value != value and other != other) for other in others):  # noqa: PLR0124
+            if expression is not None:
+                self.sizes.claims.append(Claim(self.sizes.resolved(expression), value, self.source))
+            return value
+        values = (value, *others)
+        if all(type(number) is int for number in values):
+            return FreeSize.make(values, None if expression is None else self.sizes.resolved(expression))
+        if self.only_equal:
+            return value
+        message = f"a constant of a call is {listed(values)}"
+        raise SizeError(message)
+
+
+def _is_like(value: Any, other: Any) -> bool:
+    """Tell whether two containers have the same places."""
+    if isinstance(value, dict):
+        return isinstance(other, dict) and value.keys() == other.keys()
+    return isinstance(other, (tuple, list)) and len(value) == len(other)
+
+
+def _at(place: Any, value: Any, others: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    return value[place], tuple(other[place] for other in others)
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Return the different values of one thing in the traces, as text."""
+    first, *others = dict.fromkeys(map(repr, map(plain, values)))
+    return f"{first} at one input size and {' and '.join(others)} at others"
 
 
 def merge_modes(evaluation: Trace, training: Trace) -> Iterator[Event]:

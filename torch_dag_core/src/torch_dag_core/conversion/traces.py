@@ -1,40 +1,29 @@
-"""The runs of a model that a conversion needs: at two sizes, in both modes, each made once."""
+"""The runs of a model that a conversion needs: at several sizes, in both modes, each made once."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.agreement import known_conditions, other_sizes, shapes_of
 from torch_dag_core.conversion.example_inputs import ExampleInputs
-from torch_dag_core.conversion.joining import SizeError, Sizes, keep_unfolded, same_calls
+from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes, keep_unfolded, same_calls, same_numbers
+from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
+from torch_dag_core.graph.conditions import hold
+from torch_dag_core.tracing.following import Scope, Scopes, imported_functions
 from torch_dag_core.tracing.trace import Trace, Treatment, trace
+
+_MOST_RUNS = 4
+"""Two far apart, that of the example, and one close to it; runs made for something else count too."""
 
 
 class ResizedTraceError(TraceError):
     """The model runs at its example sizes, but not at others."""
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What differs between two runs of a model.
-
-    Attributes:
-        batch: The batch sizes of both; None keeps the example's.
-        step: What image sizes differ by whole steps of; 0 where they do not differ.
-    """
-
-    batch: tuple[int, int] | None
-    step: int = 0
-
-    def of(self, example: ExampleInputs, run: int) -> list[Tensor]:
-        """Return the inputs of run 0 or 1, or of the check at a third size, 2."""
-        if self.batch is None:
-            return example.resized(batch=None, step=0)
-        batch = self.batch[run] if run < 2 else 4 * self.batch[1] + 5
-        return example.resized(batch=batch, step=self.step, times=run)
 
 
 @dataclass
@@ -45,48 +34,89 @@ class Traces:
     example: ExampleInputs
     treatment: Callable[[nn.Module], Treatment]
     _made: dict[tuple[object, ...], Trace] = field(default_factory=dict)
+    _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
 
     def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
-        """Return the traces in evaluation and in training, each at two sizes.
+        """Return the traces in evaluation and in training, each at several sizes.
 
         Raises:
-            SizeError: the model makes other calls at the second size.
-            ResizedTraceError: the model fails at the second size.
+            SizeError: the model makes other calls at other sizes.
+            ResizedTraceError: the model fails at other sizes.
             TraceError: the model cannot be traced at all.
         """
-        evaluation = self._sizes(variation, training=False)
-        # The second size is needed only where training makes other calls.
-        run = self._trace if variation.batch is None else self._resized
-        trace = run(variation, 0, training=True)
-        same = same_calls(evaluation.trace, trace)
-        training = evaluation.in_training(trace) if same else self._sizes(variation, training=True)
-        state = frozenset(name for trace in self._made.values() for name in trace.state)
-        for trace in self._made.values():
-            keep_unfolded(trace, self.model, state)
+        count = 1 if variation.batch is None else 2
+        runs = [variation.of(self.example, run) for run in range(count)]
+        evaluation, training = self._at(runs)
+        # A model that never asks for a size makes the same calls at all of them.
+        while count > 1 and (further := self._further(evaluation, training, variation)) is not None:
+            runs.append(further)
+            evaluation, training = self._at(runs)
+        state = frozenset(name for made in self._made.values() for name in made.state)
+        for made in self._made.values():
+            keep_unfolded(made, self.model, state)
         return evaluation, training
 
-    def _sizes(self, variation: Variation, *, training: bool) -> Sizes:
-        if variation.batch is None:
-            return Sizes(self._trace(variation, 0, training=training), None)
-        trace = self._resized(variation, 0, training=training)
-        sizes = Sizes(trace, self._resized(variation, 1, training=training))
-        if trace.size_lost and not same_calls(trace, self._resized(variation, 2, training=training)):
-            message = "the model makes other calls at other input sizes"
-            raise SizeError(message)
-        return sizes
+    def _at(self, runs: list[list[Tensor]]) -> tuple[Sizes, Sizes]:
+        """Return the traces of both modes at these sizes."""
+        run = self._trace if len(runs) == 1 else self._resized
+        evaluation = Sizes(*(run(inputs, training=False) for inputs in runs))
+        first = run(runs[0], training=True)
+        # Other sizes are needed only where training computes something else.
+        if same_calls(evaluation.trace, first) and same_numbers(evaluation.trace, first):
+            return evaluation, evaluation.in_training(first)
+        return evaluation, Sizes(*(run(inputs, training=True) for inputs in runs))
 
-    def _resized(self, variation: Variation, run: int, *, training: bool) -> Trace:
+    def _further(self, evaluation: Sizes, training: Sizes, variation: Variation) -> list[Tensor] | None:
+        """Return the inputs of the next run that has to agree.
+
+        That is the example's own; then every one that was traced already, and which the graph would take; then one of
+        other sizes, unless there were enough; then none.
+        """
+        if not any(sizes.trace.sizes.used for sizes in (evaluation, training)):
+            return None
+        known = [shapes_of(trace.inputs) for trace in evaluation.traces]
+        conditions = known_conditions((evaluation, training), variation, self.example.batch)
+        example = self.example.resized(batch=None, step=0)
+        if not hold(conditions, shapes_of(example)):
+            message = "the model takes another path at other batch sizes"
+            raise SizeError(message)
+        free = [[type(size) is FreeSize for size in shape] for shape in evaluation.input_shapes]
+        made = (trace.inputs for trace in self._made.values())
+        for inputs in (example, *made):
+            shapes = shapes_of(inputs)
+            if shapes not in known and _differ_only(shapes, known[0], free) and hold(conditions, shapes):
+                return inputs
+        return other_sizes(self.example, variation.step, conditions, known) if len(known) < _MOST_RUNS else None
+
+    def _resized(self, inputs: list[Tensor], *, training: bool) -> Trace:
         try:
-            return self._trace(variation, run, training=training)
+            return self._trace(inputs, training=training)
         except TraceError as error:
             raise ResizedTraceError(str(error)) from error
 
-    def _trace(self, variation: Variation, run: int, *, training: bool) -> Trace:
-        tensors = variation.of(self.example, run)
-        key = (*(tensor.shape for tensor in tensors), training)
-        if key not in self._made:
-            args, kwargs = self.example.call_arguments(tensors)
-            self._made[key] = trace(
-                self.model, args, kwargs, self.example.names, self.treatment, training=training
-            )  # fmt: skip
+    def _trace(self, inputs: list[Tensor], *, training: bool) -> Trace:
+        key = (*(tensor.shape for tensor in inputs), training)
+        while key not in self._made:
+            made = self._run(inputs, training=training)
+            fresh = tuple(scope for scope in made.sizes.scopes if not _holds(self._scopes.converting, scope))
+            if not fresh:
+                self._made[key] = made
+            # Builtins of these namespaces have to be followed from the start.
+            self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
         return self._made[key]
+
+    def _run(self, inputs: list[Tensor], *, training: bool) -> Trace:
+        args, kwargs = self.example.call_arguments(inputs)
+        return trace(
+            self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes
+        )
+
+
+def _differ_only(shapes: list[torch.Size], others: list[torch.Size], free: list[list[bool]]) -> bool:
+    """Tell whether shapes differ in free sizes alone."""
+    sizes = zip(itertools.chain(*shapes), itertools.chain(*others), itertools.chain(*free), strict=True)
+    return all(size == other or is_free for size, other, is_free in sizes)
+
+
+def _holds(scopes: tuple[Scope, ...], scope: Scope) -> bool:
+    return any(scope is known for known in scopes)

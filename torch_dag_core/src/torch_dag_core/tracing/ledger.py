@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.aliasing import TensorRecord, View
-from torch_dag_core.tracing.sizes import Guard
+from torch_dag_core.tracing.sizes import SizeLog
 
 _LIBRARY_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
 _KEY = "_torch_dag_record"
@@ -32,17 +32,16 @@ class Ledger:
         constants: Tensors that no recorded call made, by the target of their ``get_attr`` node.
         state: Buffers that the model overwrites, by name.
         escapes: Constants that became Python values, with the error to raise if they are none after all.
-        size_lost: Whether a size became an ordinary number, on which decisions go unseen.
+        sizes: How the model used the sizes of tensors.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.graph = fx.Graph()
-        self.guards: list[Guard] = []
+        self.sizes = SizeLog(lambda: bool(self._paused), caller)
         self.modules: list[str] = []
         self.constants: dict[str, Tensor] = {}
         self.state: dict[str, Tensor] = {}
-        self.size_lost = False
         self.escapes: list[tuple[fx.Node, str]] = []
         self._paused = 0
         self._touched: list[Tensor] = []

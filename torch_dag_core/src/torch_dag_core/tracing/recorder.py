@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.aliasing import apply_op, pick
 from torch_dag_core.tracing.execution import CREATION, run, run_module
-from torch_dag_core.tracing.ledger import caller, tensors_in, with_nodes
+from torch_dag_core.tracing.ledger import tensors_in, with_nodes
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
-from torch_dag_core.tracing.sizes import Guard, TracedInt, plain
+from torch_dag_core.tracing.sizes import Loss, SizeLog, Traced, TracedShape, expression_of, plain, settled
 from torch_dag_core.tracing.writes import Writes
 
-_SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement"})
+_SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement", "nbytes", "stride"})
 _PRETENDED = frozenset({"device", "is_cuda", "is_meta", "is_cpu", "is_mps", "is_xpu"})
 _UNRECORDED = ("_set_grad", "_is_", "is_", "_has", "set ", "requires_grad", "_autocast")
 _AUTOCAST = ("cpu", "cuda")
@@ -59,12 +59,12 @@ class Recorder(Writes, TorchFunctionMode):
             return self._attribute(func, name, args, kwargs)
         if name.startswith(_UNRECORDED) and name not in ESCAPES:
             return func(*args, **kwargs)
-        return self._take(func, name, plain(args), plain(kwargs))
+        return self._take(func, name, settled(args), settled(kwargs))
 
     def _take(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in ESCAPES:
             self._refuse_escape(name, list(tensors_in((args, kwargs))))
-            return func(*args, **kwargs)
+            return func(*plain(args), **plain(kwargs))
         if not self._is_constant(sizing_operands(name, args, kwargs)):
             self.fail(f"the size of what {name.strip('_')} returns depends on the data")
         if isinstance(kwargs.get("out"), Tensor):
@@ -86,9 +86,10 @@ class Recorder(Writes, TorchFunctionMode):
 
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a leaf module as one recorded call."""
+        recorded = settled(args), settled(kwargs)
         args, kwargs = plain(args), plain(kwargs)
         name = path.rpartition(".")[2] or type(module).__name__.lower()
-        call = _Invocation("call_module", path, name, args, kwargs, tuple(module.buffers()))
+        call = _Invocation("call_module", path, name, *recorded, tuple(module.buffers()))
         with _pop_mode_temporarily():
             return self._record_call(call, lambda: self._watched(run_module, module, args, kwargs), random=True)
 
@@ -99,7 +100,7 @@ class Recorder(Writes, TorchFunctionMode):
 
     def call_op(self, module: Op, args: tuple[Any, ...]) -> Any:
         """Run an op that is no part of the model, but of a function that stands in for one, as one call."""
-        recorded = (type(module), plain(tuple(module.config().values())), *args)
+        recorded = (type(module), settled(tuple(module.config().values())), *args)
         call = _Invocation("call_function", apply_op, type(module).__name__, recorded, {})
         with _pop_mode_temporarily():
             return self._record_call(call, lambda: self._watched(module, *args), random=True)
@@ -108,6 +109,12 @@ class Recorder(Writes, TorchFunctionMode):
         """Record what the model returned."""
         self.graph.output(tuple(self.node_of(tensor) for tensor in tensors))
         self.graph.output_node().meta["template"] = template
+
+    def is_returned_tensor(self, value: Any) -> bool:
+        """Tell whether a part of what the model returned is a tensor; numbers computed from sizes are noted."""
+        if isinstance(value, Traced):
+            self.sizes.returned.append(Loss(value.expression, plain(value), "its output"))
+        return isinstance(value, Tensor)
 
     def reassigned(self, name: str, before: Tensor, tensor: Tensor) -> None:
         """Record that the buffer ``name`` is another tensor now; one of another size is kept by the model alone."""
@@ -137,30 +144,28 @@ class Recorder(Writes, TorchFunctionMode):
             return value if name == "grad" else self._record_function(func, name, args, kwargs)
         if name not in _SIZE_NAMES or not self._is_recorded(tensor):
             return value
-        node = self._record(tensor).node.name
-        leaves = [self._traced(int(n), ("size", node, dim)) for dim, n in enumerate(tensor.shape)]
-        if name in ("numel", "nelement"):
-            product: Any = 1
-            for leaf in leaves:
-                product = leaf * product
-            return product
+        shape = self._sizes_of(tensor)
+        if name == "stride":
+            return _strides(tensor, shape, self.sizes)[args[1] if len(args) > 1 else kwargs.get("dim", slice(None))]
+        if name in ("numel", "nelement", "nbytes"):
+            return shape.numel() * (tensor.element_size() if name == "nbytes" else 1)
         if name == "size" and (len(args) > 1 or kwargs):
-            return leaves[args[1] if len(args) > 1 else kwargs["dim"]]
-        return torch.Size(leaves)
+            return shape[args[1] if len(args) > 1 else kwargs["dim"]]
+        return shape
 
-    def _traced(self, value: int, expression: Any) -> TracedInt:
-        return TracedInt.make(value, expression, self._log)
+    def _sizes_of(self, tensor: Tensor) -> TracedShape:
+        node = self._record(tensor).node.name
+        return TracedShape(self.sizes.size(int(n), node, dim) for dim, n in enumerate(tensor.shape))
 
-    def _log(self, condition: tuple[Any, ...] | None, outcome: bool) -> None:  # noqa: FBT001
-        if self._paused:
-            return
-        if condition is None:
-            self.size_lost = True
-        else:
-            self.guards.append(Guard(condition, outcome, caller()))
+    def length(self, value: Any) -> Any:
+        """Return what ``len`` gives, for a recorded tensor a number that is followed."""
+        shape = value.shape if isinstance(value, Tensor) else ()
+        return shape[0] if shape else _len(value)
 
     def _length(self, func: Any, args: Any) -> int:
-        self.size_lost = True
+        if self._is_recorded(args[0]) and args[0].dim():
+            size = self._sizes_of(args[0])[0]
+            self.sizes.lost(size.expression, plain(size))
         return int(func(*args))
 
     def _rows(self, _: Any, args: Any) -> Any:
@@ -184,7 +189,7 @@ class Recorder(Writes, TorchFunctionMode):
         if name == "where" and func is not torch.where and len(args) > 1:
             target, recorded = ("call_function", torch.where), (args[1], args[0], *args[2:])
         call = _Invocation(*target, name, recorded, kwargs)
-        return self._record_call(call, lambda: run(func, name, args, kwargs), random=name in RANDOM)
+        return self._record_call(call, lambda: run(func, name, plain(args), plain(kwargs)), random=name in RANDOM)
 
     def _record_call(self, call: _Invocation, execute: Callable[[], Any], *, random: bool) -> Any:
         tensors, is_leaf = list(tensors_in((call.args, call.kwargs))), call.op == "call_module"
@@ -246,6 +251,18 @@ class Recorder(Writes, TorchFunctionMode):
 _SPECIAL: dict[str, Callable[[Recorder, Any, Any], Any]] = {
     "__len__": Recorder._length, "__iter__": Recorder._rows, "set data": Recorder._replace_data,
 }  # fmt: skip
+
+
+_len = len
+"""The builtin itself, which is replaced for the length of a trace."""
+
+
+def _strides(tensor: Tensor, shape: TracedShape, log: SizeLog) -> tuple[Any, ...]:
+    """Return the strides of a tensor: products of its sizes where it is contiguous, else lost."""
+    if tensor.is_contiguous():
+        return tuple(shape[dim + 1 :].numel() for dim in range(tensor.dim()))
+    log.lost(expression_of(shape.numel()), tensor.stride())
+    return tensor.stride()
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

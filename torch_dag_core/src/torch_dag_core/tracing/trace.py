@@ -15,11 +15,12 @@ from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
+from torch_dag_core.tracing.following import NO_SCOPES, Scopes, following
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.ledger import USE_ATOMIC, origin
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
-from torch_dag_core.tracing.sizes import Guard
+from torch_dag_core.tracing.sizes import SizeLog
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Trace:
     """What one run of a model left behind."""
 
     graph: fx.Graph
-    guards: list[Guard]
+    inputs: list[Tensor]
+    sizes: SizeLog
     constants: dict[str, Tensor]
     state: dict[str, Tensor]
     output_template: Any
-    size_lost: bool
     escapes: list[tuple[fx.Node, str]]
     nodes: list[fx.Node] = field(init=False)
 
@@ -67,9 +68,9 @@ class Trace:
         return self.graph.output_node().args[0]  # type: ignore[return-value]
 
 
-def trace(
+def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], treatment: Treatments, *,
-    training: bool,
+    training: bool, scopes: Scopes = NO_SCOPES,
 ) -> Trace:  # fmt: skip
     """Run ``model`` once and record every call.
 
@@ -80,6 +81,7 @@ def trace(
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
         treatment: Tells how each submodule is traced.
         training: Whether the model runs in training mode.
+        scopes: Namespaces in which builtins follow sizes.
 
     Raises:
         TraceError: the model failed, or cannot be traced; names module, file and line.
@@ -88,6 +90,7 @@ def trace(
     fresh: list[Tensor] = []
     template = pack((args, kwargs), lambda v: isinstance(v, Tensor), fresh)
     tensors = [tensor.detach().to(META) for tensor in fresh]
+    inputs = [tensor.detach() for tensor in tensors]
     args, kwargs = unpack(template, tensors)
     with restored(model), in_mode(model, training=training), torch.enable_grad(), contextlib.ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and asking would import the compiler
@@ -96,6 +99,7 @@ def trace(
         recorder = Recorder(model, device)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
         stack.enter_context(recorded_functions(recorder))
+        stack.enter_context(following(recorder.length, scopes))
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
         try:
@@ -110,8 +114,7 @@ def trace(
             raise TraceError(message) from error
         finally:
             recorder.close()
-    return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost,
-                 recorder.escapes)  # fmt: skip
+    return Trace(recorder.graph, inputs, recorder.sizes, recorder.constants, recorder.state, output, recorder.escapes)
 
 
 def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,7 +129,7 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: di
         else:
             recorder.attribute_changed(path, old)
     leaves: list[Tensor] = []
-    output = pack(result, lambda v: isinstance(v, Tensor), leaves)
+    output = pack(result, recorder.is_returned_tensor, leaves)
     recorder.output(output, leaves)
     return output
 

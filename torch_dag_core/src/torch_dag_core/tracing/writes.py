@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch_dag_core.tracing.aliasing import WRITE_BACK, View, pick, set_index
 from torch_dag_core.tracing.execution import run, writes
 from torch_dag_core.tracing.ledger import Ledger, storage_of, tensors_in, with_nodes
+from torch_dag_core.tracing.sizes import plain
 
 _STATISTICS = frozenset({"batch_norm", "instance_norm"})
 _WITHOUT_GRADIENT = frozenset({"data", "detach"})
@@ -53,7 +54,7 @@ class Writes(Ledger):
         chain = self._base_nodes(target)
         self._keep_values("__setitem__", [target])
         with self.paused(), torch.no_grad():
-            run(Tensor.__setitem__, "__setitem__", args, {})
+            run(Tensor.__setitem__, "__setitem__", plain(args), {})
         items = items if isinstance(items, tuple) else (items,)
         node = self._node("call_function", set_index, with_nodes((target, items, value), nodes), {}, "set_index")
         self._describe(node, target, constant=all(n.meta["constant"] for n in nodes.values()))
