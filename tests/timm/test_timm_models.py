@@ -18,10 +18,10 @@ FIXED = {
     "deit3_small_patch16_224": {"img_size": 64},
     "swin_tiny_patch4_window7_224": {"img_size": 64, "drop_path_rate": 0.2},
     "mixer_s16_224": {"img_size": 64},
-    "maxvit_pico_rw_256": {"img_size": 64, "drop_path_rate": 0.2},
     "levit_128s": {"img_size": 64},
 }  # fmt: skip
-MODELS = {**CONVOLUTIONAL, **FIXED}
+STEPWISE = {"maxvit_pico_rw_256": {"img_size": 64, "drop_path_rate": 0.2}}
+MODELS = {**CONVOLUTIONAL, **FIXED, **STEPWISE}
 # An addcmul becomes a product and a sum, which round twice; a mean stands for a sum and a count.
 TOLERANCES = {"convnextv2_atto": 1e-5, "dropped blocks": 1e-5}
 SIZE = 64
@@ -68,6 +68,16 @@ def test_convolutional_models_keep_every_image_size(name, both, assert_equal):
     assert dag.input_spec.tensors[0].shape == (None, 3, None, None)
     for space in ((96, 64), (75, 101)):
         assert_equal(model, dag, torch.randn(2, 3, *space), tolerance=TOLERANCES.get(name, 0.0))
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_models_of_whole_windows_take_whole_steps_of_image_sizes(name, both, assert_equal):
+    model, dag = both(name)
+    assert dag.input_spec.tensors[0].shape == (None, 3, None, None)
+    for space in ((128, 64), (192, 128)):
+        assert_equal(model, dag, torch.randn(2, 3, *space), tolerance=TOLERANCES.get(name, 0.0))
+    with pytest.raises(InputError, match="holds only where"):
+        dag(torch.randn(1, 3, SIZE + 32, SIZE))
 
 
 @pytest.mark.parametrize("name", FIXED)

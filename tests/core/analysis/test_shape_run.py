@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import torch_dag_core as td
-from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.plugins.codecs import ClassCodec
+from torch_dag_core.shape_run import ShapeRun
 
 
 class Net(nn.Module):

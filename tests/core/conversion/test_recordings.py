@@ -8,7 +8,8 @@ from torch import nn
 
 from torch_dag_core.conversion.both_modes import join_modes
 from torch_dag_core.conversion.folding import changing_constants
-from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError, Sizes
+from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
+from torch_dag_core.conversion.joining import ByMode, Sizes
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import FunctionCall, Held, Input, Pick, Ref
 from torch_dag_core.tracing.trace import LEAF, THROUGH, trace
@@ -135,8 +136,8 @@ def test_joined_calls_hold_references_free_sizes_and_what_differs_with_the_mode(
     joined = join_modes(*modes)
     found = {call.entry.name: (number, call) for number, call in enumerate(joined.calls())}
     batch = found["reshape"][1].args[1]
-    assert (type(batch), batch, batch.other) == (FreeSize, 13, 11)
-    assert found["reshape"][1].shape[0].other == 11
+    assert (type(batch), batch, batch.values) == (FreeSize, 13, (13, 11))
+    assert found["reshape"][1].shape[0].values == (13, 11)
     assert found["dropout"][1].keywords["training"] == ByMode(evaluation=False, training=True)
     assert found["cat"][1].args[0][0] == Ref(found["dropout"][0])
     assert found["add"][1].training_only

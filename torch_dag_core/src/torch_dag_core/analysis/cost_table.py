@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.analysis.call_cost import call_cost
-from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
@@ -18,6 +17,7 @@ from torch_dag_core.graph.interpret import bind_inputs, walk
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.shape_run import ShapeRun
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.recording import Live
 from torch_dag_core.tracing.tensors import tensors_in
@@ -123,7 +123,7 @@ def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
-    from torch_dag_core.conversion.assumptions import hold
+    from torch_dag_core.graph.conditions import hold
 
     specs = dag.input_spec.tensors
     if not specs or any(spec.example_shape is None for spec in specs):

@@ -91,7 +91,7 @@ def _batches(specs: Sequence[TensorSpec]) -> tuple[int | None, ...]:
 
 def _fits(dag: DagModule, inputs: Sequence[Tensor]) -> bool:
     """Tell whether the graph's conditions on input sizes hold."""
-    from torch_dag_core.conversion.assumptions import hold
+    from torch_dag_core.graph.conditions import hold
 
     return hold(dag.input_spec.assumptions, [tensor.shape for tensor in inputs])
 

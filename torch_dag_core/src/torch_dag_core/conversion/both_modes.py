@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from torch_dag_core.conversion.folding import needed_by
-from torch_dag_core.conversion.joining import ByMode, FreeSize, Sizes, equal, same_calls
+from torch_dag_core.conversion.free_sizes import Claim, FreeSize
+from torch_dag_core.conversion.joining import ByMode, Joined, Sizes, equal, same_calls, same_tensor
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
 from torch_dag_core.tracing.recording import Argument, Entry, Input, Recording, Ref, Scalar, Shape
 
-Joined: TypeAlias = "Ref | Scalar | ByMode[Joined] | slice | tuple[Joined, ...] | list[Joined] | dict[str, Joined]"
+JoinedArgument: TypeAlias = (
+    "Ref | Scalar | ByMode[JoinedArgument] | slice | tuple[JoinedArgument, ...] | list[JoinedArgument]"
+    " | dict[str, JoinedArgument]"
+)
 """An argument of a joined call."""
-Arguments: TypeAlias = "tuple[tuple[Joined, ...], Mapping[str, Joined]]"
+Arguments: TypeAlias = "tuple[tuple[JoinedArgument, ...], Mapping[str, JoinedArgument]]"
 """By position and by name."""
+_NO_ARGUMENTS: Arguments = (), {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,6 +37,7 @@ class JoinedCall:
         training_only: Whether evaluation does not have it.
         args, keywords: ``Ref(i)`` is the value of joined call number ``i``. An integer that follows the input sizes
             is a `FreeSize`; whatever differs between the modes, references included, is a `ByMode`.
+        claims: What the constants among the arguments, or in the making of a folded value, rest on.
         shape: Of the tensor, with a `FreeSize` for each size that follows the inputs.
         items: The same of several results.
     """
@@ -39,14 +45,14 @@ class JoinedCall:
     entry: Entry
     is_folded: bool
     training_only: bool
-    args: tuple[Joined, ...]
-    keywords: Mapping[str, Joined]
+    args: tuple[JoinedArgument, ...]
+    keywords: Mapping[str, JoinedArgument]
+    claims: tuple[Claim, ...]
     shape: Shape | None
     items: tuple[Shape | None, ...] | None
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A joined call before its arguments are joined: the numbers of its entries, None where a mode lacks it."""
 
     evaluation: int | None
@@ -93,43 +99,50 @@ class JoinedModel:
         assert index is not None
         entry = sizes.recording.entries[index]
         is_folded = sizes.is_folded(index)
-        args, keywords = ((), {}) if is_folded else self._arguments(step)
+        (args, keywords), claims = (_NO_ARGUMENTS, sizes.constant_claims(index)) if is_folded else self._arguments(step)
         return JoinedCall(
             entry=entry, is_folded=is_folded, training_only=step.evaluation is None, args=args, keywords=keywords,
-            items=sizes.items(index), shape=sizes.shape(index),
+            claims=claims, items=sizes.items(index), shape=sizes.shape(index),
         )  # fmt: skip
 
-    def _arguments(self, step: Step) -> Arguments:
-        first, second = self._numbers
-        if step.evaluation is None:
-            assert step.training is not None
-            return _numbered(self.training.arguments(step.training), second)
-        arguments = self.evaluation.arguments(step.evaluation)
-        if step.training is None:
-            return _numbered(arguments, first)
+    def _arguments(self, step: Step) -> tuple[Arguments, tuple[Claim, ...]]:
+        joined = [
+            None if index is None else _numbered(sizes.arguments(index), numbers)
+            for index, sizes, numbers in zip(step, (self.evaluation, self.training), self._numbers, strict=True)
+        ]
+        first, second = joined
+        if first is None or second is None:
+            only = first or second
+            assert only is not None
+            return only
+        assert step.training is not None
         entry = self.training.recording.entries[step.training]
 
-        def by_mode(value: Joined, other: Joined) -> Joined:
+        def by_mode(value: JoinedArgument, other: JoinedArgument) -> JoinedArgument:
             if isinstance(value, Ref) and isinstance(other, Ref):
-                a, b = Ref(first[value.index]), Ref(second[other.index])
-                return a if a == b else ByMode(a, b)
+                return value if value == other else ByMode(value, other)
             if any(isinstance(leaf, Ref) for leaf in leaves((value, other))):
                 message = f"{entry.name!r} at {entry.origin.source} takes other tensors in training than in evaluation"
                 raise TraceError(message)
-            return value if equal(value, other) else ByMode(map_leaves(value, _without_other), other)
+            return value if equal(value, other) else ByMode(value, other)
 
-        joined: Arguments = map_pairs(arguments, (entry.args, entry.keywords), by_mode)
-        return joined
+        merged: Arguments = map_pairs(first[0], second[0], by_mode)
+        return merged, (*first[1], *second[1])
 
 
-def _numbered(arguments: tuple[tuple[Argument, ...], Mapping[str, Argument]], numbers: Mapping[int, int]) -> Arguments:
+def _numbered(joined: Joined, numbers: Mapping[int, int]) -> tuple[Arguments, tuple[Claim, ...]]:
     """Return arguments that refer to joined calls instead of one mode's entries."""
-    joined: Arguments = map_leaves(arguments, lambda leaf: Ref(numbers[leaf.index]) if isinstance(leaf, Ref) else leaf)
-    return joined
 
+    def number(ref: Ref) -> Ref | None:
+        return Ref(numbers[ref.index]) if ref.index in numbers else None
 
-def _without_other(leaf: Argument) -> Argument:
-    return int(leaf) if type(leaf) is FreeSize else leaf
+    def renumbered(leaf: Argument) -> Argument:
+        if isinstance(leaf, Ref):
+            return Ref(numbers[leaf.index])
+        return leaf.about(number) if isinstance(leaf, FreeSize) else leaf
+
+    arguments: Arguments = map_leaves(joined.arguments, renumbered)
+    return arguments, joined.claims
 
 
 def join_modes(evaluation: Sizes, training: Sizes) -> JoinedModel:
@@ -165,13 +178,22 @@ def _split(step: Step, evaluation: Sizes, training: Sizes, live: list[set[int]])
     first, second = step.evaluation, step.training
     in_first, in_second = first in live[0], second in live[1]
     if first is not None and second is not None and in_first and in_second:
-        alike = evaluation.is_folded(first) == training.is_folded(second)
-        yield from (step,) if alike else (Step(first, None), Step(None, second))
+        yield from (
+            (step,) if _is_alike(first, second, evaluation, training) else (Step(first, None), Step(None, second))
+        )
         return
     if in_first:
         yield Step(first, None)
     if in_second:
         yield Step(None, second)
+
+
+def _is_alike(first: int, second: int, evaluation: Sizes, training: Sizes) -> bool:
+    """Tell whether both modes take an entry for the same constant, or neither for one."""
+    if not evaluation.is_folded(first) or not training.is_folded(second):
+        return evaluation.is_folded(first) == training.is_folded(second)
+    values = [sizes.recording.entries[i].outcome.tensor for i, sizes in ((first, evaluation), (second, training))]
+    return values[0] is not None and values[1] is not None and same_tensor(values[0], values[1])
 
 
 def _aligned(evaluation: Recording, training: Recording) -> Iterator[Step]:

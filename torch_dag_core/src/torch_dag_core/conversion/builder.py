@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import NotImplementedType
@@ -16,14 +14,16 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.conversion.joining import ByMode, FreeSize, SizeError
+from torch_dag_core.conversion.free_sizes import Claim, FreeSize, SizeError, listed
+from torch_dag_core.conversion.joining import ByMode
+from torch_dag_core.conversion.stating import Statements
 from torch_dag_core.graph.builtin_ops import TrainingSwitch
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.nested import leaves, map_leaves
 from torch_dag_core.graph.op import Op, field_types
 from torch_dag_core.graph.values import Size, Slot
 from torch_dag_core.graph.vertex import Vertex
-from torch_dag_core.tracing.recording import Scalar
+from torch_dag_core.tracing.recording import Ref, Scalar
 
 Constant: TypeAlias = "Scalar | Slot | ByMode[Constant] | slice | tuple[Constant, ...] | list[Constant]"
 """An argument that is no tensor; integers may be `FreeSize`."""
@@ -38,7 +38,6 @@ PASS: Emitted = NotImplemented
 
 T = TypeVar("T")
 AnyOp = TypeVar("AnyOp", bound=Op)
-_MOST_DIMS = 4
 _SPACE = re.compile(r"\s")
 
 
@@ -108,7 +107,7 @@ class Call:
             path: Whole vertex name instead.
         """
         name = path or ".".join(filter(None, (self.scope, stem or self.name.strip("_"))))
-        return self.builder.emit(name, module, operands, own=bool(path))
+        return self.builder.emit(name, module, operands, own=bool(path), source=self.source)
 
 
 @dataclass
@@ -120,7 +119,10 @@ class Builder:
         promoted: Modules made of a function call and a module's own parameters, by function and path.
         owners: Paths that such modules may take; no other vertex is named inside them.
         reserved: Names of the model's own modules and tensors; no other vertex takes them.
-        batches: The batch sizes of the two traces; equal where the batch is fixed.
+        batches: The batch size of every recording.
+        values: What the calls so far gave, by the call's number.
+        claims: What sizes rest on that were stated over others than those the model computed them from.
+        has_fractions: Whether a size is a fraction of another, though it is not known how the model computed it.
         moved: Paths in the model of vertices that have another name; "" is the model itself.
         absorbed: Buffers that a promoted module updates by itself.
     """
@@ -132,7 +134,10 @@ class Builder:
     promoted: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
     owners: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
-    batches: tuple[int, int] = (1, 1)
+    batches: tuple[int, ...] = (1,)
+    values: list[Results] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    has_fractions: bool = False
     moved: dict[str, str] = field(default_factory=dict)
     absorbed: list[str] = field(default_factory=list)
 
@@ -151,15 +156,27 @@ class Builder:
                 part.inplace = False  # type: ignore[assignment]
         return twin
 
-    def emit(self, name: str, module: nn.Module, operands: tuple[Value, ...], *, own: bool = False) -> Value:
-        """Append one vertex; ``own`` tells that the model has a module or tensor of this name, the vertex's."""
+    def emit(
+        self, name: str, module: nn.Module, operands: tuple[Value, ...], *, own: bool = False, source: str = ""
+    ) -> Value:  # fmt: skip
+        """Append one vertex.
+
+        Args:
+            name: What to name it after.
+            module: What it calls.
+            operands: On what.
+            own: Whether the model has a module or tensor of this name, the vertex's.
+            source: ``file:line`` of the call, for errors.
+        """
         if isinstance(module, Op) and _has(ByMode, module.config()):
             sides = (_in_mode(module, training=training) for training in (False, True))
-            return self.emit(name, TrainingSwitch(), tuple(self.emit(name, side, operands) for side in sides))
+            return self.emit(
+                name, TrainingSwitch(), tuple(self.emit(name, side, operands, source=source) for side in sides)
+            )
         chosen = list(operands)
         if isinstance(module, Op):
             for constant in module.fields:
-                self._bind_field(module, constant, chosen)
+                self._bind_field(module, constant, chosen, source)
         elif _has(FreeSize, vars(module)):
             message = f"{type(module).__name__} has a constant that follows the input sizes"
             raise SizeError(message)
@@ -187,46 +204,40 @@ class Builder:
                 return f"{prefix}_{'_'.join(parts[count:])}"
         return name
 
-    def _bind_field(self, op: Op, name: str, operands: list[Value]) -> None:
+    def _bind_field(self, op: Op, name: str, operands: list[Value], source: str) -> None:
         constant = getattr(op, name)
         if _has(FreeSize, constant):
             kind: Any = type(op)  # mypy takes module classes for unhashable
+            what = f"the {name!r} of {type(op).__name__} follows"
             if not _takes_sizes(kind, name):
-                message = f"the {name!r} of {type(op).__name__} follows the input sizes"
+                sizes = next(listed(leaf.values) for leaf in leaves(constant) if type(leaf) is FreeSize)
+                message = f"{what} the input sizes ({sizes}), at {source}"
                 raise SizeError(message)
-            known = len(operands)
-            bind = partial(self._bound, operands=operands)
-            setattr(op, name, map_leaves(constant, bind))
-            if len(operands) > known and not _takes_more(kind):
-                message = f"the {name!r} of {type(op).__name__} follows the size of another tensor"
+            known, more = len(operands), _takes_more(kind)
+            setattr(op, name, map_leaves(constant, partial(self._bound, operands=operands, more=more, source=source)))
+            if len(operands) > known and not more:
+                message = f"{what} the size of another tensor, at {source}"
                 raise SizeError(message)
 
-    def _bound(self, leaf: Constant, operands: list[Value]) -> Constant | Size:
-        return self._size(leaf, operands) if type(leaf) is FreeSize else leaf
+    def _bound(self, leaf: Constant, operands: list[Value], *, more: bool, source: str) -> Constant | Size:
+        """Return a `Size` in place of a `FreeSize`; values that it needs become operands."""
+        if type(leaf) is not FreeSize:
+            return leaf
+        statements = Statements(self.inputs, self._seen, self._recorded, self.batches)
+        stated = statements.find(leaf, tuple(operands), more=more)
+        if stated is None:
+            message = f"a size is {listed(leaf.values)} and follows no tensor's size, at {source}"
+            raise SizeError(message)
+        operands[:] = stated.operands
+        self.has_fractions |= stated.is_fraction
+        if stated.rests_on is not None and leaf.formula is not None:
+            self.claims.append(Claim(leaf.formula, stated.rests_on, source))
+        return stated.size
 
-    def _size(self, target: FreeSize, operands: list[Value]) -> Size:
-        """State ``target`` over sizes of the operands; where that fails, over another value, made an operand.
-
-        A product of sizes counts more than a fraction or multiple of one, which may round another way at other
-        image sizes.
-        """
-        known = len(operands)
-        for exact in (True, False):
-            for position, value in enumerate((*operands[:known], *self.inputs, *reversed(self._seen))):
-                found = next((s for s in _over(target, value.shape) if not exact or self._is_exact(s, target)), None)
-                if found is None:
-                    continue
-                if position >= known:
-                    operands.append(value)
-                return found.shifted(min(position, known))
-        sizes = f"{int(target)} at one input size and {target.other} at another"
-        message = f"a size is {sizes}, and follows no tensor's size"
-        raise SizeError(message)
-
-    def _is_exact(self, size: Size, target: FreeSize) -> bool:
-        """Tell whether the statement holds at every image size: a plain product, or one of numbers of samples."""
-        here, there = self.batches
-        return int(target) * there == target.other * here or (size.num, size.den, size.add) == (1, 1, 0)
+    def _recorded(self, tensor: Ref) -> Value | None:
+        """Return the value of a joined call, where that is one tensor and was emitted already."""
+        value = self.values[tensor.index] if tensor.index < len(self.values) else None
+        return value if isinstance(value, Value) else None
 
 
 def draft(op: type[AnyOp], *constants: Operand, **named: Operand) -> AnyOp:
@@ -250,22 +261,6 @@ def _takes_sizes(op: Any, name: str) -> bool:
     """Tell from the declared type of a constant whether it may follow sizes."""
     declared = str(field_types(op)[name])
     return "Size" in declared or "Any" in declared
-
-
-def _over(target: FreeSize, shape: tuple[int, ...] | None) -> Iterator[Size]:
-    """Yield ``target`` as rational multiples of products of free sizes of ``shape``, and as one plus a constant."""
-    free = [(dim, size) for dim, size in enumerate(shape or ()) if type(size) is FreeSize]
-    for count in range(1, min(len(free), _MOST_DIMS) + 1):
-        for chosen in itertools.combinations(free, count):
-            here = math.prod(int(size) for _, size in chosen)
-            there = math.prod(size.other for _, size in chosen)
-            if int(target) * there == target.other * here:
-                common = math.gcd(int(target), here)
-                dims = tuple((0, dim) for dim, _ in chosen)
-                yield Size(dims, int(target) // common, here // common)
-    for dim, size in free:
-        if int(target) - int(size) == target.other - size.other:
-            yield Size(((0, dim),), add=int(target) - int(size))
 
 
 def _in_mode(op: Op, *, training: bool) -> Op:

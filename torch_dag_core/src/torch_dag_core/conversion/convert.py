@@ -7,24 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
-from torch_dag_core.conversion.assumptions import assumptions, hold, steps_of
+from torch_dag_core.conversion.agreement import check_shapes, shapes_of
+from torch_dag_core.conversion.assumptions import Conditions
 from torch_dag_core.conversion.both_modes import join_modes
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
+from torch_dag_core.conversion.free_sizes import Claim, FreeSize, SizeError
 from torch_dag_core.conversion.hierarchy import nest_scopes
-from torch_dag_core.conversion.joining import FreeSize, SizeError, Sizes
+from torch_dag_core.conversion.joining import Sizes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
-from torch_dag_core.conversion.traces import ResizedTraceError, Traces, Variation
+from torch_dag_core.conversion.traces import ResizedTraceError, Traces
+from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.checkpoint_keys import MOVED, UNUSED
+from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, TensorSpec
-from torch_dag_core.graph.op import Op
-from torch_dag_core.graph.values import sizes_in
 from torch_dag_core.plugins.loading import default_registry, first_answer
 from torch_dag_core.plugins.registry import Registry, qualified_name
 from torch_dag_core.tracing.recording import Recording
@@ -113,7 +115,7 @@ class _Conversion:
                     what = "image size" if variation.step else "batch size"
                     notes[f"the {what} is fixed: {error}"] = None
                 continue
-            if hold(dag.input_spec.assumptions, _shapes(self.example.tensors)):
+            if hold(dag.input_spec.assumptions, shapes_of(self.example.tensors)):
                 return dag
             notes["the model takes another path at other batch sizes"] = None
         raise TraceError(next(reversed(notes)))
@@ -125,47 +127,54 @@ class _Conversion:
         # fewer samples of larger images, so that a size which follows the batch falls and one which follows the image
         # grows. Models that divide the batch need multiples of the example's: seven times as many is as rare a number,
         # twice as many stays below most limits on the batch.
-        for batch in (_BATCHES, *([(here, 7 * here), (here, 2 * here)] if here > 1 else [])):
+        others = [(here, 7 * here), (here, 2 * here)] if here > 1 else []
+        batches = [(_BATCHES, False), *((pair, multiples) for multiples in (False, True) for pair in others)]
+        for batch, multiples in batches:
             for step in (*(STEPS if self.example.has_images else ()), 0):
-                yield Variation(batch, step)
+                yield Variation(batch, step, multiples)
         yield Variation(None)
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation)
-        builder = self._builder(variation, (evaluation.recording, training.recording))
-        Emission(self.model, self.registry, builder, join_modes(evaluation, training)).run()
+        builder = self._builder(evaluation, (evaluation.recording, training.recording))
+        emission = Emission(self.model, self.registry, builder, join_modes(evaluation, training))
+        emission.run()
         dag = builder.dag
-        assumptions = self._assumptions(variation, builder, evaluation, training)
+        if builder.has_fractions and variation.batch not in (None, _BATCHES) and not variation.multiples:
+            message = "a size is a fraction of others, which may round another way at other batch sizes"
+            raise SizeError(message)
+        claims = (*emission.claims, *builder.claims)
+        assumptions = self._assumptions(variation, (evaluation, training), claims)
         dag.input_spec = self._input_spec(builder, assumptions, notes)
         dag.remove_dead_vertices()
+        check_shapes(dag, self.registry, evaluation.recordings[-2:])
         self._adopt_modes(dag)
         self._note_origin(dag, builder)
         return dag
 
     def _assumptions(
-        self, variation: Variation, builder: Builder, evaluation: Sizes, training: Sizes
+        self, variation: Variation, modes: tuple[Sizes, Sizes], claims: tuple[Claim, ...]
     ) -> tuple[Assumption, ...]:
-        inputs = builder.inputs
-        modes = (evaluation, training)
-        guards = [guard for mode in modes for guard in assumptions(mode.recording.guards, mode, inputs)]
-        # Sizes that rounding brought about were seen at whole steps alone, and at multiples of the example's batch.
-        if variation.step > 1:
-            guards += steps_of(variation.step, inputs, beyond_batch=True)
-        if variation.batch not in (None, _BATCHES) and _has_fractions(builder.dag):
-            guards += steps_of(self.example.batch, inputs, beyond_batch=False)
+        evaluation, _ = modes
+        conditions = Conditions(evaluation.input_shapes, variation.step)
+        for sizes in modes:
+            conditions.add_guards(sizes)
+            conditions.add_losses(sizes)
+        conditions.add_claims(claims)
+        conditions.add_steps(variation, self.example.batch)
         # A size seen after another decision is no evidence of what the graph's sizes follow.
-        if not hold(guards, _shapes(variation.of(self.example, 1))):
+        if not all(hold(conditions.found, recording.input_shapes) for recording in evaluation.recordings):
             message = "the model takes another path at other input sizes"
             raise SizeError(message)
-        return tuple(dict.fromkeys(guards))
+        return conditions.found
 
-    def _builder(self, variation: Variation, recordings: tuple[Recording, Recording]) -> Builder:
+    def _builder(self, evaluation: Sizes, recordings: tuple[Recording, Recording]) -> Builder:
         walks = (self.model.named_modules, self.model.named_parameters, self.model.named_buffers)
         reserved = frozenset(name for walk in walks for name, _ in walk(remove_duplicate=False))
         # The tensors of a frozen batch norm stand on their own: the layer itself would thaw in training.
         frozen = {path for path, module in self.model.named_modules() if module in self.frozen and _has_modes(module)}
         owners = possible_owners(recordings) - frozen
-        return Builder(owners=owners, reserved=reserved, batches=variation.batch or (1, 1))
+        return Builder(owners=owners, reserved=reserved, batches=evaluation.batches)
 
     def _note_origin(self, dag: DagModule, builder: Builder) -> None:
         dag.provenance = {"model": qualified_name(type(self.model))}
@@ -203,18 +212,8 @@ class _Conversion:
             vertex.module.train(modes.get(vertex.name, self.model.training))
 
 
-def _shapes(tensors: list[Tensor]) -> list[torch.Size]:
-    return [tensor.shape for tensor in tensors]
-
-
 def _has_modes(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
-
-
-def _has_fractions(dag: DagModule) -> bool:
-    """Tell whether any constant is a fraction of a size, which rounds at sizes between the steps."""
-    constants = (v.module.config() for v in dag.inner_vertices if isinstance(v.module, Op))
-    return any(size.den > 1 for config in constants for size in sizes_in(config))
 
 
 def _fixed_size(size: int) -> int | None:

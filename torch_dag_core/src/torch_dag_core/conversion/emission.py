@@ -11,6 +11,7 @@ from torch_dag_core.conversion.asking import ask
 from torch_dag_core.conversion.both_modes import JoinedCall, JoinedModel
 from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value
 from torch_dag_core.conversion.folding import is_persistent
+from torch_dag_core.conversion.free_sizes import Claim
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.promotion import readers_by_path
 from torch_dag_core.conversion.signatures import bind_operands, by_signature, torch_call
@@ -26,11 +27,16 @@ Handler: TypeAlias = "Callable[[Emission, JoinedCall], Results]"
 
 
 class Emission:
-    """One pass over the joined calls of a model, in order."""
+    """One pass over the joined calls of a model, in order.
+
+    Attributes:
+        claims: What the constants of the calls so far rest on.
+    """
 
     def __init__(self, model: nn.Module, registry: Registry, builder: Builder, joined: JoinedModel) -> None:
         self._model, self._registry, self._builder, self._joined = model, registry, builder, joined
-        self._values: list[Results] = []
+        self.claims: list[Claim] = []
+        self._values = builder.values
         self._switches: dict[tuple[int, int], Value] = {}
         self._states: dict[str, tuple[State, Value]] = {}
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -43,6 +49,7 @@ class Emission:
         """Emit every call, and set what the graph returns."""
         for call in self._joined.calls():
             self._values.append(self._value(call))
+            self.claims += call.claims
         self._drop_absorbed()
         self._keep_unread()
         self._set_outputs()

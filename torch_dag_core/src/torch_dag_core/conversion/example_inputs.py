@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +18,23 @@ _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
 STEPS = (1, 16, 32, 64, 128)
 """What image sizes of a second run differ by multiples of, tried in this order: many models take whole steps alone."""
 _LARGEST_STRIDE = STEPS[-1]
+_NEARBY = (67, 135)
+"""How much image sizes grow in run 2 where any size may be: these leave other remainders than run 1 does."""
 
 
 def growth(step: int, place: int = 0, times: int = 1) -> int:
-    """Return by how much an image size grows in a second run: so far that no rounding by a stride hides it.
+    """Return by how much an image size grows in a further run: in run 1 so far that no rounding by a stride hides it.
 
     Args:
         step: One of `STEPS`; 0 leaves sizes as they are.
         place: Which image size it is, from 0 up; each grows more than the one before, so that none are confused.
-        times: Which run it is, from 0, the example itself, up.
+        times: Which run it is: 0 for the example itself, 1 for much larger images, 2 for somewhat larger ones.
     """
-    return _LARGEST_STRIDE * (place + 1) * times + step if step and times else 0
+    if not step or not times:
+        return 0
+    if times == 1:
+        return _LARGEST_STRIDE * (place + 1) + step
+    return step * (place + 1) if step > 1 else _NEARBY[place % 2]
 
 
 @dataclass
@@ -62,8 +69,11 @@ class ExampleInputs:
 
     def resized(self, *, batch: int | None, step: int, times: int = 1) -> list[Tensor]:
         """Return tensors without data, of another batch size and image sizes grown by `growth`."""
-        sizes = [self._size(tensor, batch, step, times) for tensor in self.tensors]
-        return [torch.empty(s, dtype=t.dtype, device="meta") for s, t in zip(sizes, self.tensors, strict=True)]
+        return self.shaped([self._size(tensor, batch, step, times) for tensor in self.tensors])
+
+    def shaped(self, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return tensors without data of these shapes, with the dtypes of the example."""
+        return [torch.empty(tuple(s), dtype=t.dtype, device="meta") for s, t in zip(shapes, self.tensors, strict=True)]
 
     def _size(self, tensor: Tensor, batch: int | None, step: int, times: int) -> list[int]:
         shape = list(tensor.shape)
@@ -83,12 +93,17 @@ class ExampleInputs:
     @property
     def batch(self) -> int:
         """The first size of the first tensor that has any."""
-        return next((tensor.shape[0] for tensor in self.tensors if tensor.dim() > 0), 1)
+        return first_size([tensor.shape for tensor in self.tensors])
 
     @property
     def has_images(self) -> bool:
         """Whether any input has spatial dimensions that might be free."""
         return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
+
+
+def first_size(shapes: Sequence[Sequence[int]]) -> int:
+    """Return the first size of the first shape that has any: the number of samples."""
+    return next((shape[0] for shape in shapes if len(shape) > 0), 1)
 
 
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -1,49 +1,27 @@
-"""Two recordings of a model at different input sizes, held side by side: what differs between them is free.
+"""Recordings of a model in one mode at different input sizes, held side by side: what differs between them is free.
 
 Everything here reads recordings and returns something new; no recording is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-from torch_dag_core.errors import TraceError
-from torch_dag_core.graph.nested import map_pairs
-from torch_dag_core.tracing.recording import Argument, Recording, Ref, Shape
+from torch_dag_core.conversion.free_sizes import Claim, Formula, FreeSize, SizeError, SizeOf, listed
+from torch_dag_core.graph.conditions import OPERATORS
+from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
+from torch_dag_core.tracing.expressions import EntrySize, Expression
+from torch_dag_core.tracing.recording import Argument, Entry, Outcome, Recording, Ref, Shape
+from torch_dag_core.tracing.settled import SettledFloat, SettledInt, plain
 
 T = TypeVar("T")
-
-
-class SizeError(TraceError):
-    """Something follows the input sizes in a way that a graph cannot state."""
-
-
-class FreeSize(int):
-    """An integer that was another one at other input sizes; only a builder may turn it into a `Size`."""
-
-    other: int
-
-    @classmethod
-    def make(cls, value: int, other: int) -> FreeSize:
-        """Return ``value``, remembering ``other``."""
-        free = cls(value)
-        free.other = other
-        return free
-
-    def _refuse(self, *_: object) -> NoReturn:
-        message = f"arithmetic on a size that follows the inputs ({int(self)} here, {self.other} elsewhere)"
-        raise SizeError(message)
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __neg__ = _refuse
-
-    def __repr__(self) -> str:
-        return f"FreeSize({int(self)}|{self.other})"
+Given: TypeAlias = "tuple[tuple[Argument, ...], Mapping[str, Argument]]"
+"""Arguments by position and by name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +32,13 @@ class ByMode(Generic[T]):
     training: T
 
 
+class Joined(NamedTuple):
+    """Arguments of a call at all sizes, and what their constants rest on."""
+
+    arguments: Given
+    claims: tuple[Claim, ...]
+
+
 def same_calls(first: Recording, second: Recording) -> bool:
     """Tell whether two recordings have the same calls in the same order, on the same operands."""
     return len(first.entries) == len(second.entries) and all(
@@ -62,95 +47,233 @@ def same_calls(first: Recording, second: Recording) -> bool:
     )
 
 
-def _join_leaf(value: Argument, other: Argument) -> Argument:
-    """Return what two recordings at different sizes have at one place: a `FreeSize` where the integer differs."""
-    if isinstance(value, Ref) or equal(value, other):
-        return value
-    if type(value) is int and type(other) is int:
-        return FreeSize.make(value, other)
-    message = f"a constant of a call is {value!r} at one input size and {other!r} at another"
-    raise SizeError(message)
+def same_numbers(first: Recording, second: Recording) -> bool:
+    """Tell whether two recordings of the same calls computed the same numbers as constants."""
+    return all(_numbers(a) == _numbers(b) for a, b in zip(first.entries, second.entries, strict=True))
+
+
+def _numbers(entry: Entry) -> list[tuple[float, Expression | None]]:
+    found = leaves((entry.args, tuple(entry.keywords.values())))
+    kept = [leaf for leaf in found if isinstance(leaf, (int, float)) and not isinstance(leaf, bool)]
+    return [(plain(leaf), getattr(leaf, "expression", None)) for leaf in kept]
 
 
 def equal(a: object, b: object) -> bool:
-    """Tell whether two constants are the same; unlike in Python, NaN is NaN."""
+    """Tell whether two constants are the same, at all sizes where those of both are known; unlike in Python, NaN is."""
+    if type(a) is FreeSize and type(b) is FreeSize:
+        return a.values == b.values
     return bool(a == b) or (a != a and b != b)  # noqa: PLR0124
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What stood at one place, in every recording."""
+
+    values: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """One mode's recording, and a second one of the same calls at other input sizes.
+    """One mode's recording, and others of the same calls at other input sizes.
 
     Attributes:
-        recording: The first.
-        other: The second; None where no second could be made.
+        recording: The first, from which names and calls are read.
+        others: The rest.
+        twin: The sizes of the other mode, whose ``others`` stand in for this one's, because both modes make the same
+            calls with the same numbers; None where all recordings are of this mode.
         unfolded: Numbers of the constants that must not be taken as such.
     """
 
     recording: Recording
-    other: Recording | None
+    others: tuple[Recording, ...] = ()
+    twin: Sizes | None = None
     unfolded: frozenset[int] = frozenset()
     _folded: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
+    _joined: dict[int, Joined] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, recording: Recording, resized: Recording) -> Sizes:
-        """Return two recordings at different sizes.
+    def of(cls, recording: Recording, *others: Recording) -> Sizes:
+        """Return recordings at different sizes.
 
         Raises:
             SizeError: their calls or results are not the same.
         """
-        if not same_calls(recording, resized):
-            message = "the model makes other calls at other input sizes"
-            raise SizeError(message)
-        if recording.template != resized.template:
-            message = "the model returns a number that follows the input sizes"
-            raise SizeError(message)
-        return cls(recording, resized)
+        for other in others:
+            if not same_calls(recording, other):
+                message = "the model makes other calls at other input sizes"
+                raise SizeError(message)
+            if recording.template != other.template:
+                message = "the model returns a number that follows the input sizes"
+                raise SizeError(message)
+        return cls(recording, others)
 
     def in_training(self, recording: Recording) -> Sizes:
-        """Return the sizes of a recording in training that has the same calls as this one."""
-        return Sizes(recording, self.other or self.recording)
+        """Return the sizes of a recording in training that has the same calls and numbers as this one."""
+        return Sizes(recording, self.others, self)
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The recordings at all sizes."""
+        return (self.recording, *self.others)
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the inputs, with a `FreeSize` for each size that differs."""
+        return self._seen_by(lambda recording: recording.input_shapes)
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch size of every recording: the first size of the first input that has any."""
+        batch = next((shape[0] for shape in self.input_shapes if shape), 1)
+        return batch.values if type(batch) is FreeSize else (1,)
 
     def shape(self, index: int) -> Shape | None:
         """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
-        shape = self.recording.entries[index].outcome.shape
-        other = shape if self.other is None else self.other.entries[index].outcome.shape
-        return shape if shape == other else map_pairs(shape, other, _join_leaf)
+        return self._outcome(index, lambda outcome: outcome.shape)
 
     def items(self, index: int) -> tuple[Shape | None, ...] | None:
         """Return the same for the shapes of several results."""
-        items = self.recording.entries[index].outcome.items
-        other = items if self.other is None else self.other.entries[index].outcome.items
-        return items if items == other else map_pairs(items, other, _join_leaf)
+        return self._outcome(index, lambda outcome: outcome.items)
 
-    def arguments(self, index: int) -> tuple[tuple[Argument, ...], Mapping[str, Argument]]:
-        """Return the arguments of an entry, with a `FreeSize` for each integer that follows the inputs."""
-        entry = self.recording.entries[index]
-        if self.other is None:
-            return entry.args, entry.keywords
-        other = self.other.entries[index]
-        args: tuple[Argument, ...] = map_pairs(entry.args, other.args, _join_leaf)
-        return args, map_pairs(entry.keywords, other.keywords, _join_leaf)
+    def arguments(self, index: int) -> Joined:
+        """Return the arguments of an entry, with a `FreeSize` for each integer that follows the inputs.
 
-    def size(self, index: int, dim: int) -> int:
-        """Return one size of an entry's tensor."""
-        shape = self.shape(index)
-        assert shape is not None
-        return shape[dim]
+        Raises:
+            SizeError: something else follows sizes.
+        """
+        if index not in self._joined:
+            self._joined[index] = self._arguments(index)
+        return self._joined[index]
+
+    def resolved(self, expression: Expression) -> Formula:
+        """Return an expression of the recording as a formula; where all its sizes are fixed, its value."""
+        if isinstance(expression, EntrySize):
+            shape = self.shape(expression.index)
+            assert shape is not None
+            size = shape[expression.dim]
+            return SizeOf(Ref(expression.index), expression.dim, size.values) if type(size) is FreeSize else int(size)
+        if not isinstance(expression, tuple):
+            return expression
+        operands = tuple(map(self.resolved, expression[1:]))
+        if any(isinstance(operand, (tuple, SizeOf)) for operand in operands):
+            return (expression[0], *operands)
+        value: float = OPERATORS[expression[0]].function(*operands)
+        return value
 
     def is_folded(self, index: int) -> bool:
-        """Tell whether an entry is one constant tensor, of the same value at both sizes."""
+        """Tell whether an entry is one constant tensor, of the same value at all sizes."""
         if index not in self._folded:
             self._folded[index] = index not in self.unfolded and self._has_one_value(index)
         return self._folded[index]
 
+    def constant_claims(self, index: int) -> tuple[Claim, ...]:
+        """Return the claims that the numbers from which a constant tensor was made stay what they are."""
+        claims: list[Claim] = []
+        stack, seen = [index], {index}
+        while stack:
+            index = stack.pop()
+            claims += self._claims(self.recording.entries[index], self._all_seen(index))
+            fresh = [operand for operand in self.recording.entries[index].operands if operand not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+        return tuple(claims)
+
     def _has_one_value(self, index: int) -> bool:
         value = self.recording.entries[index].outcome.tensor
-        if value is None or self.other is None:
-            return value is not None
-        other = self.other.entries[index].outcome.tensor
-        return other is not None and _same_tensor(value, other)
+        others = self.others if self.twin is None else (self.twin.recording, *self.others)
+        found = [other.entries[index].outcome.tensor for other in others]
+        return value is not None and all(other is not None and same_tensor(value, other) for other in found)
+
+    def _outcome(self, index: int, pick: Callable[[Outcome], T]) -> T:
+        return self._seen_by(lambda recording: pick(recording.entries[index].outcome))
+
+    def _seen_by(self, pick: Callable[[Recording], T]) -> T:
+        """Return what ``pick`` finds, with a `FreeSize` for each integer that differs."""
+        first, *others = map(pick, self.recordings)
+        if all(other == first for other in others):
+            return first
+        joined: T = map_leaves(_side_by_side(first, others), self._leaf)
+        return joined
+
+    def _arguments(self, index: int) -> Joined:
+        entry = self.recording.entries[index]
+        if self.twin is not None:
+            joined, claims = self.twin.arguments(index)
+            return Joined(map_pairs(joined, _given(entry), _free_or_own), claims)
+        if _is_plain(_given(entry)) and all(_given(other.entries[index]) == _given(entry) for other in self.others):
+            return Joined(_given(entry), ())
+        seen = self._all_seen(index)
+        try:
+            return Joined(map_leaves(seen, self._leaf), tuple(self._claims(entry, seen)))
+        except SizeError as error:
+            message = f"{error}, in {entry.name} at {entry.origin.source}"
+            raise SizeError(message) from error
+
+    def _all_seen(self, index: int) -> object:
+        """Return the arguments of an entry, with a `_Seen` at every place."""
+        first, *others = (_given(recording.entries[index]) for recording in self.recordings)
+        return _side_by_side(first, others)
+
+    def _leaf(self, seen: object) -> Argument:
+        """Return the one value of a place, or a `FreeSize`."""
+        if not isinstance(seen, _Seen):
+            message = "an argument of a call has another structure at other input sizes"
+            raise SizeError(message)
+        values = plain(seen.values)
+        if isinstance(values[0], Ref) or _is_one(values):
+            return values[0]
+        numbers = tuple(value for value in values if type(value) is int)
+        if len(numbers) == len(values):
+            expression = _expression_of(seen)
+            return FreeSize.make(numbers, None if expression is None else self.resolved(expression))
+        message = f"a constant of a call is {listed(values)}"
+        raise SizeError(message)
+
+    def _claims(self, entry: Entry, seen: object) -> list[Claim]:
+        """Return what the constants of a call rest on that were computed from sizes, but never differed."""
+        found = [(leaf, _expression_of(leaf)) for leaf in leaves(seen) if isinstance(leaf, _Seen)]
+        return [
+            Claim(self.resolved(expression), plain(leaf.values[0]), entry.origin.source)  # type: ignore[arg-type]
+            for leaf, expression in found
+            if expression is not None and _is_one(plain(leaf.values))
+        ]
 
 
-def _same_tensor(a: Tensor, b: Tensor) -> bool:
+def _given(entry: Entry) -> Given:
+    return entry.args, entry.keywords
+
+
+def _is_plain(given: Given) -> bool:
+    """Tell whether no number among arguments remembers an expression."""
+    return not any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves(given))
+
+
+def _side_by_side(first: object, others: list[object] | list[T]) -> object:
+    """Return ``first`` with a `_Seen` at every place where the others have a value too, else with all of it."""
+    seen: object = map_leaves(first, lambda leaf: _Seen((leaf,)))
+    for other in others:
+        seen = map_pairs(seen, other, _appended)
+    return seen
+
+
+def _appended(seen: object, value: Argument) -> object:
+    return _Seen((*seen.values, value)) if isinstance(seen, _Seen) else None
+
+
+def _expression_of(seen: _Seen) -> Expression | None:
+    value = seen.values[0]
+    return value.expression if isinstance(value, (SettledInt, SettledFloat)) else None
+
+
+def _is_one(values: tuple[Argument, ...]) -> bool:
+    return all(equal(value, values[0]) for value in values[1:])
+
+
+def _free_or_own(joined: Argument, own: Argument) -> Argument:
+    """Return what training has at one place, given what evaluation has there at all sizes."""
+    return joined if type(joined) is FreeSize and joined == own else plain(own)
+
+
+def same_tensor(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors have the same shape, type and values."""
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, 0, 0, equal_nan=True))

@@ -1,42 +1,32 @@
-"""The runs of a model that a conversion needs: at two sizes, in both modes, each made once."""
+"""The runs of a model that a conversion needs: at several sizes, in both modes, each made once."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.agreement import known_conditions, other_sizes, shapes_of
 from torch_dag_core.conversion.example_inputs import ExampleInputs
 from torch_dag_core.conversion.folding import changing_constants, is_persistent
-from torch_dag_core.conversion.joining import SizeError, Sizes, same_calls
+from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
+from torch_dag_core.conversion.joining import Sizes, same_calls, same_numbers
+from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
-from torch_dag_core.tracing.recording import Recording
+from torch_dag_core.graph.conditions import hold
+from torch_dag_core.tracing.namespaces import Scopes, holds, imported_functions
+from torch_dag_core.tracing.recording import Recording, Shape
 from torch_dag_core.tracing.trace import Treatments, trace
+
+_MOST_RUNS = 4
+"""Two far apart, that of the example, and one close to it; runs made for something else count too."""
 
 
 class ResizedTraceError(TraceError):
     """The model runs at its example sizes, but not at others."""
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What differs between two runs of a model.
-
-    Attributes:
-        batch: The batch sizes of both; None keeps the example's.
-        step: What image sizes differ by whole steps of; 0 where they do not differ.
-    """
-
-    batch: tuple[int, int] | None
-    step: int = 0
-
-    def of(self, example: ExampleInputs, run: int) -> list[Tensor]:
-        """Return the inputs of run 0 or 1, or of the check at a third size, 2."""
-        if self.batch is None:
-            return example.resized(batch=None, step=0)
-        batch = self.batch[run] if run < 2 else 4 * self.batch[1] + 5
-        return example.resized(batch=batch, step=self.step, times=run)
 
 
 @dataclass
@@ -46,22 +36,24 @@ class Traces:
     model: nn.Module
     example: ExampleInputs
     treatment: Treatments
-    _made: dict[tuple[object, ...], Recording] = field(default_factory=dict)
+    _made: dict[tuple[tuple[Shape, ...], bool], Recording] = field(default_factory=dict)
+    _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
 
     def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
-        """Return the recordings in evaluation and in training, each at two sizes.
+        """Return the recordings in evaluation and in training, each at several sizes.
 
         Raises:
-            SizeError: the model makes other calls at the second size.
-            ResizedTraceError: the model fails at the second size.
+            SizeError: the model makes other calls at other sizes.
+            ResizedTraceError: the model fails at other sizes.
             TraceError: the model cannot be traced at all.
         """
-        evaluation = self._sizes(variation, training=False)
-        # The second size is needed only where training makes other calls.
-        run = self._trace if variation.batch is None else self._resized
-        recording = run(variation, 0, training=True)
-        same = same_calls(evaluation.recording, recording)
-        training = evaluation.in_training(recording) if same else self._sizes(variation, training=True)
+        count = 1 if variation.batch is None else 2
+        runs = [variation.of(self.example, run) for run in range(count)]
+        evaluation, training = self._at(runs)
+        # A model that never asks for a size makes the same calls at all of them.
+        while count > 1 and (further := self._further(evaluation, training, variation)) is not None:
+            runs.append(further)
+            evaluation, training = self._at(runs)
         unfolded = self._unfolded()
         return (
             replace(evaluation, unfolded=unfolded[evaluation.recording]),
@@ -74,28 +66,60 @@ class Traces:
         persistent = partial(is_persistent, self.model)
         return {recording: changing_constants(recording, overwritten, persistent) for recording in self._made.values()}
 
-    def _sizes(self, variation: Variation, *, training: bool) -> Sizes:
-        if variation.batch is None:
-            return Sizes(self._trace(variation, 0, training=training), None)
-        recording = self._resized(variation, 0, training=training)
-        sizes = Sizes.of(recording, self._resized(variation, 1, training=training))
-        if recording.size_lost and not same_calls(recording, self._resized(variation, 2, training=training)):
-            message = "the model makes other calls at other input sizes"
-            raise SizeError(message)
-        return sizes
+    def _at(self, runs: list[list[Tensor]]) -> tuple[Sizes, Sizes]:
+        """Return the recordings of both modes at these sizes."""
+        run = self._trace if len(runs) == 1 else self._resized
+        evaluation = Sizes.of(*(run(inputs, training=False) for inputs in runs))
+        first = run(runs[0], training=True)
+        # Other sizes are needed only where training computes something else.
+        if same_calls(evaluation.recording, first) and same_numbers(evaluation.recording, first):
+            return evaluation, evaluation.in_training(first)
+        return evaluation, Sizes.of(*(run(inputs, training=True) for inputs in runs))
 
-    def _resized(self, variation: Variation, run: int, *, training: bool) -> Recording:
+    def _further(self, evaluation: Sizes, training: Sizes, variation: Variation) -> list[Tensor] | None:
+        """Return the inputs of the next run that has to agree.
+
+        That is the example's own; then every one that was recorded already, and which the graph would take; then one of
+        other sizes, unless there were enough; then none.
+        """
+        if not any(sizes.recording.sizes.is_any for sizes in (evaluation, training)):
+            return None
+        known = [recording.input_shapes for recording in evaluation.recordings]
+        conditions = known_conditions((evaluation, training), variation, self.example.batch)
+        if not hold(conditions, shapes_of(self.example.tensors)):
+            message = "the model takes another path at other batch sizes"
+            raise SizeError(message)
+        free = [[type(size) is FreeSize for size in shape] for shape in evaluation.input_shapes]
+        for shapes in (shapes_of(self.example.tensors), *(shapes for shapes, _ in self._made)):
+            if shapes not in known and _differ_only(shapes, known[0], free) and hold(conditions, shapes):
+                return self.example.shaped(shapes)
+        return other_sizes(self.example, variation.step, conditions, known) if len(known) < _MOST_RUNS else None
+
+    def _resized(self, inputs: list[Tensor], *, training: bool) -> Recording:
         try:
-            return self._trace(variation, run, training=training)
+            return self._trace(inputs, training=training)
         except TraceError as error:
             raise ResizedTraceError(str(error)) from error
 
-    def _trace(self, variation: Variation, run: int, *, training: bool) -> Recording:
-        tensors = variation.of(self.example, run)
-        key = (*(tensor.shape for tensor in tensors), training)
-        if key not in self._made:
-            args, kwargs = self.example.call_arguments(tensors)
-            self._made[key] = trace(
-                self.model, args, kwargs, self.example.names, self.treatment, training=training
-            )  # fmt: skip
+    def _trace(self, inputs: list[Tensor], *, training: bool) -> Recording:
+        key = shapes_of(inputs), training
+        while key not in self._made:
+            made = self._run(inputs, training=training)
+            fresh = tuple(scope for scope in made.sizes.scopes if not holds(self._scopes.converting, scope))
+            if not fresh:
+                self._made[key] = made
+            # Builtins of these namespaces have to be followed from the start.
+            self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
         return self._made[key]
+
+    def _run(self, inputs: list[Tensor], *, training: bool) -> Recording:
+        args, kwargs = self.example.call_arguments(inputs)
+        return trace(
+            self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes
+        )
+
+
+def _differ_only(shapes: Sequence[Shape], others: Sequence[Shape], free: list[list[bool]]) -> bool:
+    """Tell whether shapes differ in free sizes alone."""
+    sizes = zip(itertools.chain(*shapes), itertools.chain(*others), itertools.chain(*free), strict=True)
+    return all(size == other or is_free for size, other, is_free in sizes)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.conditions import holds, inputs_of, is_inline, render
 from torch_dag_core.graph.values import Record, Slot
 
 _GENERATED = re.compile(r"self|_calls|_[xvdk]\d+")
-
-OPERATORS = {
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-    "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Assumption:
-    """A condition on input sizes that the traced control flow rests on.
-
-    ``condition`` is a nested tuple ``(operator, left, right)`` whose leaves are ints and ``("input", i, dim)``.
-    """
+    """A condition on input sizes that the graph rests on; `conditions` says what ``condition`` may be."""
 
     condition: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return render_condition(self.condition, lambda index: f"input {index}")
+        return render(self.condition, lambda index: f"input {index}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +83,10 @@ class InputSpec:
         )
         raise InputError(message)
 
+    def holds(self, index: int, shapes: Sequence[Sequence[int]]) -> bool:
+        """Tell whether inputs of these shapes respect assumption ``index``."""
+        return holds(self.assumptions[index].condition, shapes)
+
     def reject_assumption(self, index: int) -> None:
         """Raise the `InputError` for sizes outside the traced control flow."""
         message = (
@@ -101,16 +99,6 @@ class InputSpec:
 def is_parameter_name(name: str) -> bool:
     """Tell whether a parameter of ``forward`` may have this name: an identifier that generated code does not use."""
     return name.isidentifier() and not keyword.iskeyword(name) and not _GENERATED.fullmatch(name)
-
-
-def render_condition(condition: Any, variable: Any) -> str:
-    """Return the condition as a Python expression over ``variable(i).shape[d]``."""
-    if not isinstance(condition, tuple):
-        return str(condition)
-    if condition[0] == "input":
-        return f"{variable(condition[1])}.shape[{condition[2]}]"
-    operator, left, right = condition
-    return f"({render_condition(left, variable)} {OPERATORS[operator]} {render_condition(right, variable)})"
 
 
 class _Missing:
@@ -134,9 +122,16 @@ class Binding:
         for index, tensor in enumerate(self.spec.tensors):
             self._check(index, tensor)
         for index, assumption in enumerate(self.spec.assumptions):
-            condition = render_condition(assumption.condition, lambda i: f"_x{i}")
+            condition = self._condition(index, assumption)
             self.lines.append(f"if not {condition}: self.input_spec.reject_assumption({index})")
         return self
+
+    def _condition(self, index: int, assumption: Assumption) -> str:
+        """Return an expression for whether an assumption holds."""
+        if is_inline(assumption.condition):
+            return render(assumption.condition, lambda i: f"_x{i}")
+        shapes = "".join(f"_x{i}.shape, " for i in range(max(inputs_of(assumption.condition)) + 1))
+        return f"self.input_spec.holds({index}, ({shapes}))"
 
     def _parameter(self, parameter: Parameter) -> str:
         """Return the parameter's text; one without a default after one that has some gets a mark to be refused."""

@@ -48,6 +48,8 @@ def pack(value: Any, is_leaf: Callable[[Any], bool], leaves: list[Any]) -> Any:
         return {key: pack(item, is_leaf, leaves) for key, item in value.items()}
     if isinstance(value, int) and type(value) not in (int, bool):
         value = int.__int__(value)
+    if isinstance(value, float):
+        value = float.__float__(value)
     encode(value)
     return value
 

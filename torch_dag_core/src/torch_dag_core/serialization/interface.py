@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.graph.inputs import OPERATORS, Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
+from torch_dag_core.graph import conditions
+from torch_dag_core.graph.conditions import MAX_NESTING
+from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
 from torch_dag_core.graph.nested import leaves
 from torch_dag_core.graph.structure import record_type, slots
 from torch_dag_core.graph.values import DTYPES, Record, Slot, decode, encode, sizes_in
 from torch_dag_core.serialization.node import BAD_DATA, Node
 
-# Python's compiler accepts about 100 nested brackets.
-MAX_NESTING = 40
 _KEYS = (str, int, bool, type(None))
 
 
@@ -114,7 +114,7 @@ def check_spec(spec: InputSpec, inputs: int) -> None:
         if tensor.example_shape is not None and len(tensor.example_shape) != len(tensor.shape):
             _fail(f"an input of {len(tensor.shape)} dimensions has the example sizes {tensor.example_shape}")
     for assumption in spec.assumptions:
-        _check_condition(assumption.condition, inputs, 0)
+        _check_condition(assumption.condition, inputs)
 
 
 def check_structure(structure: Any, tensors: int, what: str) -> None:
@@ -148,20 +148,11 @@ def _check_record(record: Record, what: str) -> None:
         raise SerializationError(message) from error
 
 
-def _check_condition(condition: Any, inputs: int, depth: int) -> None:
-    if type(condition) is int:
-        return
-    if not isinstance(condition, tuple) or len(condition) != 3 or depth > MAX_NESTING:
-        _fail(f"{condition!r:.60} is not a condition on input sizes")
-    operator, left, right = condition
-    if operator == "input":
-        if type(left) is not int or type(right) is not int or not 0 <= left < inputs:
-            _fail(f"{condition!r:.60} names no size of an input")
-        return
-    if not isinstance(operator, str) or operator not in OPERATORS:
-        _fail(f"{operator!r:.60} is not an operator of a condition on input sizes")
-    _check_condition(left, inputs, depth + 1)
-    _check_condition(right, inputs, depth + 1)
+def _check_condition(condition: Any, inputs: int) -> None:
+    try:
+        conditions.check(condition, inputs)
+    except ValueError as error:
+        raise SerializationError(str(error)) from error
 
 
 def check_operands(value: Any, operands: int, what: str) -> None:

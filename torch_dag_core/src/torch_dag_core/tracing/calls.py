@@ -12,6 +12,7 @@ from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
+from torch_dag_core.tracing.settled import plain
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, with_refs
 from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
@@ -26,7 +27,7 @@ class Invocation:
 
     Attributes:
         entry: What is called, without arguments and outcome.
-        args, keywords: Arguments as they are recorded.
+        args, keywords: Arguments as they are recorded; numbers computed from sizes keep their expression.
         execute: Makes the call.
         is_random: Whether the result is drawn, at least in part.
         may_write: Whether the call may change constants among its arguments.
@@ -90,7 +91,7 @@ class Calls:
         bases = self._writes.bases(target)
         self._keep_constants([target])
         with self._pause, torch.no_grad():
-            run(Tensor.__setitem__, "__setitem__", args, {})
+            run(Tensor.__setitem__, "__setitem__", plain(args), {})
         self._writes.set_item(target, items, value, refs, bases)
 
     def _keep_constants(self, tensors: list[Tensor]) -> None:

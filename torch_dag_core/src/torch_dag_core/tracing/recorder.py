@@ -18,8 +18,10 @@ from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
+from torch_dag_core.tracing.settled import plain, settled
+from torch_dag_core.tracing.size_log import SizeLog
 from torch_dag_core.tracing.size_reads import SIZE_NAMES, SizeReads
-from torch_dag_core.tracing.sizes import plain
+from torch_dag_core.tracing.sizes import Traced
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import tensors_in
 from torch_dag_core.tracing.tracker import Tracker, outcome_of
@@ -36,6 +38,7 @@ class Recorder(TorchFunctionMode):
         location: The modules that are running.
         pause: Inside it, calls run unrecorded.
         tracker: Which entry each tensor is the value of.
+        sizes: What the model reads of sizes.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -47,7 +50,8 @@ class Recorder(TorchFunctionMode):
         self.tracker = Tracker(self._tape, self._held, self.location)
         written = Writes(self._tape, self.tracker, self._held, self.location)
         self._calls = Calls(self._tape, self.tracker, written, self.location, self.pause)
-        self._sizes = SizeReads(self._tape, self.tracker, self.pause)
+        self._size_log = SizeLog(self.pause)
+        self.sizes = SizeReads(self.tracker, self._size_log)
 
     # Entry points ----------------------------------------------------------------------------------------------
 
@@ -69,7 +73,7 @@ class Recorder(TorchFunctionMode):
             return self._attribute(func, name, args, kwargs)
         if name.startswith(_UNRECORDED) and name not in ESCAPES:
             return func(*args, **kwargs)
-        return self._take(func, name, plain(args), plain(kwargs))
+        return self._take(func, name, settled(args), settled(kwargs))
 
     def input(self, name: str, value: Tensor) -> None:
         """Record one input tensor."""
@@ -78,18 +82,18 @@ class Recorder(TorchFunctionMode):
 
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         """Run a leaf module as one recorded call."""
-        args, kwargs = plain(args), plain(kwargs)
+        recorded, keywords = settled(args), settled(kwargs)
         name = path.rpartition(".")[2] or type(module).__name__.lower()
         entry, state = ModuleCall(name=name, origin=self.location.origin(), path=path), tuple(module.buffers())
-        execute = partial(self._watched, run_module, module, args, kwargs)
+        execute = partial(self._watched, run_module, module, plain(args), plain(kwargs))
         with _pop_mode_temporarily():
             return self._calls.make(
-                Invocation(entry, args, kwargs, execute, is_random=True, may_write=True, state=state)
+                Invocation(entry, recorded, keywords, execute, is_random=True, may_write=True, state=state)
             )
 
     def call_op(self, module: Op, args: tuple[Live, ...]) -> Live:
         """Run an op that is no part of the model, but of a function that stands in for one, as one call."""
-        constants = plain(module.config())
+        constants = settled(module.config())
         execute = partial(self._watched, module, *args)
         entry = OpCall(name=type(module).__name__, origin=self.location.origin(), op=type(module))
         with _pop_mode_temporarily():
@@ -115,16 +119,22 @@ class Recorder(TorchFunctionMode):
         """Tell whether a module has other tensors than before the trace."""
         return self._held.is_altered(module, self.tracker.knows)
 
+    def is_returned_tensor(self, value: object) -> bool:
+        """Tell whether a part of what the model returned is a tensor; numbers computed from sizes are noted."""
+        if isinstance(value, Traced):
+            self._size_log.returned(value.expression)
+        return isinstance(value, Tensor)
+
     def close(self, outputs: list[Tensor], template: object) -> Recording:
         """Return the recording, given the tensors that the model returned and their structure."""
-        return self._tape.close([self.tracker.ref(tensor) for tensor in outputs], template)
+        return self._tape.close([self.tracker.ref(tensor) for tensor in outputs], template, self._size_log.close())
 
     # Calls -----------------------------------------------------------------------------------------------------
 
     def _take(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         if name in ESCAPES:
             self._refuse_escape(name, tensors_in(args, kwargs))
-            value: Live = func(*args, **kwargs)
+            value: Live = func(*plain(args), **plain(kwargs))
             return value
         if not all(self._is_constant(tensor) for tensor in sizing_operands(name, args, kwargs)):
             self.location.fail(f"the size of what {name.strip('_')} returns depends on the data")
@@ -143,7 +153,7 @@ class Recorder(TorchFunctionMode):
         return self._take(Tensor.copy_, "copy_", (out, result), {})
 
     def _record(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
-        execute = partial(run, func, name, args, kwargs)
+        execute = partial(run, func, name, plain(args), plain(kwargs))
         is_method = type(func).__name__ in ("method_descriptor", "wrapper_descriptor")
         identity: Hashable = name if is_property(func) or is_method else func
         recorded = args[:1] if is_property(func) else args
@@ -173,10 +183,10 @@ class Recorder(TorchFunctionMode):
         if name not in SIZE_NAMES or not isinstance(tensor, Tensor) or not self.tracker.knows(tensor):
             return value
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
-        return self._sizes.read(name, tensor, dim)
+        return self.sizes.read(name, tensor, cast("int | None", dim))
 
     def _length(self, func: Function, tensor: Tensor) -> int:
-        return self._sizes.length(func, tensor)
+        return self.sizes.plain_length(func, tensor)
 
     def _rows(self, _: Function, tensor: Tensor) -> Iterator[Live]:
         rows = self._take(Tensor.unbind, "unbind", (tensor, 0), {})

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torch_dag_core.graph.nested import leaves
 from torch_dag_core.graph.op import Op
-from torch_dag_core.tracing.sizes import Guard
+from torch_dag_core.tracing.expressions import SizeUse
 
 Shape: TypeAlias = tuple[int, ...]
 Scalar: TypeAlias = (
@@ -271,17 +271,25 @@ class Recording:
         entries: In order; ``Ref(i)`` is the value of number ``i``.
         outputs: Numbers of the entries that the model returned, in the order of their slots.
         template: Structure of what the model returned, as `torch_dag_core.graph.structure.pack` gives it.
-        guards: Decisions that the model took on sizes.
-        size_lost: Whether a size became an ordinary number, on which decisions go unseen.
+        sizes: How the model used the sizes of tensors.
         escapes: Constants that became Python values.
     """
 
     entries: tuple[Entry, ...]
     outputs: tuple[int, ...]
     template: object
-    guards: tuple[Guard, ...]
-    size_lost: bool
+    sizes: SizeUse
     escapes: tuple[Escape, ...]
+
+    @property
+    def inputs(self) -> tuple[Outcome, ...]:
+        """What each input was."""
+        return tuple(entry.outcome for entry in self.entries if isinstance(entry, Input))
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """The shape of each input."""
+        return tuple(outcome.shape or () for outcome in self.inputs)
 
     @cached_property
     def written(self) -> dict[str, list[int]]:

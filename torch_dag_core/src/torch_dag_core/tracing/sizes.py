@@ -1,138 +1,238 @@
-"""Integers that remember which tensor size they came from, so that decisions taken on sizes are known."""
+"""Numbers that remember the tensor sizes which they were computed from, so that no use of a size goes unseen.
+
+Arithmetic on a `TracedInt` or `TracedFloat` gives another one, with a longer expression. Comparing it is recorded as a
+`Guard`. Whatever turns it into an ordinary object (its hash, its text, ``float``) is recorded as a `Loss`.
+
+Python has a few ways to an int's value that no subclass can see, such as ``items[n]`` and ``0.5 * n``: what these lead
+to is compared between traces at different sizes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
+
+from torch_dag_core.graph.conditions import OPERATORS
+from torch_dag_core.tracing.expressions import Expression
+from torch_dag_core.tracing.namespaces import note_scope
+
+if TYPE_CHECKING:
+    from torch_dag_core.tracing.size_log import SizeLog
+
+Method: TypeAlias = Any
+"""A method in place of one of int or float, whose overloads no single signature fits."""
+T = TypeVar("T")
+_LARGEST_POWER = 8
+_LARGEST_SHIFT = 62
 
 
-class Guard(NamedTuple):
-    """A comparison that the model made on sizes, and how it came out.
+class Traced:
+    """What traced ints and floats have in common.
 
-    ``condition`` is ``(operator, left, right)``; leaves are ints and ``("size", node name, dim)``.
+    Attributes:
+        expression: How the number was computed.
+        log: That of the trace.
+        used: Whether anything was seen to read the number.
     """
 
-    condition: tuple[Any, ...]
-    outcome: bool
-    source: str
-
-
-class TracedInt(int):
-    """An int with the expression it was computed by; comparing it appends a `Guard` to the trace's log."""
-
-    expression: Any
-    log: Callable[[tuple[Any, ...] | None, bool], None]
+    expression: Expression
+    log: SizeLog
+    used = False
 
     @classmethod
-    def make(cls, value: int, expression: Any, log: Callable[[tuple[Any, ...] | None, bool], None]) -> TracedInt:
+    def make(cls, value: float, expression: Expression, log: SizeLog) -> Self:
         """Return ``value`` with its expression."""
-        traced = cls(value)
+        traced = cls(value)  # type: ignore[call-arg]
         traced.expression, traced.log = expression, log
         return traced
 
-    def _derive(self, operator: str, other: Any, value: Any, *, swapped: bool = False) -> Any:
-        if type(value) is not int or not isinstance(other, int):
-            return value
-        operands = (_expression(other), self.expression) if swapped else (self.expression, _expression(other))
-        return TracedInt.make(value, (operator, *operands), self.log)
+    def ordinary(self) -> float:
+        """Return the number without its expression."""
+        raise NotImplementedError
 
-    def _compare(self, operator: str, other: Any, outcome: Any) -> Any:
-        if isinstance(outcome, bool) and isinstance(other, (int, float)):
-            self.log((operator, self.expression, _expression(other)), outcome)
+    def lose(self, *, hides: bool = True) -> None:
+        """Record that the number lives on as an ordinary object."""
+        self.used = True
+        self.log.lost(self.expression, hides=hides)
+
+
+@overload
+def ordinary(value: Traced) -> float: ...
+@overload
+def ordinary(value: T) -> T: ...
+def ordinary(value: object) -> object:
+    """Return the ordinary number in place of a traced one, which counts as used; anything else as it is."""
+    if not isinstance(value, Traced):
+        return value
+    value.used = True
+    return value.ordinary()
+
+
+def expression_of(value: float) -> Expression:
+    """Return the expression of a number."""
+    if isinstance(value, Traced):
+        return value.expression
+    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+
+
+def _binary(operation: str, *, swapped: bool = False) -> Method:
+    """Return the method of an operator whose result is followed."""
+
+    def method(self: Traced, other: object) -> object:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        operands = (other, self) if swapped else (self, other)
+        value = OPERATORS[operation].function(*map(ordinary, operands))
+        return self.log.follow(value, operation, *operands)
+
+    return method
+
+
+def _unary(operation: str) -> Method:
+    def method(self: Traced) -> object:
+        return self.log.follow(OPERATORS[operation].function(ordinary(self)), operation, self)  # type: ignore[arg-type]
+
+    return method
+
+
+def _comparison(operation: str) -> Method:
+    def method(self: Traced, other: object) -> object:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        outcome = OPERATORS[operation].function(ordinary(self), ordinary(other))
+        if isinstance(other, int) or math.isfinite(ordinary(other)):
+            self.log.compared(operation, self.expression, expression_of(other), outcome)
         return outcome
 
-    def __add__(self, other: Any) -> Any:
-        return self._derive("add", other, int.__add__(self, other))
+    return method
 
-    def __radd__(self, other: Any) -> Any:
-        return self._derive("add", other, int.__radd__(self, other), swapped=True)
 
-    def __sub__(self, other: Any) -> Any:
-        return self._derive("sub", other, int.__sub__(self, other))
+def _losing(name: str, *, hides: bool = True) -> Method:
+    """Return the method of the ordinary number, which records the loss of each size that it is given."""
 
-    def __rsub__(self, other: Any) -> Any:
-        return self._derive("sub", other, int.__rsub__(self, other), swapped=True)
+    def method(self: Traced, *others: object) -> object:
+        for number in (self, *others):
+            if isinstance(number, Traced):
+                number.lose(hides=hides)
+        return getattr(ordinary(self), name)(*map(ordinary, others))
 
-    def __mul__(self, other: Any) -> Any:
-        return self._derive("mul", other, int.__mul__(self, other))
+    return method
 
-    def __rmul__(self, other: Any) -> Any:
-        return self._derive("mul", other, int.__rmul__(self, other), swapped=True)
 
-    def __floordiv__(self, other: Any) -> Any:
-        return self._derive("floordiv", other, int.__floordiv__(self, other))
+def _converting(kind: Callable[[float], float]) -> Method:
+    """Return ``__int__`` or ``__float__``: a loss, unless the caller's namespace has a stand-in for the builtin."""
 
-    def __rfloordiv__(self, other: Any) -> Any:
-        return self._derive("floordiv", other, int.__rfloordiv__(self, other), swapped=True)
+    def method(self: Traced) -> object:
+        self.lose()
+        note_scope(self.log.scopes, kind.__name__)
+        return kind(ordinary(self))
 
-    def __mod__(self, other: Any) -> Any:
-        return self._derive("mod", other, int.__mod__(self, other))
+    return method
 
-    def __rmod__(self, other: Any) -> Any:
-        return self._derive("mod", other, int.__rmod__(self, other), swapped=True)
 
-    def _lose(self, value: Any) -> Any:
-        """Note that the size lives on as a number whose origin is not known."""
-        self.log(None, True)  # noqa: FBT003
-        return value
+def _itself(self: T) -> T:
+    return self
 
-    def __int__(self) -> int:
-        return self._lose(int.__int__(self))  # type: ignore[no-any-return]
 
-    def __float__(self) -> float:
-        return self._lose(int.__float__(self))  # type: ignore[no-any-return]
+class _Followed(Traced):
+    """The methods that ints and floats share."""
 
-    def __truediv__(self, other: Any) -> Any:
-        return self._lose(int.__truediv__(self, other))
+    __add__, __radd__ = _binary("add"), _binary("add", swapped=True)
+    __sub__, __rsub__ = _binary("sub"), _binary("sub", swapped=True)
+    __mul__, __rmul__ = _binary("mul"), _binary("mul", swapped=True)
+    __truediv__, __rtruediv__ = _binary("truediv"), _binary("truediv", swapped=True)
+    __floordiv__, __rfloordiv__ = _binary("floordiv"), _binary("floordiv", swapped=True)
+    __mod__, __rmod__ = _binary("mod"), _binary("mod", swapped=True)
+    __eq__, __ne__ = _comparison("eq"), _comparison("ne")
+    __lt__, __le__ = _comparison("lt"), _comparison("le")
+    __gt__, __ge__ = _comparison("gt"), _comparison("ge")
+    __abs__: Method = _unary("abs")
+    # A text is part of a message nearly always: assertions make theirs even where they hold.
+    __str__, __repr__ = _losing("__str__", hides=False), _losing("__repr__", hides=False)
+    __hash__, __format__ = _losing("__hash__"), _losing("__format__", hides=False)
+    __int__, __float__ = _converting(int), _converting(float)
+    __rpow__, as_integer_ratio, __getnewargs__ = map(_losing, ("__rpow__", "as_integer_ratio", "__getnewargs__"))
+    __pos__: Method = _itself
+    conjugate: Method = _itself
+    __copy__: Method = _itself
+    real: Method = property(_itself)
 
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._lose(int.__rtruediv__(self, other))
+    def __deepcopy__(self, _: object) -> Self:
+        return self
 
-    def __pow__(self, other: Any, *modulus: Any) -> Any:
-        return self._lose(int.__pow__(self, other, *modulus))
-
-    def __neg__(self) -> Any:
-        return self._derive("mul", -1, int.__neg__(self))
-
-    def __eq__(self, other: object) -> Any:
-        return self._compare("eq", other, int.__eq__(self, other))
-
-    def __ne__(self, other: object) -> Any:
-        return self._compare("ne", other, int.__ne__(self, other))
-
-    def __lt__(self, other: Any) -> Any:
-        return self._compare("lt", other, int.__lt__(self, other))
-
-    def __le__(self, other: Any) -> Any:
-        return self._compare("le", other, int.__le__(self, other))
-
-    def __gt__(self, other: Any) -> Any:
-        return self._compare("gt", other, int.__gt__(self, other))
-
-    def __ge__(self, other: Any) -> Any:
-        return self._compare("ge", other, int.__ge__(self, other))
+    def __neg__(self) -> Method:
+        return self * -1
 
     def __bool__(self) -> bool:
-        return bool(self._compare("ne", 0, int.__ne__(self, 0)))
+        return bool(self != 0)
 
-    __hash__ = int.__hash__
+    def __divmod__(self, other: float) -> Method:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: float) -> Method:
+        return other // self, other % self
+
+    def __pow__(self, other: float, modulus: int | None = None) -> Method:
+        if modulus is None and type(other) is int and 0 < other <= _LARGEST_POWER:
+            return math.prod([self] * other)
+        numbers: list[Method] = list(map(ordinary, (self, other, modulus)))
+        value: Method = pow(*numbers)
+        if modulus is None and type(value) is float:
+            operands: list[Method] = [self, other]
+            return self.log.follow(value, "power", *operands)
+        self.lose()
+        return value
 
 
-def _expression(value: float) -> Any:
-    return value.expression if isinstance(value, TracedInt) else value
+class TracedInt(_Followed, int):
+    """An int with the expression it was computed by."""
+
+    __and__, __rand__ = _binary("and"), _binary("and", swapped=True)
+    __or__, __ror__ = _binary("or"), _binary("or", swapped=True)
+    __xor__, __rxor__ = _binary("xor"), _binary("xor", swapped=True)
+    __rlshift__, __rrshift__, __index__ = map(_losing, ("__rlshift__", "__rrshift__", "__index__"))
+    __trunc__: Method = _itself
+    __floor__: Method = _itself
+    __ceil__: Method = _itself
+    numerator: Method = property(_itself)
+    bit_length, bit_count, to_bytes = _unary("bit_length"), _losing("bit_count"), _losing("to_bytes")
+
+    def ordinary(self) -> int:
+        """Return the number without its expression."""
+        return int.__int__(self)
+
+    def __invert__(self) -> Method:
+        return self * -1 - 1
+
+    def __lshift__(self, by: int) -> Method:
+        return self * 2**by if _is_shift(by) else _losing("__lshift__")(self, by)
+
+    def __rshift__(self, by: int) -> Method:
+        return self // 2**by if _is_shift(by) else _losing("__rshift__")(self, by)
+
+    def __round__(self, digits: Method = None) -> Method:
+        return self if digits is None else _losing("__round__")(self, digits)
 
 
-def plain(value: Any) -> Any:
-    """Return ``value`` with every `TracedInt` inside replaced by an ordinary int; containers are rebuilt."""
-    kind = type(value)
-    if kind is TracedInt:
-        return int.__int__(value)
-    if kind is tuple or kind is list:
-        return kind([plain(item) for item in value])
-    if kind is dict:
-        return {key: plain(item) for key, item in value.items()}
-    if kind is slice:
-        return slice(plain(value.start), plain(value.stop), plain(value.step))
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return tuple(plain(item) for item in value)
-    return value
+class TracedFloat(_Followed, float):
+    """A float with the expression it was computed by."""
+
+    __trunc__, __floor__, __ceil__ = map(_unary, ("trunc", "floor", "ceil"))
+    is_integer, hex = _losing("is_integer"), _losing("hex")
+
+    def ordinary(self) -> float:
+        """Return the number without its expression."""
+        return float.__float__(self)
+
+    def __round__(self, digits: Method = None) -> Method:
+        if digits is not None:
+            return _losing("__round__")(self, digits)
+        return self.log.follow(round(ordinary(self)), "round", self)
+
+
+KINDS: dict[type, type[TracedInt | TracedFloat]] = {int: TracedInt, float: TracedFloat}
+
+
+def _is_shift(by: object) -> bool:
+    return type(by) is int and 0 <= by <= _LARGEST_SHIFT

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from torch_dag_core.tracing.expressions import SizeUse
 from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref
-from torch_dag_core.tracing.sizes import Guard
 from torch_dag_core.tracing.tensors import storage_of
 
 
@@ -18,15 +18,11 @@ class Tape:
     constant is copied before a call overwrites it.
 
     Attributes:
-        guards: Decisions on sizes.
         escapes: Constants that became Python values.
-        size_lost: Whether a size became an ordinary number, on which decisions go unseen.
     """
 
     def __init__(self) -> None:
-        self.guards: list[Guard] = []
         self.escapes: list[Escape] = []
-        self.size_lost = False
         self._entries: list[Entry] = []
         self._constants: dict[int, list[int]] = {}
 
@@ -61,9 +57,7 @@ class Tape:
                 outcome = replace(entry.outcome, tensor=value.clone())
                 self._entries[index] = replace(entry, outcome=outcome)
 
-    def close(self, outputs: list[Ref], template: object) -> Recording:
-        """Return what was recorded, given what the model returned."""
+    def close(self, outputs: list[Ref], template: object, sizes: SizeUse) -> Recording:
+        """Return what was recorded, given what the model returned and how it used sizes."""
         numbers = tuple(ref.index for ref in outputs)
-        return Recording(
-            tuple(self._entries), numbers, template, tuple(self.guards), self.size_lost, tuple(self.escapes)
-        )
+        return Recording(tuple(self._entries), numbers, template, sizes, tuple(self.escapes))

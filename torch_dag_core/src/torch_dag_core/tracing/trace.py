@@ -15,8 +15,10 @@ from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
+from torch_dag_core.tracing.following import following
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
+from torch_dag_core.tracing.namespaces import NO_SCOPES, Scopes
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
@@ -35,9 +37,9 @@ THROUGH = Treatment()
 Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
 
-def trace(
+def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
-    training: bool,
+    training: bool, scopes: Scopes = NO_SCOPES,
 ) -> Recording:  # fmt: skip
     """Run ``model`` once and record every call.
 
@@ -48,6 +50,7 @@ def trace(
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
         treatment: Tells how each submodule is traced.
         training: Whether the model runs in training mode.
+        scopes: Namespaces with names of their own for builtins that have to follow sizes.
 
     Raises:
         TraceError: the model failed, or cannot be traced; names module, file and line.
@@ -65,6 +68,7 @@ def trace(
         stack.callback(recorder.tracker.forget)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
         stack.enter_context(recorded_functions(recorder))
+        stack.enter_context(following(recorder.sizes.length, scopes))
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
         with _explained(recorder):
@@ -98,7 +102,7 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: d
         else:
             recorder.attribute_changed(path, old)
     leaves: list[Tensor] = []
-    template = pack(result, lambda v: isinstance(v, Tensor), leaves)
+    template = pack(result, recorder.is_returned_tensor, leaves)
     return recorder.close(leaves, template)
 
 

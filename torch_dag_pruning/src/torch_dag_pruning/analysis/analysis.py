@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.shape_run import ShapeRun
 from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
 from torch_dag_pruning.analysis.freezing import freeze_unprunable

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.conversion.assumptions import hold
 from torch_dag_core.conversion.example_inputs import STEPS, growth
+from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Record, Slot

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.flattening import flatten
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.shape_run import ShapeRun
 from torch_dag_pruning.axes.relation import Rule
 
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.shape_run import ShapeRun
 from torch_dag_pruning.analysis.example_sizes import hints
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.stepping import tensors_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft
-from torch_dag_core.conversion.joining import FreeSize
+from torch_dag_core.conversion.free_sizes import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.arithmetic import Add, Cast, Mul
 from torch_dag_core.ops.creation import Arange, Full, Linspace

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft, frozen
-from torch_dag_core.conversion.joining import FreeSize
+from torch_dag_core.conversion.free_sizes import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.layout import Expand, Flip, Pad, Permute, Repeat, RepeatInterleave, Reshape, Roll, Split, Unbind
