@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ _TOLERANCE = 1e-6
 
 @contextlib.contextmanager
 def recorded_functions(recorder: Recorder) -> Iterator[None]:
-    """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
+    """Route this thread's calls of ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
+    owner = threading.get_ident()
     own: Any = vars(Function).get("apply")
     inherited: Any = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
         bound = inherited.__get__(None, cls)
-        if recorder._paused:
+        if recorder._paused or threading.get_ident() != owner:
             return bound(*args, **kwargs)
         if cls.__module__ == "torch.utils.checkpoint":
             return _checkpointed(recorder, cls, bound, args)
@@ -37,13 +39,13 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
             recorder.fail(f"{what}, which a graph cannot keep")
         return _forward(cls, args)
 
-    Function.apply = classmethod(apply)
     try:
+        Function.apply = classmethod(apply)
         yield
     finally:
-        if own is None:
+        if own is None and "apply" in vars(Function):
             del Function.apply
-        else:
+        elif own is not None:
             Function.apply = own
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.aliasing import TensorRecord, View
 from torch_dag_core.tracing.sizes import Guard
+from torch_dag_core.tracing.tensor_content import storage_of
 
 _LIBRARY_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
 _KEY = "_torch_dag_record"
@@ -33,6 +34,9 @@ class Ledger:
         state: Buffers that the model overwrites, by name.
         escapes: Constants that became Python values, with the error to raise if they are none after all.
         size_lost: Whether a size became an ordinary number, on which decisions go unseen.
+        overwritten: Tensors that no recorded call made, and that the model wrote to without holding them as buffers.
+        earlier: The ledger of a run before this one, from which the model's Python state was carried over.
+        hold: Called with every tensor from outside of the trace before it is written to.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -44,8 +48,12 @@ class Ledger:
         self.state: dict[str, Tensor] = {}
         self.size_lost = False
         self.escapes: list[tuple[fx.Node, str]] = []
+        self.overwritten: list[Tensor] = []
+        self.earlier: Ledger | None = None
+        self.hold: Callable[[Tensor], None] = lambda _: None
         self._paused = 0
         self._touched: list[Tensor] = []
+        self._foreign: set[int] = set()
         self._versions: dict[int, int] = {}
         self._valued: dict[int, list[fx.Node]] = {}
         self._held: dict[int, tuple[Tensor, str, bool]] = {}
@@ -101,16 +109,27 @@ class Ledger:
         """Record a tensor that no recorded call made: a parameter, a buffer, or one built elsewhere."""
         held = self._held.get(id(tensor))
         is_parameter = held[2] if held else isinstance(tensor, nn.Parameter)
-        if held is None and tensor.is_meta:
+        carried = None if held or self.earlier is None else self.earlier.computed(tensor)
+        if held is None and tensor.is_meta and carried is None:
             self.fail("a tensor comes from a call that the trace cannot see")
         name = held[1] if held else f"constant_{len(self.constants)}"
         self.constants[name] = tensor
+        self._foreign.add(id(tensor))
         self._touched.append(tensor)
         node = self._node("get_attr", name, (), {}, name.rpartition(".")[2])
         node.meta.update(held="parameter" if is_parameter else "buffer" if held else "constant")
         node.meta.update(gradient=True, owner=tensor)
+        if carried is not None:
+            node.meta["carried"] = carried
         self._own(tensor, node)
-        self._describe(node, tensor, constant=not is_parameter)
+        self._describe(node, tensor, constant=not is_parameter and (carried is None or carried.meta["constant"]))
+
+    def computed(self, tensor: Tensor) -> fx.Node | None:
+        """Return the node of this trace whose value a tensor has, None for one that the trace has not made or written."""
+        if not self._is_recorded(tensor):
+            return None
+        node = self._record(tensor).node
+        return None if node.op == "get_attr" else node
 
     def _own(self, tensor: Tensor, node: fx.Node, view: View | None = None) -> None:
         tensor.__dict__[_KEY] = TensorRecord(self, node, self._version_of(tensor), view)
@@ -124,6 +143,20 @@ class Ledger:
 
     def _version_of(self, tensor: Tensor) -> int:
         return self._versions.get(storage_of(tensor), 0)
+
+    def is_foreign(self, tensor: Tensor) -> bool:
+        """Tell whether a recorded tensor, or what it is a view of, comes from outside of the trace."""
+        record = self._record(tensor)
+        while record.view is not None:
+            tensor = record.view.base
+            record = self._record(tensor)
+        return id(tensor) in self._foreign
+
+    def settle(self) -> None:
+        """Give the constants that live in overwritten tensors a memory of their own, before it is restored."""
+        for tensor in self.overwritten:
+            for node in self._valued.pop(storage_of(tensor), ()):
+                node.meta["value"] = node.meta["value"].clone()
 
     def close(self) -> None:
         """Forget the tensors that outlive the trace."""
@@ -157,11 +190,6 @@ class Ledger:
     def where(self) -> str:
         """The module that is running, in words."""
         return f"module {self.modules[-1]!r}" if self.modules and self.modules[-1] else "the model itself"
-
-
-def storage_of(tensor: Tensor) -> int:
-    """Return what tensors that share memory have in common."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

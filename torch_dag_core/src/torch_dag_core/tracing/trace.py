@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,9 @@ from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.ledger import USE_ATOMIC, origin
 from torch_dag_core.tracing.recorder import Recorder
+from torch_dag_core.tracing.memory import Recording
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
+from torch_dag_core.tracing.signature import Signatures
 from torch_dag_core.tracing.sizes import Guard
 
 
@@ -89,33 +92,47 @@ def trace(
     template = pack((args, kwargs), lambda v: isinstance(v, Tensor), fresh)
     tensors = [tensor.detach().to(META) for tensor in fresh]
     args, kwargs = unpack(template, tensors)
-    with restored(model), in_mode(model, training=training), torch.enable_grad(), contextlib.ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and asking would import the compiler
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+    with restored(model) as snapshot, in_mode(model, training=training), torch.enable_grad():
         move_parameters_to_meta(model)
-        recorder = Recorder(model, device)
-        stack.enter_context(_recorded_modules(model, recorder, treatment))
-        stack.enter_context(recorded_functions(recorder))
-        for name, tensor in zip(names, tensors, strict=True):
-            recorder.input(name, tensor)
-        try:
-            output = _run(model, recorder, args, kwargs)
-        except TorchDagError:
-            raise
-        except Exception as error:
-            place = f"{recorder.where}, at {origin(error.__traceback__)}"
-            # A trace runs on the meta device, and kernels that look at data say that they cannot.
-            hint = f"; {USE_ATOMIC} if it needs data" if META.type in str(error).lower() else ""
-            message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}{hint}"
-            raise TraceError(message) from error
-        finally:
-            recorder.close()
+        snapshot.mark()
+
+        def run(recorder: Recorder) -> Any:
+            for name, tensor in zip(names, tensors, strict=True):
+                recorder.input(name, tensor)
+            with _recorded_modules(model, recorder, treatment), recorded_functions(recorder):
+                return _run(model, recorder, args, kwargs)
+
+        with _without_compiling():
+            recording = Recording(lambda: Recorder(model, device), run, snapshot, Signatures(model))
+            recorder, output = recording.record()
     return Trace(recorder.graph, recorder.guards, recorder.constants, recorder.state, output, recorder.size_lost,
                  recorder.escapes)  # fmt: skip
 
 
+@contextlib.contextmanager
+def _without_compiling() -> Iterator[None]:
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the model under the recorder; returns the template of what it returned."""
+    try:
+        return _output(model, recorder, args, kwargs)
+    except TorchDagError:
+        raise
+    except Exception as error:
+        place = f"{recorder.where}, at {origin(error.__traceback__)}"
+        # A trace runs on the meta device, and kernels that look at data say that they cannot.
+        hint = f"; {USE_ATOMIC} if it needs data" if META.type in str(error).lower() else ""
+        message = f"the model failed while it was traced, in {place}: {type(error).__name__}: {error}{hint}"
+        raise TraceError(message) from error
+
+
+def _output(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     before = tensors_of(model)
     with recorder:
         result = model(*args, **kwargs)
@@ -133,13 +150,16 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: di
 
 @contextlib.contextmanager
 def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatments) -> Iterator[None]:
-    """Route calls of submodules through the recorder; a class-level patch, undone on exit."""
+    """Route this thread's calls of submodules through the recorder; a class-level patch, undone on exit."""
+    owner = threading.get_ident()
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
         paths.setdefault(id(module), path)
     original = nn.Module.__call__
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner:
+            return original(module, *args, **kwargs)
         path = paths.get(id(module))
         if recorder._paused or path is None:
             if isinstance(module, Op) and not recorder._paused:
@@ -157,8 +177,8 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatment
         del recorder.modules[depth:]  # not where the call failed: what stays names the module in the error
         return result
 
-    nn.Module.__call__ = call  # type: ignore[method-assign]
     try:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
         yield
     finally:
         nn.Module.__call__ = original  # type: ignore[method-assign]

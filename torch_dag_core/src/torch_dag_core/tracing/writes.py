@@ -10,7 +10,8 @@ from torch import Tensor, fx
 
 from torch_dag_core.tracing.aliasing import WRITE_BACK, View, pick, set_index
 from torch_dag_core.tracing.execution import run, writes
-from torch_dag_core.tracing.ledger import Ledger, storage_of, tensors_in, with_nodes
+from torch_dag_core.tracing.ledger import Ledger, tensors_in, with_nodes
+from torch_dag_core.tracing.tensor_content import storage_of
 
 _STATISTICS = frozenset({"batch_norm", "instance_norm"})
 _WITHOUT_GRADIENT = frozenset({"data", "detach"})
@@ -131,6 +132,8 @@ class Writes(Ledger):
             self.fail(f"the model overwrites the tensor {path!r}, which is not a buffer; make it one")
         elif self._is_hidden(views, before) and not before.meta["constant"]:
             self.fail("the model writes into a tensor behind the back of autograd (through data, detach or no_grad)")
+        elif self.is_foreign(tensor):
+            self.overwritten.append(tensor)
 
     @staticmethod
     def _is_hidden(views: list[str], before: fx.Node) -> bool:
@@ -145,6 +148,8 @@ class Writes(Ledger):
             return
         for tensor in tensors:
             if not tensor.is_meta:
+                if self.is_foreign(tensor):
+                    self.hold(tensor)
                 for node in self._valued.pop(storage_of(tensor), ()):
                     if node.op != "get_attr" or node.meta["held"] == "constant":
                         node.meta["value"] = node.meta["value"].clone()

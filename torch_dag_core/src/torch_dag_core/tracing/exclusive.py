@@ -1,0 +1,105 @@
+"""Conversions run one at a time, and other threads' calls of the model that is being converted wait for the end.
+
+A conversion puts its model into other modes, takes the data out of its parameters and patches classes of torch. All of
+that is undone, but in the meantime no second conversion and no other call may see it.
+
+Calls that another thread makes of the model or of one of its submodules through ``__call__`` start after the
+conversion, and a conversion starts after the calls that are under way. Direct calls of ``forward`` and direct access
+to parameters from other threads are outside of what this module can delay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.errors import TraceError
+from torch_dag_core.tracing.execution import any_meta
+from torch_dag_core.tracing.restoring import undoing
+
+_PATIENCE_SECONDS = 120.0
+_POLL_SECONDS = 0.001
+
+_lock = threading.RLock()
+_waiting: set[int] = set()
+"""Threads that wait for a conversion before they call its model."""
+
+
+@contextlib.contextmanager
+def exclusive(model: nn.Module) -> Iterator[None]:
+    """Hold the process-wide conversion lock and keep other threads out of ``model``.
+
+    The lock is re-entrant, so that what holds it for a model may convert parts of that model.
+
+    Raises:
+        TraceError: another thread was inside a call of the model for two minutes.
+    """
+    with _lock, _guarded(model):
+        yield
+
+
+@contextlib.contextmanager
+def _guarded(model: nn.Module) -> Iterator[None]:
+    owner, tree = threading.get_ident(), {id(module) for module in model.modules()}
+    original: Any = nn.Module.__call__
+    codes = {original.__code__, nn.Module._call_impl.__code__}
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner and id(self) in tree and not any_meta((args, kwargs)):
+            # A call inside one that was under way before the conversion started is let through, so that it ends.
+            # Operands without data come from the conversion: the model hands its work to threads of its own.
+            if not _is_inside(sys._getframe(1), tree, codes):
+                _wait()
+        return original(self, *args, **kwargs)
+
+    def undo() -> None:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+
+    codes.add(call.__code__)
+    with undoing(undo):
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        _await_calls(tree, codes)
+        yield
+
+
+def _wait() -> None:
+    """Return when no conversion runs."""
+    thread = threading.get_ident()
+    _waiting.add(thread)
+    try:
+        with _lock:
+            _waiting.discard(thread)  # still under the lock: from here on a conversion sees the call as under way
+    finally:
+        _waiting.discard(thread)
+
+
+def _await_calls(tree: set[int], codes: set[CodeType]) -> None:
+    """Wait for the calls of modules of ``tree`` that other threads are inside of."""
+    own, end = threading.get_ident(), time.monotonic() + _PATIENCE_SECONDS
+    while any(
+        thread != own and thread not in _waiting and _is_inside(frame, tree, codes)
+        for thread, frame in sys._current_frames().items()
+    ):
+        if time.monotonic() > end:
+            message = (
+                f"another thread has been inside a call of the model for {_PATIENCE_SECONDS:.0f} seconds; "
+                "convert the model while no other thread runs it"
+            )
+            raise TraceError(message)
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_inside(frame: FrameType | None, tree: set[int], codes: set[CodeType]) -> bool:
+    """Tell whether a frame, or one that called it, is a call of a module of ``tree``."""
+    while frame is not None:
+        if frame.f_code in codes and id(frame.f_locals.get("self")) in tree:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,70 @@
+"""Random states, settings of torch, and the classes that a trace patches, as they were before."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import Function
+
+
+class Settings:
+    """What holds for the whole process or thread, at the moment of construction."""
+
+    def __init__(self) -> None:
+        self._random = random.getstate()
+        self._numpy: Any = sys.modules.get("numpy.random")
+        self._numpy_state = None if self._numpy is None else self._numpy.get_state()
+        self._torch = torch.get_rng_state()
+        self._values = [(write, read()) for read, write in _SETTINGS]
+
+    def start_run(self) -> None:
+        """Let a run begin at the random states of before, and torch's generator at a fixed one."""
+        self._put_back_random_states()
+        torch.default_generator.manual_seed(0)
+
+    def put_back(self) -> None:
+        """Restore everything."""
+        self._put_back_random_states()
+        torch.set_rng_state(self._torch)
+        for write, value in self._values:
+            write(value)
+
+    def _put_back_random_states(self) -> None:
+        random.setstate(self._random)
+        if self._numpy is not None:
+            self._numpy.set_state(self._numpy_state)
+
+
+def _autocast() -> list[tuple[bool, torch.dtype]]:
+    return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
+
+
+def _set_autocast(value: list[tuple[bool, torch.dtype]]) -> None:
+    for device, (enabled, dtype) in zip(_DEVICES, value, strict=True):
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def _set_apply(value: Any) -> None:
+    """Set what ``Function.apply`` is; None where the class only inherits it."""
+    if value is not None:
+        Function.apply = value
+    elif "apply" in vars(Function):
+        del Function.apply
+
+
+_DEVICES = ("cpu", "cuda")
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+    (torch.is_grad_enabled, torch._C._set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (_autocast, _set_autocast),
+    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (lambda: nn.Module.__call__, lambda value: setattr(nn.Module, "__call__", value)),
+    (lambda: vars(Function).get("apply"), _set_apply),
+)
+"""How each setting is read and written."""

@@ -1,0 +1,124 @@
+"""Everything that a run of a model may change in Python, as it was before.
+
+A snapshot starts at the modules of a model and follows attributes, containers, objects, closures, class attributes and
+the globals that methods name. It tells what a run changed, and puts everything back: identities, order and content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_dag_core.tracing.reachable import Holder, Reachable
+from torch_dag_core.tracing.settings import Settings
+from torch_dag_core.tracing.tensor_content import Content, storage_of
+
+_Reading = list[tuple[Holder, Any]]
+_FOLLOWED = frozenset({"_parameters", "_buffers", "training"})
+"""What of a module changes in any trace, or is followed call by call."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that a run left behind.
+
+    Attributes:
+        path: Where it stands, as Python would spell it.
+        container: The dict or list that holds it, None for what has no such place.
+        key: Its key there.
+        old, new: The value before and after.
+    """
+
+    path: str
+    container: Any = None
+    key: Any = None
+    old: Any = None
+    new: Any = None
+
+
+class Snapshot:
+    """The state of a model, and of what its code can reach, at the moment of construction.
+
+    Attributes:
+        settings: Random states and settings of torch.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.settings = Settings()
+        reachable = Reachable(model)
+        self._before: _Reading = [(holder, holder.read()) for holder in reachable.holders]
+        self._contents: dict[int, Content] = {}
+        self._buffers = {id(tensor) for tensor in model.buffers()}
+        self._tensors = reachable.tensors
+        for _, tensor in reachable.tensors:
+            if Content.is_cheap(tensor) or id(tensor) in self._buffers:
+                self.hold(tensor)
+        self.mark()
+
+    def hold(self, tensor: Tensor) -> None:
+        """Keep the content of a tensor that is about to be written, unless it is kept already."""
+        if not tensor.is_meta and storage_of(tensor) not in self._contents:
+            self._contents[storage_of(tensor)] = Content(tensor)
+
+    def path_of(self, tensor: Tensor) -> str | None:
+        """Return where a tensor was found, None for one that was not."""
+        return next((path for path, found in self._tensors if found is tensor), None)
+
+    def mark(self) -> None:
+        """Let `changes` report what differs from this moment on."""
+        self._marked: _Reading = [(holder, holder.read()) for holder, _ in self._before]
+        self._versions = [_version(tensor) for _, tensor in self._tensors]
+
+    def changes(self) -> Iterator[Change]:
+        """Iterate over what differs from the mark, besides parameters, buffers and modes."""
+        for holder, content in self._marked:
+            for key, old, new in holder.differences(content):
+                if not (holder.is_module and key in _FOLLOWED) and holder.name not in _FOLLOWED:
+                    yield Change(holder.path_of(key), holder.container, key, old, new)
+        for (path, tensor), version in zip(self._tensors, self._versions, strict=True):
+            if id(tensor) not in self._buffers and not tensor.is_meta and self._is_written(tensor, version):
+                yield Change(path)
+
+    def _is_written(self, tensor: Tensor, version: int | None) -> bool:
+        if version is not None and _version(tensor) != version:
+            return True
+        content = self._contents.get(storage_of(tensor))
+        return content is not None and content.differs()
+
+    def put_back(self) -> None:
+        """Restore everything; can be repeated, and is where an interrupt hits it.
+
+        Raises:
+            Exception: what could not be restored raised it; everything else is restored nevertheless.
+        """
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                error = self._put_back()
+                break
+            except KeyboardInterrupt as stop:
+                interrupt = stop
+        if interrupt is not None or error is not None:
+            raise interrupt or error  # type: ignore[misc]
+
+    def _put_back(self) -> Exception | None:
+        failure: Exception | None = None
+        self.settings.put_back()
+        for holder, content in self._before:
+            try:
+                holder.write(content)
+            except Exception as error:  # noqa: BLE001 - what a class of the user's refuses must not keep the rest
+                failure = failure or error
+        for saved in self._contents.values():
+            try:
+                saved.put_back()
+            except Exception as error:  # noqa: BLE001
+                failure = failure or error
+        return failure
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
