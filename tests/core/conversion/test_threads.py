@@ -67,8 +67,6 @@ def nothing_stays_patched():
 @pytest.fixture(autouse=True)
 def fast_switching():
     """Threads take turns a thousand times more often than usual."""
-    import sys
-
     interval = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     yield

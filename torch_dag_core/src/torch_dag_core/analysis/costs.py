@@ -11,7 +11,7 @@ from torch import nn
 
 from torch_dag_core.errors import PluginError
 from torch_dag_core.ops.flops import per_output
-from torch_dag_core.plugins.calling import blaming, named
+from torch_dag_core.plugins.calling import errors_attributed_to, release_name
 from torch_dag_core.plugins.registry import OpSpec
 
 Shapes = Sequence[Sequence[Any]]
@@ -34,12 +34,14 @@ def call_flops(
     """
     if spec is None or spec.flops is None:
         return per_output(module, inputs, outputs, parameters)
-    with blaming(spec.owner, f"the FLOPs rule of {spec.key!r}"):
+    with errors_attributed_to(spec.owner, f"the FLOPs rule of {spec.key!r}"):
         cost = spec.flops(module, inputs, outputs, parameters)
     sizes = [size for shape in (*inputs, *outputs, *parameters.values()) for size in shape]
     if not _is_cost(cost, exact=all(type(size) is int for size in sizes)):
         kind = "an int from 0 up, for sizes that are ints" if isinstance(cost, float) else "a number from 0 up"
-        message = f"the FLOPs rule of {spec.key!r} of {named(spec.owner)} returned {reprlib.repr(cost)}, not {kind}"
+        message = (
+            f"the FLOPs rule of {spec.key!r} of {release_name(spec.owner)} returned {reprlib.repr(cost)}, not {kind}"
+        )
         raise PluginError(spec.owner, message)
     return cost
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import click
 
-from torch_dag_core.plugins.calling import CORE_DISTRIBUTION
-from torch_dag_core.plugins.discovery import distribution_version, installed
+from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, RESERVED, distribution_version, installed
 from torch_dag_core.plugins.hookspecs import HOOK_API
 
 FILES: Mapping[str, str] = {
@@ -25,8 +24,6 @@ FILES: Mapping[str, str] = {
     ".github/workflows/test.yml": "workflow.txt",
 }
 """What a new package holds: path to template."""
-
-_TAKEN = ("core", "user")
 
 
 @click.command("new-plugin")
@@ -79,7 +76,7 @@ def _requirement(version: str) -> str:
 
 
 def _refuse_bad_name(name: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*", name) or keyword.iskeyword(name) or name in _TAKEN:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*", name) or keyword.iskeyword(name) or name in RESERVED:
         message = (
             f"{name!r} cannot name a plugin; use lower-case words joined by hyphens, such as 'blur' or 'acme-blur'"
         )

@@ -19,9 +19,11 @@ from types import CodeType, FrameType
 from typing import Any
 
 from torch import nn
+from torch.autograd import Function
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.execution import any_meta
+from torch_dag_core.tracing.functions import set_apply
 from torch_dag_core.tracing.restoring import undoing
 
 _PATIENCE_SECONDS = 120.0
@@ -49,17 +51,22 @@ def exclusive(model: nn.Module) -> Iterator[None]:
 def _guarded(model: nn.Module) -> Iterator[None]:
     owner, tree = threading.get_ident(), {id(module) for module in model.modules()}
     original: Any = nn.Module.__call__
+    apply = vars(Function).get("apply")
     codes = {original.__code__, nn.Module._call_impl.__code__}
 
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != owner and id(self) in tree and not any_meta((args, kwargs)):
-            # A call inside one that was under way before the conversion started is let through, so that it ends.
             # Operands without data come from the conversion: the model hands its work to threads of its own.
-            if not _is_inside(sys._getframe(1), tree, codes):
-                _wait()
+            wait_unless_under_way()
         return original(self, *args, **kwargs)
 
+    def wait_unless_under_way() -> None:
+        """Let calls through that are made inside of a call from before the conversion, which waits for that one."""
+        if not _is_inside(sys._getframe(2), tree, codes):
+            _wait()
+
     def undo() -> None:
+        set_apply(apply)
         nn.Module.__call__ = original  # type: ignore[method-assign]
 
     codes.add(call.__code__)

@@ -39,14 +39,21 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
             recorder.fail(f"{what}, which a graph cannot keep")
         return _forward(cls, args)
 
+    patched = classmethod(apply)
     try:
-        Function.apply = classmethod(apply)
+        Function.apply = patched
         yield
     finally:
-        if own is None and "apply" in vars(Function):
-            del Function.apply
-        elif own is not None:
-            Function.apply = own
+        if vars(Function).get("apply") is patched:  # an interrupt may delay this until the conversion has undone it
+            set_apply(own)
+
+
+def set_apply(own: Any) -> None:
+    """Set what ``Function.apply`` is; None where the class inherits it."""
+    if own is not None:
+        Function.apply = own
+    elif "apply" in vars(Function):
+        del Function.apply
 
 
 def _checkpointed(recorder: Recorder, cls: type[Function], apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:

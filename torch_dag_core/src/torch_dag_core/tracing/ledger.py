@@ -125,7 +125,7 @@ class Ledger:
         self._describe(node, tensor, constant=not is_parameter and (carried is None or carried.meta["constant"]))
 
     def computed(self, tensor: Tensor) -> fx.Node | None:
-        """Return the node of this trace whose value a tensor has, None for one that the trace has not made or written."""
+        """Return the node whose value a tensor has; None for one that this trace neither made nor wrote to."""
         if not self._is_recorded(tensor):
             return None
         node = self._record(tensor).node
@@ -151,6 +151,10 @@ class Ledger:
             tensor = record.view.base
             record = self._record(tensor)
         return id(tensor) in self._foreign
+
+    def stop(self) -> None:
+        """Record nothing from now on, such as comparisons of sizes that the model stored somewhere."""
+        self._paused += 1
 
     def settle(self) -> None:
         """Give the constants that live in overwritten tensors a memory of their own, before it is restored."""

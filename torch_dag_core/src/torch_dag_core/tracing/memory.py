@@ -62,7 +62,10 @@ class Recording:
         recorder.hold = self._snapshot.hold
         recorder.earlier = self._recorders[-1] if self._recorders else None
         self._recorders.append(recorder)
-        return recorder, self._run(recorder)
+        try:
+            return recorder, self._run(recorder)
+        finally:
+            recorder.stop()
 
     def _compare(self, first: tuple[Any, ...], changes: Sequence[Change]) -> None:
         """Run the model again from the state it left."""

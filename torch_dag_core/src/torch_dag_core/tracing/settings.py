@@ -1,4 +1,4 @@
-"""Random states, settings of torch, and the classes that a trace patches, as they were before."""
+"""Random states and settings of torch as they were before."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.autograd import Function
 
 
 class Settings:
@@ -50,21 +48,11 @@ def _set_autocast(value: list[tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
-def _set_apply(value: Any) -> None:
-    """Set what ``Function.apply`` is; None where the class only inherits it."""
-    if value is not None:
-        Function.apply = value
-    elif "apply" in vars(Function):
-        del Function.apply
-
-
 _DEVICES = ("cpu", "cuda")
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (torch.is_grad_enabled, torch._C._set_grad_enabled),
     (torch.get_default_dtype, torch.set_default_dtype),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    (lambda: nn.Module.__call__, lambda value: setattr(nn.Module, "__call__", value)),
-    (lambda: vars(Function).get("apply"), _set_apply),
 )
 """How each setting is read and written."""

@@ -47,11 +47,7 @@ class Signatures:
         for node in recorder.graph.nodes:
             if node.op != "output":
                 self._classify(node, recorder)
-                content = self._content(node)
-                if node.op == "call_module" or node.meta["function"] in _RANDOM:
-                    count = seen[content] = seen.get(content, 0) + 1
-                    content = (*content, count)
-                self._of[node] = self._numbers.setdefault(content, len(self._numbers))
+                self._of[node] = self._number(node, seen)
         # A buffer that the first run made is read by the next as another operand, or else it does not matter.
         written = [node for node in recorder.graph.nodes if node.meta.get("writes") in self._buffers]
         changed = [self._of[node] for node in recorder.graph.nodes if "changes state" in node.meta]
@@ -74,14 +70,22 @@ class Signatures:
             return self._model.get_submodule(str(node.target)).training
         return node.op == "placeholder" or node.meta["function"] in _RANDOM
 
+    def _number(self, node: fx.Node, seen: dict[Any, int]) -> int:
+        carried = node.meta.get("carried")
+        if carried is not None and not carried.meta["constant"] and carried not in self._varying:
+            return self._of[carried]  # a run before this one computed it of parameters; this one would do it again
+        content = self._content(node)
+        if node.op == "call_module" or node.meta["function"] in _RANDOM:
+            count = seen[content] = seen.get(content, 0) + 1
+            content = (*content, count)
+        return self._numbers.setdefault(content, len(self._numbers))
+
     def _content(self, node: fx.Node) -> tuple[Any, ...]:
         meta = node.meta
         if node.op == "placeholder":
             return ("input", node.target)
-        carried = meta.get("carried")
-        if carried is not None and not carried.meta["constant"]:
-            # What a run before this one computed from parameters alone, this one would compute again.
-            return ("carried", node) if carried in self._varying else ("number", self._of[carried])
+        if "carried" in meta and not meta["constant"]:
+            return ("carried", node)
         if meta.get("held") == "parameter" or (node.op == "get_attr" and meta["held"] == "buffer"):
             return ("held", node.target if meta["held"] == "buffer" else id(meta["owner"]))
         if meta["constant"] and "value" in meta and node not in self._changing:

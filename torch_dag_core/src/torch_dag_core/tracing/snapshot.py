@@ -6,13 +6,15 @@ the globals that methods name. It tells what a run changed, and puts everything 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.tracing.reachable import Holder, Reachable
+from torch_dag_core.tracing.holders import Holder
+from torch_dag_core.tracing.reachable import Reachable
 from torch_dag_core.tracing.settings import Settings
 from torch_dag_core.tracing.tensor_content import Content, storage_of
 
@@ -89,35 +91,35 @@ class Snapshot:
         return content is not None and content.differs()
 
     def put_back(self) -> None:
-        """Restore everything; can be repeated, and is where an interrupt hits it.
+        """Restore everything; an interrupt is raised after the work is done.
 
         Raises:
             Exception: what could not be restored raised it; everything else is restored nevertheless.
         """
-        interrupt: BaseException | None = None
+        failures: list[BaseException] = []
         while True:
             try:
-                error = self._put_back()
+                self._put_back(failures)
                 break
-            except KeyboardInterrupt as stop:
-                interrupt = stop
-        if interrupt is not None or error is not None:
-            raise interrupt or error  # type: ignore[misc]
+            except KeyboardInterrupt as interrupt:
+                failures = [interrupt]
+        if failures:
+            try:
+                raise failures[0]
+            finally:
+                failures.clear()  # no cycle of exception and frame, which would keep context managers open
 
-    def _put_back(self) -> Exception | None:
-        failure: Exception | None = None
-        self.settings.put_back()
-        for holder, content in self._before:
+    def _put_back(self, failures: list[BaseException]) -> None:
+        steps = (
+            self.settings.put_back,
+            *(functools.partial(holder.write, content) for holder, content in self._before),
+            *(content.put_back for content in self._contents.values()),
+        )
+        for step in steps:
             try:
-                holder.write(content)
-            except Exception as error:  # noqa: BLE001 - what a class of the user's refuses must not keep the rest
-                failure = failure or error
-        for saved in self._contents.values():
-            try:
-                saved.put_back()
-            except Exception as error:  # noqa: BLE001
-                failure = failure or error
-        return failure
+                step()
+            except Exception as error:  # noqa: BLE001 - what cannot be written to must not keep the rest
+                failures.append(error)
 
 
 def _version(tensor: Tensor) -> int | None:

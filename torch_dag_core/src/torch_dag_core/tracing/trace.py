@@ -18,8 +18,8 @@ from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.ledger import USE_ATOMIC, origin
-from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.memory import Recording
+from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
 from torch_dag_core.tracing.signature import Signatures
 from torch_dag_core.tracing.sizes import Guard
@@ -181,4 +181,5 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatment
         nn.Module.__call__ = call  # type: ignore[method-assign]
         yield
     finally:
-        nn.Module.__call__ = original  # type: ignore[method-assign]
+        if nn.Module.__call__ is call:  # an interrupt may delay this until the conversion has undone it
+            nn.Module.__call__ = original  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from torch_dag_core.analysis.shape_run import ShapeRun
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.ops.tensors import Constant
-from torch_dag_core.plugins.calling import blaming
+from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning import hookspecs
@@ -83,7 +83,7 @@ def _blamed(owner: str, key: str, rule: Rule) -> Rule:
     """Return the rule of a plugin, whose errors name its distribution."""
 
     def call(ctx: Context) -> Relation:
-        with blaming(owner, f"the axis rule of {key!r}"):
+        with errors_attributed_to(owner, f"the axis rule of {key!r}"):
             return rule(ctx)
 
     return call
