@@ -89,7 +89,7 @@ def counts_globally(_block, _x):
 
 def draws(block, _):
     random.random()
-    np.random.rand()
+    np.random.rand()  # noqa: NPY002 - the global generator is what models use
     torch.rand(1)
     block.rng.random()
     block.draws.random()
@@ -142,40 +142,46 @@ def steps_failing_with(error):
     return fail
 
 
+def of_tensor(value, seen):
+    gradient = fingerprint(value.grad, seen) if value.is_leaf else None
+    place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.requires_grad)
+    return (id(value), type(value), place, value.tolist(), gradient, sorted(vars(value)))
+
+
+def of_dict(value, seen):
+    return (id(value), [(key, fingerprint(item, seen)) for key, item in value.items()])
+
+
+def of_items(value, seen):
+    return (0 if isinstance(value, tuple) else id(value), [fingerprint(item, seen) for item in value])
+
+
+FINGERPRINTS = (
+    (torch.Tensor, of_tensor),
+    (np.ndarray, lambda value, _: (id(value), value.tolist())),
+    (random.Random, lambda value, _: value.getstate()),
+    (torch.Generator, lambda value, _: value.get_state().tolist()),
+    (np.random.Generator, lambda value, _: repr(value.bit_generator.state)),
+    (dict, of_dict),
+    ((list, tuple, deque), of_items),
+    (set, lambda value, _: (id(value), sorted(value))),
+    ((nn.Module, Holder), lambda value, seen: (id(value), fingerprint(vars(value), seen))),
+    ((int, float, str, type(None)), lambda value, _: value),
+    (object, lambda value, _: id(value)),
+)
+
+
 def fingerprint(value, seen):
     """Return everything about a value that a conversion could change, as nested tuples."""
     if id(value) in seen:
         return ("again", id(value))
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, (torch.Tensor, dict, list, nn.Module)):
         seen.add(id(value))
-        return (
-            id(value), type(value), value.data_ptr(), value.shape, value.stride(), value.dtype, value.requires_grad,
-            value.tolist(), fingerprint(value.grad, seen) if value.is_leaf else None, sorted(vars(value)),
-        )  # fmt: skip
-    if isinstance(value, np.ndarray):
-        return (id(value), value.tolist())
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, torch.Generator):
-        return value.get_state().tolist()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, dict):
-        seen.add(id(value))
-        return (id(value), [(key, fingerprint(item, seen)) for key, item in value.items()])
-    if isinstance(value, (list, tuple, deque)):
-        seen.add(id(value))
-        return (id(value) if not isinstance(value, tuple) else 0, [fingerprint(item, seen) for item in value])
-    if isinstance(value, set):
-        return (id(value), sorted(value))
-    if isinstance(value, (nn.Module, Holder)):
-        seen.add(id(value))
-        return (id(value), fingerprint(vars(value), seen))
-    return value if isinstance(value, (int, float, str, type(None))) else id(value)
+    return next(show for kind, show in FINGERPRINTS if isinstance(value, kind))(value, seen)
 
 
 def everything(model):
-    numpy_state = np.random.get_state()
+    numpy_state = np.random.get_state()  # noqa: NPY002
     return (
         fingerprint(model, set()), fingerprint((GLOBAL, Block.kept, Block.count), set()), random.getstate(),
         torch.get_rng_state().tolist(), (numpy_state[1].tolist(), *numpy_state[2:]), torch.is_grad_enabled(),

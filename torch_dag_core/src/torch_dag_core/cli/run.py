@@ -9,6 +9,7 @@ import click
 
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec, find_algorithm
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.cli.setting_values import read_settings
 from torch_dag_core.errors import SettingsError
 
@@ -19,7 +20,8 @@ from torch_dag_core.errors import SettingsError
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm.")
 @click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to save the result (.safetensors).")
+@click.option("-o", "--out", type=OutputPath(), help="Where to save the result (.safetensors).")
+@may_overwrite
 def run(
     *, algorithm: str, choice: ModelChoice, settings: Sequence[str], config: Sequence[str], only_analyze: bool,
     out: Path | None,
@@ -29,6 +31,8 @@ def run(
     `torch-dag algorithms ALGORITHM` shows its settings, which follow --config or stand at the end.
     """
     spec = find_algorithm(algorithm)
+    if out is None and not only_analyze:
+        click.echo("nothing will be saved; --out saves the result")
     chosen = spec.configure(**read_settings(spec, [*config, *settings]))
     started = spec.start(choice.graph(), chosen)
     click.echo(str(started.analyze()))

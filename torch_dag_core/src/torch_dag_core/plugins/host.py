@@ -241,11 +241,11 @@ class PluginHost:
         for hook, kind, add in _REGISTRY_HOOKS:
             for item in self.collect(name, hook, kind):
                 self._refuse_foreign_key(name, item)
-                self._refuse_foreign_class(name, item, extended)
                 try:
                     add(extended, item, owner=self.origins[name].distribution)
                 except DuplicateOpError as error:
                     raise self._error(name, f"is left out: {error}") from error
+                self._refuse_foreign_class(name, item, extended)
         return extended
 
     def _refuse_foreign_key(self, name: str, item: Any) -> None:

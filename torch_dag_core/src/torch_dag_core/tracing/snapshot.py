@@ -7,7 +7,7 @@ the globals that methods name. It tells what a run changed, and puts everything 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ class Snapshot:
                 failures.clear()  # no cycle of exception and frame, which would keep context managers open
 
     def _put_back(self, failures: list[BaseException]) -> None:
-        steps = (
+        steps: tuple[Callable[[], None], ...] = (
             self.settings.put_back,
             *(functools.partial(holder.write, content) for holder, content in self._before),
             *(content.put_back for content in self._contents.values()),

@@ -13,14 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
-
-
-def _in_a_folder(_: click.Context, __: click.Parameter, path: Path) -> Path:
-    """Refuse a place that cannot be written to before any work is done."""
-    if not path.parent.is_dir():
-        message = f"there is no folder {str(path.parent)!r}"
-        raise click.BadParameter(message)
-    return path
+from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 
 
 @click.command()
@@ -29,15 +22,9 @@ def _in_a_folder(_: click.Context, __: click.Parameter, path: Path) -> Path:
 @click.option("--criterion", default="l2", show_default=True, help="How slots are scored.")
 @click.option("--scope", type=click.Choice(["global", "local"]), default="global", show_default=True)
 @click.option("--multiple-of", type=int, default=1, show_default=True, help="Make widths multiples of this.")
-@click.option("--save-plan", type=click.Path(path_type=Path), help="Where to write what was kept, as JSON.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    callback=_in_a_folder,
-    help="Where to save (.safetensors).",
-)
+@click.option("--save-plan", type=OutputPath(), help="Where to write what was kept, as JSON.")
+@click.option("-o", "--out", type=OutputPath(), required=True, help="Where to save (.safetensors).")
+@may_overwrite
 def prune(  # noqa: PLR0913
     *, choice: ModelChoice, keep_flops: float, criterion: str, scope: str, multiple_of: int, save_plan: Path | None,
     out: Path,
