@@ -7,6 +7,7 @@ import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ def _access_of_dict(base: Any) -> Access:
         for key, value in content.items():
             base.__setitem__(target, key, value)
 
-    return Access(lambda target: dict(base.items(target)), write)
+    return Access(dict.copy if base is dict else lambda target: dict(base.items(target)), write)
 
 
 def _write_list(target: list[Any], content: list[Any]) -> None:
@@ -105,7 +106,7 @@ class Holder:
 
     def write(self, content: Any) -> None:
         """Put a content back, where it is another one now."""
-        if next(self.differences(content, exactly=True), None) is not None:
+        if not _unchanged(self.read(), content):
             self._access.write(self.container, content)
 
     def path_of(self, key: Any) -> str:
@@ -116,20 +117,29 @@ class Holder:
             return f"{self.path}.{key}" if self.path else str(key)
         return f"{self.path}[{key!r}]"
 
-    def differences(self, content: Any, *, exactly: bool = False) -> Iterator[tuple[Any, Any, Any]]:
-        """Iterate over (key, value in ``content``, value now); equal constants differ only ``exactly``."""
+    def differences(self, content: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Iterate over (key, value in ``content``, value now) of what is neither one object nor equal constants."""
         now = self.read()
+        if _unchanged(now, content):
+            return
         if isinstance(content, dict) and isinstance(now, dict):
-            if exactly and list(map(id, content)) != list(map(id, now)):
-                yield None, content, now  # the order of the keys counts too
             pairs: Any = ((key, content.get(key, MISSING), now.get(key, MISSING)) for key in {**content, **now})
         elif isinstance(content, list) and isinstance(now, list) and len(content) == len(now):
             pairs = ((key, old, new) for key, (old, new) in enumerate(zip(content, now, strict=True)))
         else:
-            pairs, exactly = [(None, content, now)], False
+            pairs = [(None, content, now)]
         for key, old, new in pairs:
-            if old is not new and (exactly or not _same(old, new)):
+            if not _same(old, new):
                 yield key, old, new
+
+
+def _unchanged(now: Any, before: Any) -> bool:
+    """Tell whether two contents are the same objects in the same order; most are, so this has to be quick."""
+    if type(now) is dict and type(before) is dict:
+        return len(now) == len(before) and all(map(is_, now, before)) and all(map(is_, now.values(), before.values()))
+    if type(now) is list and type(before) is list:
+        return len(now) == len(before) and all(map(is_, now, before))
+    return _same(now, before)
 
 
 def _same(old: Any, new: Any) -> bool:

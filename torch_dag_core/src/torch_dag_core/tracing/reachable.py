@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch_dag_core.tracing.holders import ATOMS, CONTAINERS, DICT, MISSING, OPAQUE, Access, Holder, write_cell
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "torch_dag_core", "numpy"})
+_ATOM_CLASSES = frozenset(ATOMS)
+_CONTAINER_CLASSES = frozenset({dict, OrderedDict, list, set, deque})
 _MODULE_DICTS = ("_parameters", "_buffers", "_modules")
 
 
@@ -22,11 +24,13 @@ class Reachable:
 
     Attributes:
         holders: Containers, attributes of modules and objects, cells of closures, class attributes and globals.
+        empty: Attributes that are empty containers, as (holder, name, container): most of what a module has.
         tensors: Every tensor found, with where it was found.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.holders: list[Holder] = []
+        self.empty: list[tuple[Holder, str, Any]] = []
         self.tensors: list[tuple[str, Tensor]] = []
         self._seen: dict[int, Any] = {}
         self._stack: list[tuple[str, str, Any, bool]] = []
@@ -88,7 +92,11 @@ class Reachable:
         holder.is_namespace = True
         self.holders.append(holder)
         for key, item in list(attributes.items()):
-            if is_module and key in _MODULE_DICTS and isinstance(item, dict):
+            if type(item) in _ATOM_CLASSES:
+                continue
+            if type(item) in _CONTAINER_CLASSES and not item:
+                self.empty.append((holder, key, item))
+            elif is_module and key in _MODULE_DICTS and isinstance(item, dict):
                 self._members(path, key, item)
             else:
                 self._push(holder.path_of(key), key, item, follows_code=follows_code)

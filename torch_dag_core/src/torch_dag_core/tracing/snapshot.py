@@ -6,7 +6,6 @@ the globals that methods name. It tells what a run changed, and puts everything 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +57,8 @@ class Snapshot:
         for _, tensor in reachable.tensors:
             if Content.is_cheap(tensor) or id(tensor) in self._buffers:
                 self.hold(tensor)
-        self.mark()
+        self._marked, self._empty = self._before, reachable.empty
+        self._versions = [_version(tensor) for _, tensor in self._tensors]
 
     def hold(self, tensor: Tensor) -> None:
         """Keep the content of a tensor that is about to be written, unless it is kept already."""
@@ -71,7 +71,7 @@ class Snapshot:
 
     def mark(self) -> None:
         """Let `changes` report what differs from this moment on."""
-        self._marked: _Reading = [(holder, holder.read()) for holder, _ in self._before]
+        self._marked = [(holder, holder.read()) for holder, _ in self._before]
         self._versions = [_version(tensor) for _, tensor in self._tensors]
 
     def changes(self) -> Iterator[Change]:
@@ -80,6 +80,9 @@ class Snapshot:
             for key, old, new in holder.differences(content):
                 if not (holder.is_module and key in _FOLLOWED) and holder.name not in _FOLLOWED:
                     yield Change(holder.path_of(key), holder.container, key, old, new)
+        for holder, name, container in self._empty:
+            if container and name not in _FOLLOWED:
+                yield Change(holder.path_of(name))
         for (path, tensor), version in zip(self._tensors, self._versions, strict=True):
             if id(tensor) not in self._buffers and not tensor.is_meta and self._is_written(tensor, version):
                 yield Change(path)
@@ -110,16 +113,22 @@ class Snapshot:
                 failures.clear()  # no cycle of exception and frame, which would keep context managers open
 
     def _put_back(self, failures: list[BaseException]) -> None:
-        steps: tuple[Callable[[], None], ...] = (
-            self.settings.put_back,
-            *(functools.partial(holder.write, content) for holder, content in self._before),
-            *(content.put_back for content in self._contents.values()),
-        )
-        for step in steps:
-            try:
-                step()
-            except Exception as error:  # noqa: BLE001 - what cannot be written to must not keep the rest
-                failures.append(error)
+        _attempt(failures, self.settings.put_back)
+        for _, _, container in self._empty:
+            if container:
+                container.clear()
+        for holder, content in self._before:
+            _attempt(failures, holder.write, content)
+        for saved in self._contents.values():
+            _attempt(failures, saved.put_back)
+
+
+def _attempt(failures: list[BaseException], step: Callable[..., None], *args: Any) -> None:
+    """Take a step, and note why it failed: what cannot be written to must not keep the rest from being restored."""
+    try:
+        step(*args)
+    except Exception as error:  # noqa: BLE001
+        failures.append(error)
 
 
 def _version(tensor: Tensor) -> int | None:
