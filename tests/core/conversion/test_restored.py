@@ -280,3 +280,35 @@ def test_models_are_as_before_when_the_user_interrupts_at_any_moment():
     finally:
         signal.signal(signal.SIGALRM, handler)
     assert ended.count(KeyboardInterrupt) > 20
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x):
+        return self.fc(x) * self.scale
+
+
+def test_models_made_in_inference_mode_convert_unless_they_cannot_train():
+    with torch.inference_mode():
+        model, writes = Scaled(torch.ones(3)), nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
+    x = torch.randn(4, 3)
+    before = everything(model)
+    dag = build_from_unstructured_module(model, x)
+    assert difference(before, everything(model)) is None
+    assert torch.equal(dag(x), model(x))
+    before = everything(writes)
+    with pytest.raises(TraceError, match="Inplace update to inference tensor"):
+        build_from_unstructured_module(writes, x)
+    assert difference(before, everything(writes)) is None
+
+
+def test_an_expanded_buffer_is_no_hindrance():
+    model, x = Scaled(torch.full((1,), 2.0).expand(3)), torch.randn(4, 3)
+    before = everything(model)
+    dag = build_from_unstructured_module(model, x)
+    assert difference(before, everything(model)) is None
+    assert torch.equal(dag(x), model(x))

@@ -15,6 +15,7 @@ from torch_dag_core.tracing.execution import CREATION, run, run_module
 from torch_dag_core.tracing.ledger import caller, tensors_in, with_nodes
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.sizes import Guard, TracedInt, plain
+from torch_dag_core.tracing.tensor_content import version_of
 from torch_dag_core.tracing.writes import Writes
 
 _SIZE_NAMES = frozenset({"shape", "size", "numel", "nelement"})
@@ -192,19 +193,19 @@ class Recorder(Writes, TorchFunctionMode):
             self.fail("the model switches autocast, which a graph leaves to its caller")
         nodes = {id(tensor): self.node_of(tensor) for tensor in tensors}
         chains = {id(tensor): self._base_nodes(tensor) for tensor in tensors}
-        before = [(tensor, tensor._version) for tensor in tensors]
-        state = [(tensor, tensor._version) for tensor in call.state]
+        before = [(tensor, version_of(tensor)) for tensor in tensors]
+        state = [(tensor, version_of(tensor)) for tensor in call.state]
         self._keep_values("leaf_" if is_leaf else call.name, tensors)
         with self.paused(), torch.no_grad():
             result = execute()
-            written = [tensor for tensor, version in before if tensor._version != version]
+            written = [tensor for tensor, version in before if version_of(tensor) != version]
             if not written:
                 result = self._distinct(result, tensors)
         name = call.name if is_leaf else canonical(call.name)
         node = self._node(call.op, call.target, with_nodes(call.args, nodes), with_nodes(call.kwargs, nodes), name)
         constant = not random and (name in CREATION or all(n.meta["constant"] for n in nodes.values()))
         self._adopt(result, node, (name, call.args, call.kwargs), tensors, constant=constant)
-        if _takes_statistics(call) or any(tensor._version != version for tensor, version in state):
+        if _takes_statistics(call) or any(version_of(tensor) != version for tensor, version in state):
             node.meta["changes state"] = True
         if written:
             self._write_back(written, node, name, result, chains)

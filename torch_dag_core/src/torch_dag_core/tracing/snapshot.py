@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch_dag_core.tracing.holders import Holder
 from torch_dag_core.tracing.reachable import Reachable
 from torch_dag_core.tracing.settings import Settings
-from torch_dag_core.tracing.tensor_content import Content, storage_of
+from torch_dag_core.tracing.tensor_content import Content, storage_of, version_of
 
 _Reading = list[tuple[Holder, Any]]
 _FOLLOWED = frozenset({"_parameters", "_buffers", "training"})
@@ -58,7 +58,7 @@ class Snapshot:
             if Content.is_cheap(tensor) or id(tensor) in self._buffers:
                 self.hold(tensor)
         self._marked, self._empty = self._before, reachable.empty
-        self._versions = [_version(tensor) for _, tensor in self._tensors]
+        self._versions = [version_of(tensor) for _, tensor in self._tensors]
 
     def hold(self, tensor: Tensor) -> None:
         """Keep the content of a tensor that is about to be written, unless it is kept already."""
@@ -72,7 +72,7 @@ class Snapshot:
     def mark(self) -> None:
         """Let `changes` report what differs from this moment on."""
         self._marked = [(holder, holder.read()) for holder, _ in self._before]
-        self._versions = [_version(tensor) for _, tensor in self._tensors]
+        self._versions = [version_of(tensor) for _, tensor in self._tensors]
 
     def changes(self) -> Iterator[Change]:
         """Iterate over what differs from the mark, besides parameters, buffers and modes."""
@@ -88,7 +88,7 @@ class Snapshot:
                 yield Change(path)
 
     def _is_written(self, tensor: Tensor, version: int | None) -> bool:
-        if version is not None and _version(tensor) != version:
+        if version is not None and version_of(tensor) != version:
             return True
         content = self._contents.get(storage_of(tensor))
         return content is not None and content.differs()
@@ -129,7 +129,3 @@ def _attempt(failures: list[BaseException], step: Callable[..., None], *args: An
         step(*args)
     except Exception as error:  # noqa: BLE001
         failures.append(error)
-
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version

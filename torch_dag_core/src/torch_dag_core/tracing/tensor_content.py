@@ -17,6 +17,11 @@ def storage_of(tensor: Tensor) -> int:
         return id(tensor)
 
 
+def version_of(tensor: Tensor) -> int | None:
+    """Return the number of writes to a tensor; None for tensors of inference mode, which do not count them."""
+    return None if tensor.is_inference() else tensor._version
+
+
 class Content:
     """A copy of the storage under a tensor, with the tensor's own place in it.
 
