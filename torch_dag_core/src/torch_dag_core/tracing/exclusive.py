@@ -52,7 +52,7 @@ def _guarded(model: nn.Module) -> Iterator[None]:
     owner, tree = threading.get_ident(), {id(module) for module in model.modules()}
     original: Any = nn.Module.__call__
     apply = vars(Function).get("apply")
-    codes = {original.__code__, nn.Module._call_impl.__code__}
+    codes = {getattr(original, "__code__", None), nn.Module._call_impl.__code__}  # others may have patched it too
 
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != owner and id(self) in tree and not any_meta((args, kwargs)):
@@ -87,7 +87,7 @@ def _wait() -> None:
         _waiting.discard(thread)
 
 
-def _await_calls(tree: set[int], codes: set[CodeType]) -> None:
+def _await_calls(tree: set[int], codes: set[CodeType | None]) -> None:
     """Wait for the calls of modules of ``tree`` that other threads are inside of."""
     own, end = threading.get_ident(), time.monotonic() + _PATIENCE_SECONDS
     while any(
@@ -103,7 +103,7 @@ def _await_calls(tree: set[int], codes: set[CodeType]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _is_inside(frame: FrameType | None, tree: set[int], codes: set[CodeType]) -> bool:
+def _is_inside(frame: FrameType | None, tree: set[int], codes: set[CodeType | None]) -> bool:
     """Tell whether a frame, or one that called it, is a call of a module of ``tree``."""
     while frame is not None:
         if frame.f_code in codes and id(frame.f_locals.get("self")) in tree:
