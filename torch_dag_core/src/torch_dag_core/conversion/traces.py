@@ -12,6 +12,7 @@ from torch_dag_core.conversion.folding import changing_constants, is_persistent
 from torch_dag_core.conversion.joining import SizeError, Sizes, same_calls
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import Recording
+from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.trace import Treatments, trace
 
 
@@ -47,6 +48,10 @@ class Traces:
     example: ExampleInputs
     treatment: Treatments
     _made: dict[tuple[object, ...], Recording] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take one snapshot for all runs, because each run puts everything back."""
+        self._snapshot = Snapshot(self.model)
 
     def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
         """Return the recordings in evaluation and in training, each at two sizes.
@@ -96,6 +101,7 @@ class Traces:
         if key not in self._made:
             args, kwargs = self.example.call_arguments(tensors)
             self._made[key] = trace(
-                self.model, args, kwargs, self.example.names, self.treatment, training=training
+                self.model, args, kwargs, self.example.names, self.treatment, training=training,
+                snapshot=self._snapshot,
             )  # fmt: skip
         return self._made[key]
