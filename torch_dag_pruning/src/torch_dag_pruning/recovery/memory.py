@@ -1,0 +1,44 @@
+"""How much memory a repair takes, known before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.interpret import live_inner_vertices
+from torch_dag_core.graph.program import chosen_operand
+from torch_dag_core.graph.vertex import Vertex
+from torch_dag_pruning.analysis.propagation import nested_leaves
+
+
+def live_bytes(dag: DagModule, values: Mapping[Vertex, Any]) -> int:
+    """Return the largest total size of the values that are alive at one time in evaluation, in bytes.
+
+    Args:
+        dag: The graph.
+        values: Of each vertex; their data is not looked at.
+    """
+    order = live_inner_vertices(dag, training=False)
+    last: dict[Vertex, int] = {}
+    for step, vertex in enumerate(order):
+        chosen = chosen_operand(vertex, training=False)
+        reads: tuple[Vertex, ...] = vertex.predecessors if chosen is None else (chosen,)
+        last |= dict.fromkeys(reads, step)
+    last |= dict.fromkeys(dag.output_vertex(training=False).predecessors, len(order))
+    ending: dict[int, list[Vertex]] = {}
+    for gone, step in last.items():
+        ending.setdefault(step, []).append(gone)
+    live = sum(_size(values[vertex]) for vertex in dag.input_vertices)
+    most = live
+    for step, made in enumerate(order):
+        live += _size(values[made]) if made in last else 0
+        most = max(most, live)
+        live -= sum(_size(values[each]) for each in ending.get(step, ()))
+    return most
+
+
+def _size(value: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in nested_leaves(value) if isinstance(leaf, Tensor))
