@@ -139,6 +139,11 @@ class Agenda:
         self.shared = []
 
     @property
+    def vertices(self) -> int:
+        """How many vertices evaluation runs."""
+        return len(self._order)
+
+    @property
     def others(self) -> set[str]:
         """Names of the vertices that give the other operands of the additions."""
         return {join.other for name, join in self.joins.items() if name in self.layers}

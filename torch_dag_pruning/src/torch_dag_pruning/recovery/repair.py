@@ -74,6 +74,8 @@ class Repair:
     wanted: dict[str, Parts] = field(default_factory=dict)
     _problems: dict[str, Problem] = field(default_factory=dict)
     _bases: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _captured: dict[str, Parts] = field(default_factory=dict)
+    _targets: dict[str, Parts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.placing = Placing(self.dag, self.agenda.registry, self.agenda.calls)
@@ -90,31 +92,34 @@ class Repair:
             self.placing.give_bias(vertex, self.agenda.layers[vertex.name])
             module: Any = vertex.module
             self._bases[vertex.name] = (module.weight.detach().clone(), module.bias.detach().clone())
-        self._pass()
         if self.agenda.shared:
+            self._pass(0, 2)
             self._bases.clear()
             self.agenda.settle_shared()
-            self._pass()
+            self._pass(1, 2)
+        else:
+            self._pass(0, 1)
 
-    def _pass(self) -> None:
+    def _pass(self, number: int, passes: int) -> None:
         agenda = self.agenda
-        self._captured: dict[str, Parts] = {}
-        self._targets: dict[str, Parts] = {}
-        ahead = Ahead(self.reference, self.batches, {*agenda.layers, *agenda.others}, agenda.norms)
-        done = 0
+        self._captured.clear()
+        self._targets.clear()
+        others, unneeded, vertices = agenda.others, agenda.unneeded_after, agenda.vertices
+        ahead = Ahead(self.reference, self.batches, {*agenda.layers, *others}, agenda.norms)
+        done = number * vertices
         for vertex, value in walk(self.dag, inputs_of(self.dag, self.batches), self._caller(ahead), training=False):
             if isinstance(vertex, OutputVertex):
                 continue
-            if vertex.name in agenda.others:
+            if vertex.name in others:
                 self._captured[vertex.name] = value
             if vertex.name in agenda.returned:
                 self.outputs[vertex.name] = value
-            for name in agenda.unneeded_after.get(vertex.name, ()):
+            for name in unneeded.get(vertex.name, ()):
                 self._captured.pop(name, None)
                 ahead.forget(name)
-            done += 1
+            done += isinstance(vertex, InnerVertex)
             if self.settings.progress is not None:
-                self.settings.progress(done, len(self.dag.vertices) - 1)
+                self.settings.progress(done, passes * vertices)
         ahead.finish()
         self.wanted = ahead.outputs
 
