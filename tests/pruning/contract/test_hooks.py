@@ -13,10 +13,10 @@ from torch_dag_core.errors import PluginError, PluginWarning
 from torch_dag_core.plugins.loading import list_plugins
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.analysis.installed_rules import axis_rules
+from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.plan.criteria import criterion_named
+from torch_dag_pruning.plan.known_criteria import criterion_named
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.removal.removal import remove_channels
 
 OP = """
 from torch_dag_core.plugins.codecs import ModuleCodec

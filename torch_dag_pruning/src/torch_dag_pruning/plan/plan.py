@@ -17,6 +17,7 @@ from torch_dag_pruning.plan.plan_file import read_document, replace_file
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
+    from torch_dag_pruning.statistics.statistics import Statistics
 
 _FORMAT = 1
 
@@ -92,8 +93,8 @@ class Plan:
 
     @classmethod
     def by_importance(
-        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *, scope: str = "global",
-        multiple_of: int = 1,
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *,
+        statistics: Statistics | None = None, **choice: Any,
     ) -> Plan:  # fmt: skip
         """Return the plan that keeps the most important slots within ``keep_flops`` of the present FLOPs.
 
@@ -101,17 +102,25 @@ class Plan:
             analysis: Of the graph to prune.
             criterion: Scores the slots; an object, or the name of one that a plugin offers (``"l2"``).
             keep_flops: Fraction of FLOPs that may stay.
-            scope: ``"global"`` compares scores of all orbits, each divided by its orbit's mean; ``"local"`` keeps
-                the same share of every orbit.
-            multiple_of: Widths become multiples of this where the orbit has as many slots.
+            statistics: Of the graph, for criteria that look at data.
+            **choice: ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not
+                say that theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them
+                within classes of orbits that occur in the same kinds of layers, and keeps the same share of every
+                class. ``scope="local"`` keeps the same share of every orbit. ``per="flops"`` or ``per="parameters"``
+                divides scores by what goes with a slot. ``multiple_of=8`` makes widths multiples of 8 where the orbit
+                has as many slots.
 
         Raises:
-            PlanError: the FLOPs cannot be reached (the message says how far down they go), or an unknown scope or
-                criterion.
+            PlanError: the FLOPs cannot be reached (the message says how far down they go), an unknown scope or
+                criterion, or the criterion looks at data and there are no statistics.
+            CalibrationError: the statistics are of another graph, or lack gradients.
         """
-        from torch_dag_pruning.plan.selection import select
+        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+        from torch_dag_pruning.plan.selection import Choice, select
 
-        return cls.keeping(analysis, select(analysis, criterion, keep_flops, scope=scope, multiple_of=multiple_of))
+        settings = Choice(keep_flops=keep_flops, **choice)
+        chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
+        return cls.keeping(analysis, select(analysis, with_statistics(chosen, statistics), settings))
 
     # Reading and editing ---------------------------------------------------------------------------------------
 

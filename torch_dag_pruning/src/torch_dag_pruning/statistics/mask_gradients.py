@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_pruning.axes import atoms, mask
+from torch_dag_pruning.axes import atoms, membership
 from torch_dag_pruning.axes.relation import Sink
 from torch_dag_pruning.errors import CalibrationError
 
@@ -125,7 +125,7 @@ class SampleMasks:
             others = [dim for dim in range(1, rows.dim()) if dim != place]
             positions = rows.sum(others) if others else rows
             for atom in atoms(axis):
-                found[atom.id] = found.get(atom.id, 0) + positions @ _membership(axis, atom.id)
+                found[atom.id] = found.get(atom.id, 0) + positions @ membership(axis, atom)
         return found
 
 
@@ -136,10 +136,3 @@ def _shape(sink: Sink, operand: Tensor, rows: int) -> list[int]:
 
 def _sizes(sink: Sink, gradient: Tensor) -> list[int]:
     return [gradient.shape[dim] for dim in sink.dims]
-
-
-def _membership(axis: Any, atom: int) -> Tensor:
-    """Return which slot of an atom each position of an axis belongs to: ones in (positions, slots)."""
-    masks = {each.id: torch.ones(each.n, dtype=torch.float64) for each in atoms(axis)}
-    jacobian: Tensor = torch.func.jacrev(lambda own: mask(axis, masks | {atom: own}))(masks[atom])
-    return jacobian
