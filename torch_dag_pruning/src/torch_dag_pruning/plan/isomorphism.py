@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 
 Class = tuple[tuple[str, str, int], ...]
-"""The ops, tensors and dimensions that an orbit occurs in, each listed once, in order."""
+"""The ops, tensors and dimensions that an orbit occurs in, in order."""
 
 
 def isomorphic_classes(analysis: Analysis) -> dict[Class, list[str]]:
@@ -22,7 +22,7 @@ def isomorphic_classes(analysis: Analysis) -> dict[Class, list[str]]:
 
 
 def _class(analysis: Analysis, orbit: Orbit) -> Class:
-    return tuple(sorted({(_op(analysis, place.vertex), place.tensor, place.dim) for place in orbit.places}))
+    return tuple(sorted((_op(analysis, place.vertex), place.tensor, place.dim) for place in orbit.places))
 
 
 def _op(analysis: Analysis, name: str) -> str:

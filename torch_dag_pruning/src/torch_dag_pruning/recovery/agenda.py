@@ -50,7 +50,7 @@ class Agenda:
             self.calls[vertex.module].append(vertex)
         self.skipped: dict[str, str] = {}
         self.layers = {} if settings.method == "batch_norm" else self._find_layers()
-        self.norms = set() if settings.norms == "keep" else self._find_norms()
+        self.norms = set() if settings.batch_norm == "keep" else self._find_norms()
         self.joins = self._find_joins() if settings.target == "residual" else {}
         firsts = {self.calls[self._module(name)][0].name for name in self.layers}
         self.shared = [vertex for vertex in self._order if vertex.name in firsts and len(self.calls[vertex.module]) > 1]

@@ -159,7 +159,7 @@ def _record(recovery: Recovery, settings: RecoverySettings) -> dict[str, Any]:
     return {
         "method": settings.method,
         "target": settings.target,
-        "batch_norm": settings.norms,
+        "batch_norm": settings.batch_norm,
         "samples": recovery.samples,
         "positions": settings.positions,
         "error_before": recovery.error_before,

@@ -200,7 +200,7 @@ class Repair:
 
     def _norm(self, vertex: InnerVertex, read: Parts, ahead: Ahead) -> None:
         target = self._targets.pop(vertex.name, None)
-        if self.settings.norms == "estimate":
+        if self.settings.batch_norm == "estimate":
             batch_norms.estimate(vertex.module, read)
         else:
             name = vertex.predecessors[0].name

@@ -31,7 +31,6 @@ class RecoverySettings:
             reference; ``"residual"`` to what the sum needs, so that it corrects errors in the other operand too.
         batch_norm: ``"match"`` gives the results of batch norms the means and variances that they have in the
             reference; ``"estimate"`` sets their statistics to those of the calibration data; ``"keep"`` does neither.
-            None is ``"keep"`` for least squares and ``"estimate"`` otherwise.
         positions: At most so many positions of each sample are looked at: pixels, or tokens.
         held_out: Share of the samples that solutions are compared on and not fitted to. At 0 nothing is compared.
         seed: Of the choice of positions.
@@ -42,8 +41,8 @@ class RecoverySettings:
     method: str = "least_squares"
     alpha: float | None = None
     target: str = "residual"
-    batch_norm: str | None = None
-    positions: int = 32
+    batch_norm: str = "estimate"
+    positions: int = 24
     held_out: float = 0.2
     seed: int = 0
     most_bytes: int | None = None
@@ -57,7 +56,7 @@ class RecoverySettings:
         """
         choose("method", self.method, METHODS)
         choose("target", self.target, TARGETS)
-        choose("batch_norm", self.batch_norm, (None, *BATCH_NORMS))
+        choose("batch_norm", self.batch_norm, BATCH_NORMS)
         require_count("positions", self.positions)
         if self.alpha is not None and not (_is_real(self.alpha) and self.alpha >= 0):
             message = f"alpha must be a finite number of at least 0, or None, got {self.alpha!r}"
@@ -65,11 +64,6 @@ class RecoverySettings:
         if not (_is_real(self.held_out) and 0 <= self.held_out < 1):
             message = f"held_out is a share of the samples, from 0 to below 1; got {self.held_out!r}"
             raise SettingsError(message)
-
-    @property
-    def norms(self) -> str:
-        """What is done to batch norms."""
-        return self.batch_norm or ("keep" if self.method == "least_squares" else "estimate")
 
     @property
     def alphas(self) -> tuple[float, ...]:

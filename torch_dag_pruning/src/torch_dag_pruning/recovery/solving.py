@@ -53,9 +53,16 @@ class Problem:
         self._total: Tensor | None = None
         self._held: list[tuple[Tensor, Tensor]] = []
         self._wanted: list[Tensor] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was computed from fewer rows."""
+        self._errors: dict[tuple[str, float | None], float] = {}
+        self._centred: tuple[Tensor, Tensor] | None = None
 
     def add(self, rows: Tensor, lacks: Tensor) -> None:
         """Take rows that solutions are fitted to."""
+        self._forget()
         rows, lacks = rows.to(torch.float64), lacks.to(torch.float64)
         found, cross, total = Moments.of(rows), lacks.mT @ rows, lacks.sum(1)
         if self._moments is None or self._cross is None or self._total is None:
@@ -65,6 +72,7 @@ class Problem:
 
     def hold(self, rows: Tensor, lacks: Tensor, wanted: Tensor) -> None:
         """Take rows that solutions are compared on, and the results that are wanted there."""
+        self._forget()
         if rows.shape[1]:
             self._held.append((rows.to(torch.float64), lacks.to(torch.float64)))
             self._wanted.append(wanted)
@@ -75,8 +83,12 @@ class Problem:
         return 0 if self._moments is None else self._moments.count
 
     def error(self, correction: Correction) -> float:
-        """Return the sum of squares of what the held-out rows lack after a change."""
-        return sum(float(correction.lacking(rows, lacks).square().sum()) for rows, lacks in self._held)
+        """Return the sum of squares of what the held-out rows lack after a change; each is computed once."""
+        key = (correction.kind, correction.alpha)
+        if key not in self._errors:
+            parts = (correction.lacking(rows, lacks) for rows, lacks in self._held)
+            self._errors[key] = sum(float(part.square().sum()) for part in parts)
+        return self._errors[key]
 
     def relative_error(self, correction: Correction) -> float:
         """Return the error relative to the variance of the wanted results; NaN without held-out rows."""
@@ -96,40 +108,55 @@ class Problem:
         assert self._total is not None
         return Correction("mean", None, None, self._total / self.count)
 
+    def _covariances(self) -> tuple[Tensor, Tensor]:
+        """Return Cov(x), and Cov(r, x) with x the rows and r what they lack."""
+        assert self._moments is not None
+        assert self._cross is not None
+        if self._centred is None:
+            cross = self._cross / self.count - self.mean().shift[:, :, None] * self._moments.mean[:, None, :]
+            self._centred = self._moments.covariance, cross
+        return self._centred
+
     def least_squares(self, alpha: float) -> Correction:
         """Return the best change of weights and bias, under a ridge of strength ``alpha``."""
         assert self._moments is not None
-        assert self._cross is not None
-        mean, lacking = self._moments.mean, self.mean().shift
-        covariance = self._moments.covariance
-        cross = self._cross / self.count - lacking[:, :, None] * mean[:, None, :]
+        covariance, cross = self._covariances()
         weight = _divided(cross, covariance, alpha)
-        shift = lacking - (weight @ mean[:, :, None]).squeeze(2)
+        shift = self.mean().shift - (weight @ self._moments.mean[:, :, None]).squeeze(2)
         return Correction("least_squares", alpha, weight, shift)
 
     def best(self, alphas: Sequence[float]) -> Correction:
         """Return the change that is best on the held-out rows: never worse than folding the mean into the bias.
 
-        Without held-out rows, the first of the alphas is taken. Larger ones are not tried after one that is worse.
+        Without held-out rows, the first of the alphas is taken. Otherwise the search starts in their middle and goes on
+        upwards, or downwards if that is worse, as long as it gets better.
         """
         if not self._held:
             return self.least_squares(alphas[0])
         candidates = [self.unchanged(), self.mean()]
-        least = float("inf")
+        middle = len(alphas) // 2 - (len(alphas) > 1)
+        best = self._tried(candidates, alphas[middle:])
+        if best == alphas[middle]:
+            self._tried(candidates, alphas[:middle][::-1])
+        return min(candidates, key=self.error)
+
+    def _tried(self, candidates: list[Correction], alphas: Sequence[float]) -> float | None:
+        """Try alphas in their order until one is worse than the one before; return the best of them."""
+        best: Correction | None = None
         for alpha in alphas:
             candidates.append(self.least_squares(alpha))
-            error = self.error(candidates[-1])
-            if error > least:
+            if best is not None and self.error(candidates[-1]) > self.error(best):
                 break
-            least = error
-        return min(candidates, key=self.error)
+            best = candidates[-1]
+        return None if best is None else best.alpha
 
 
 def _divided(cross: Tensor, covariance: Tensor, alpha: float) -> Tensor:
     """Return ``cross (covariance + lam I)^-1`` for each group; the shortest solution where that is singular."""
     size = covariance.shape[-1]
     ridge = alpha * covariance.diagonal(dim1=1, dim2=2).mean(1)
-    regular = covariance + ridge[:, None, None] * torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    regular = covariance.clone()
+    regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     factor, info = torch.linalg.cholesky_ex(regular)
     if alpha > 0 and not bool(info.any()):
         solved: Tensor = torch.cholesky_solve(cross.mT, factor)
