@@ -11,7 +11,9 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import live_inner_vertices
 from torch_dag_core.graph.program import chosen_operand
 from torch_dag_core.graph.vertex import Vertex
+from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.analysis.propagation import nested_leaves
+from torch_dag_pruning.statistics.contractions import contraction_of
 
 
 def live_bytes(dag: DagModule, values: Mapping[Vertex, Any]) -> int:
@@ -38,6 +40,18 @@ def live_bytes(dag: DagModule, values: Mapping[Vertex, Any]) -> int:
         most = max(most, live)
         live -= sum(_size(values[each]) for each in ending.get(step, ()))
     return most
+
+
+def largest_system(dag: DagModule, registry: Registry) -> int:
+    """Return the size of what solving the widest layer takes: four matrices over its columns, in double precision."""
+    sizes = [0]
+    for vertex in live_inner_vertices(dag, training=False):
+        contraction = contraction_of(vertex, registry)
+        if contraction is not None:
+            module: Any = vertex.module
+            groups, _, columns = contraction.matrix(module, module.weight.detach()).shape
+            sizes.append(4 * 8 * groups * columns**2)
+    return max(sizes)
 
 
 def _size(value: Any) -> int:

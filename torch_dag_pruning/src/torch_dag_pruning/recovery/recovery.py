@@ -17,7 +17,7 @@ from torch_dag_pruning.analysis.value_axes import ValueAxes
 from torch_dag_pruning.errors import RecoveryError
 from torch_dag_pruning.recovery.agenda import Agenda
 from torch_dag_pruning.recovery.held_out import HeldOut
-from torch_dag_pruning.recovery.memory import live_bytes
+from torch_dag_pruning.recovery.memory import largest_system, live_bytes
 from torch_dag_pruning.recovery.repair import LayerRecovery, Repair
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.recovery.walking import Parts
@@ -96,11 +96,12 @@ def _require_fitting(
     if settings.most_bytes is None:
         return
     needed = sum(_live_bytes(dag, axes, batch) for dag in graphs for batch in data)
+    needed += largest_system(graphs[1], axes.analysis.registry)
     if needed > settings.most_bytes:
         samples = sum(batch.samples for batch in data)
         message = (
-            f"the values of {samples} samples take up to {needed:,} bytes, more than most_bytes="
-            f"{settings.most_bytes:,}; pass about {samples * settings.most_bytes // needed} samples"
+            f"the values of {samples} samples, and what is solved, take up to {needed:,} bytes, more than most_bytes="
+            f"{settings.most_bytes:,}; pass fewer samples, or a larger bound"
         )
         raise RecoveryError(message)
 
