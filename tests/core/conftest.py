@@ -125,8 +125,8 @@ def gradients_of(module, result):
 
 
 def graded(leaf):
-    """Return a factor between 0.5 and 1.5 for each element of a tensor."""
-    return torch.linspace(0.5, 1.5, leaf.numel(), dtype=leaf.abs().dtype).reshape(leaf.shape)
+    """Return a factor for each element of a tensor, which differs much between neighbours."""
+    return torch.arange(leaf.numel()).cos().to(leaf.abs().dtype).reshape(leaf.shape)
 
 
 def leaves(value):

@@ -90,7 +90,7 @@ def test_nothing_changes_the_graph(dag, spec):
     ("settings", "message"),
     [
         ({"keep_flops": 0}, "keep_flops is the share of FLOPs that stays"),
-        ({"keep_flops": 0.5, "scope": "here"}, "scope must be one of 'global', 'local', got 'here'"),
+        ({"keep_flops": 0.5, "scope": "here"}, "scope must be one of 'global', 'isomorphic', 'local', got 'here'"),
         ({"keep_flops": 0.5, "multiple_of": 0}, "multiple_of must be an integer of at least 1, got 0"),
         ({"keep_flops": 0.5, "criterion": "taste"}, "channel-pruning: .*'taste'"),
         ({"keep_flops": 1e-9}, "channel-pruning: "),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from torch import nn
 
 from torch_dag_core.analysis.latency import median_latencies
@@ -87,3 +90,38 @@ def test_measuring_leaves_the_modes_as_they_are():
     assert min(median_latencies((model, model), [torch.randn(1, 3, 8, 8)], seconds=0.01)) > 0
     assert model.training
     assert not model.head.training
+
+
+@pytest.fixture
+def data(tmp_path):
+    images = torch.randn(80, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    save_file({"x": images}, tmp_path / "data.safetensors")
+    return tmp_path / "data.safetensors"
+
+
+def test_weights_are_repaired_with_data(saved, data, tmp_path):
+    out = tmp_path / "small.safetensors"
+    result = run(saved, "--keep-flops", "0.5", "--calibrate", data, "--samples", "64", "--out", out)
+    said = re.search(r"error of the outputs on held-out samples: ([\d.]+)% before, ([\d.]+)% after", result.output)
+    assert float(said[2]) < 0.5 * float(said[1])
+    pruned = DagModule.load(out)
+    assert pruned.provenance["recovery"]["samples"] == 64
+    images, net = torch.randn(50, 3, 16, 16), DagModule.load(saved)
+    with torch.no_grad():
+        wanted, given = net(images), pruned(images)
+    assert float((given - wanted).norm()) < 1.5 * float(said[2]) / 100 * float(wanted.norm())
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "l2_fisher", "variance", "wanda", "obs"])
+def test_criteria_look_at_the_data(saved, data, tmp_path, criterion):
+    out = tmp_path / "small.safetensors"
+    options = ("--keep-flops", "0.5", "--criterion", criterion, "--per", "flops", "--out", out)
+    assert run(saved, *options, "--calibrate", data, "--recover", "none").exit_code == 0
+    assert "recovery" not in DagModule.load(out).provenance
+    with pytest.raises(TorchDagError, match="looks at data; call calibrate"):
+        run(saved, *options)
+
+
+def test_data_that_nothing_looks_at_is_refused(saved, data, tmp_path):
+    with pytest.raises(TorchDagError, match="does not look at data with these settings; leave out --calibrate"):
+        run(saved, "--keep-flops", "0.5", "--recover", "none", "--calibrate", data, "--out", tmp_path / "s.safetensors")

@@ -15,7 +15,7 @@ from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.analysis.installed_rules import axis_rules
 from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.errors import AnalysisError
-from torch_dag_pruning.plan.criteria import criterion_named
+from torch_dag_pruning.plan.known_criteria import criterion_named
 from torch_dag_pruning.plan.plan import Plan
 
 OP = """

@@ -12,7 +12,8 @@ from torch_dag_core.testing import awaken
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.axes import AxisSolver, Fixed, concat, product
 from torch_dag_pruning.cut import remove_channels
-from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random, criterion_named, pulled_back
+from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random, pulled_back
+from torch_dag_pruning.plan.known_criteria import criterion_named
 from torch_dag_pruning.plan.plan import Plan
 
 

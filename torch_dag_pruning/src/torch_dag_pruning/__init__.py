@@ -4,13 +4,15 @@ from torch_dag_pruning.analysis.analysis import Analysis, Orbit, Place, analyze
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.channel_pruning import ChannelPruning
-from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, removal_proof, remove_channels
+from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, recover, removal_proof, remove_channels
 from torch_dag_pruning.errors import (
     AnalysisError,
+    CalibrationError,
     MissingModeError,
     PlanError,
     PruningError,
     PruningWarning,
+    RecoveryError,
     RemovalError,
     RemovalMismatchError,
 )
@@ -18,7 +20,10 @@ from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.one_shot import OneShotChannelPruning, OneShotConfig
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.recovery.recovery import Recovery
+from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.proof import Proof
+from torch_dag_pruning.statistics.statistics import Statistics, StatisticsSettings
 
 __all__ = [
     "Analysis",
@@ -27,6 +32,7 @@ __all__ = [
     "Axis",
     "AxisRule",
     "AxisSolver",
+    "CalibrationError",
     "Cause",
     "ChannelPruning",
     "Concat",
@@ -46,14 +52,20 @@ __all__ = [
     "Proof",
     "PruningError",
     "PruningWarning",
+    "Recovery",
+    "RecoveryError",
+    "RecoverySettings",
     "Relation",
     "RemovalError",
     "RemovalMismatchError",
     "Sink",
+    "Statistics",
+    "StatisticsSettings",
     "analyze",
     "axis_rule",
     "carry_optimizer",
     "masked_model",
+    "recover",
     "removal_proof",
     "remove_channels",
 ]

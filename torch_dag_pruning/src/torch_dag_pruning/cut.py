@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
 from torch_dag_pruning.masking.laying import lay_masks, mask_lookup
 from torch_dag_pruning.plan.criteria import learned_tensors
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.recovery.recovery import Recovery, recovered
+from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.optimizer import carried
 from torch_dag_pruning.removal.proof import NEAR_MISS, Graphs, Proof, compared, in_precision
@@ -111,6 +113,10 @@ class Cut:
         graphs = Graphs(before, self._lay(masked, dtype), in_precision(removed, dtype))
         return compared(graphs, self.kept, self.axes, inputs or self.analysis.inputs, dtype)
 
+    def recover(self, removed: DagModule, batches: Iterable[Any], **settings: Any) -> Recovery:
+        """Repair the weights of a removed graph with data, without training; see `recover`."""
+        return recovered(removed, self.axes, self.kept, batches, RecoverySettings(**settings))
+
     def carry_optimizer(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> Optimizer:
         """Return an optimizer over a removed graph with the kept part of the state; see `carry_optimizer`."""
         return carried(optimizer, dag, removed, self.kept, dict(learned_tensors(self.analysis)))
@@ -190,6 +196,42 @@ def remove_channels(
     if verify:
         cut.prove(pruned)
     return pruned
+
+
+def recover(
+    pruned: DagModule, reference: DagModule, batches: Iterable[Any], *, plan: Plan, analysis: Analysis | None = None,
+    example_inputs: Any = None, **settings: Any,
+) -> Recovery:  # fmt: skip
+    """Repair the weights of a pruned graph with unlabelled data, without training; the arguments are not changed.
+
+    Layers that read removed slots, or values that changed because of them, are solved one after the other, so that
+    their results are as close as possible to those in the reference (docs/recovery.md). A layer never becomes worse on
+    held-out samples than it would by a correction of its bias alone.
+
+        cut = tdp.Cut(tdp.analyze(dag), plan)
+        pruned = cut.removed()
+        cut.prove(pruned)
+        recovery = cut.recover(pruned, batches)   # the same as recover(pruned, dag, batches, plan=plan)
+        print(recovery)
+        recovery.dag.save("pruned.safetensors")
+
+    Args:
+        pruned: What `remove_channels` made of ``reference``. It may have been trained since.
+        reference: The graph before pruning, with the weights that it is to be like.
+        batches: Tensors, tuples that start with the inputs, or mappings by name of the input; all of them are held in
+            memory, with the values of a few vertices. 512 samples are usually enough.
+        plan: The plan that ``pruned`` was made by.
+        analysis: That of ``reference``, if it was made before.
+        example_inputs: As for `analyze`.
+        **settings: The fields of `RecoverySettings`, by name.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        PlanError: the plan does not fit the reference.
+        RecoveryError: ``pruned`` is not what the plan leaves, or the data takes more than ``most_bytes``.
+        CalibrationError: there is no batch, or one lacks an input.
+    """
+    return _cut(reference, plan, example_inputs, analysis).recover(pruned, batches, **settings)
 
 
 def removal_proof(

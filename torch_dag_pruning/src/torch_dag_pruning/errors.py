@@ -49,3 +49,11 @@ class MissingModeError(PruningError, NotImplementedError):
 
 class PruningWarning(UserWarning):
     """Something that a user of the result should know."""
+
+
+class CalibrationError(PruningError, ValueError):
+    """Calibration data cannot be read, or statistics of it do not fit the graph."""
+
+
+class RecoveryError(PruningError):
+    """A pruned graph cannot be repaired: it is not what the plan leaves of its reference, or does not fit in memory."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +22,18 @@ from torch_dag_core.errors import InputError, SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit, analyze
 from torch_dag_pruning.cut import Cut
+from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.masking.masking import Masking
+from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.plan.selection import PRICES, SCOPES
+from torch_dag_pruning.recovery.recovery import Recovery
+from torch_dag_pruning.recovery.settings import METHODS
 from torch_dag_pruning.removal.proof import Proof
+from torch_dag_pruning.statistics.statistics import Statistics
 
-_SCOPES = ("global", "local")
+_RECOVERIES = (*METHODS, "none")
+_PRICES = tuple(price for price in PRICES if price is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +41,23 @@ class OneShotConfig(CompressionConfig):
     """Settings of `OneShotChannelPruning`."""
 
     criterion: str = field(
-        default="l2", metadata={"help": "how slots are scored: l1, l2, random, or what a plugin offers"}
+        default="l2",
+        metadata={
+            "help": "how slots are scored: l1, l2, bn_scale, fpgm, random; with data taylor, fisher, l2_fisher, "
+            "variance, wanda, obs; or what a plugin offers"
+        },
     )
-    scope: str = field(default="global", metadata={"help": "global compares all orbits, local takes the same share"})
+    scope: str = field(
+        default="global",
+        metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
+    )
+    per: str | None = field(default=None, metadata={"help": "what scores are divided by: flops or parameters"})
     multiple_of: int = field(default=1, metadata={"help": "widths become multiples of this"})
     verify: bool = field(default=True, metadata={"help": "compare the masked with the removed model at every vertex"})
+    recover: str = field(
+        default="least_squares",
+        metadata={"help": "how weights are repaired with data: least_squares, mean, batch_norm, none"},
+    )
     save_plan: Path | None = field(
         default=None, metadata={"help": "where to write what was kept, as JSON", "output": True}
     )
@@ -48,7 +69,10 @@ class OneShotConfig(CompressionConfig):
             SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
         super().__post_init__()
-        choose("scope", self.scope, _SCOPES)
+        choose("scope", self.scope, tuple(SCOPES))
+        choose("recover", self.recover, _RECOVERIES)
+        if self.per is not None:
+            choose("per", self.per, _PRICES)
         require_count("multiple_of", self.multiple_of)
         require_flag("verify", self.verify)
         if self.save_plan is not None and not Path(self.save_plan).parent.is_dir():
@@ -74,14 +98,15 @@ class ChannelReport(CompressionReport):
 class OneShotChannelPruning(CompressionAlgorithm):
     """Scores the channels of a graph once, and removes the least important ones.
 
-    No training is needed: `finalize` may be called at once. The prepared graph, in which the dropped slots are masked,
-    can be trained first; `finalize` then slices the trained weights.
+    No training is needed: `finalize` may be called at once. With data (`calibrate`), the weights of the result are
+    repaired (`recover`). The prepared graph, in which the dropped slots are masked, can be trained first; `finalize`
+    then slices the trained weights, and leaves them as they are.
 
     Attributes:
         analysis: The analysis of a copy of the graph, which shares its weights with the prepared graph.
-        plan: The kept slots of each orbit.
         proof: After `finalize`, the comparison of the masked with the removed graph; None before, or without
             ``verify``.
+        recovery: After `finalize`, what was repaired; None before, and where nothing was.
     """
 
     name: ClassVar[str] = "channel-pruning"
@@ -100,11 +125,53 @@ class OneShotChannelPruning(CompressionAlgorithm):
             PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
         super().__init__(*arguments, **settings)
-        self.plan = Plan.by_importance(
-            self.analysis, self.config.criterion, self._share, scope=self.config.scope,
-            multiple_of=self.config.multiple_of,
-        )  # fmt: skip
         self.proof: Proof | None = None
+        self.recovery: Recovery | None = None
+        self._batches: list[Any] = []
+        self._statistics: Statistics | None = None
+        self._criterion = criterion_named(self.config.criterion)
+        if not looks_at_data(self._criterion):
+            _ = self.plan  # refuses here what cannot be reached
+
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether `calibrate` makes a difference, with these settings."""
+        return self.config.recover != "none" or looks_at_data(self._criterion)
+
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Keep data for the choice of slots, where the criterion looks at it, and for the repair of the result.
+
+        Args:
+            batches: Tensors, tuples that start with the inputs, or mappings by name of the input; no labels are needed.
+
+        Raises:
+            CalibrationError: there is no batch, or one lacks an input.
+            PlanError: the FLOPs cannot be reached (the message says how far down they go).
+        """
+        self._batches = list(batches)
+        if looks_at_data(self._criterion):
+            loss = "outputs" if needs_gradients(self._criterion) else None
+            self._statistics = Statistics.collect(self.analysis, self._batches, loss=loss)  # type: ignore[arg-type]
+        _ = self.plan
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which slots stay.
+
+        Raises:
+            PlanError: the FLOPs cannot be reached, or the criterion looks at data and there is none yet.
+        """
+        if looks_at_data(self._criterion) and self._statistics is None:
+            message = (
+                f"the criterion {self._criterion.name!r} looks at data; call calibrate(batches) first, on the command "
+                "line --calibrate"
+            )
+            raise PlanError(message)
+        config = self.config
+        return Plan.by_importance(
+            self.analysis, self._criterion, self._share, statistics=self._statistics, scope=config.scope,
+            per=config.per, multiple_of=config.multiple_of,
+        )  # fmt: skip
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -164,6 +231,9 @@ class OneShotChannelPruning(CompressionAlgorithm):
     def finalize(self) -> DagModule:
         """Return a graph without the dropped slots, and save the plan to ``save_plan`` if that is set.
 
+        With data, its weights are repaired, after the comparison with the masked graph; unless the prepared graph was
+        trained, because then they are better than those of the graph that it came from.
+
         Raises:
             RemovalError: an op cannot be made smaller.
             RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
@@ -172,11 +242,19 @@ class OneShotChannelPruning(CompressionAlgorithm):
         self.proof = self.cut.prove(removed) if self.config.verify else None
         if self.config.save_plan is not None:
             self.plan.save(self.config.save_plan)
-        return removed
+        if not self._batches or self.config.recover == "none" or self._was_trained():
+            return removed
+        show = functools.partial(self.progress, "repairing")
+        self.recovery = self.cut.recover(removed, self._batches, method=self.config.recover, progress=show)
+        return self.recovery.dag
+
+    def _was_trained(self) -> bool:
+        before, now = self.model.state_dict(), self.analysis._original.state_dict()
+        return any(not torch.equal(tensor, before[name]) for name, tensor in now.items())
 
     def conclusion(self) -> str:
-        """Return the proof as text, or "" if there is none."""
-        return "" if self.proof is None else str(self.proof)
+        """Return how far the masked and the removed graph are apart, and what repairing the weights did."""
+        return "\n".join(str(part) for part in (self.proof, self.recovery) if part is not None)
 
 
 def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch_dag_core.algorithms.algorithm import Losses
@@ -21,6 +21,13 @@ from torch_dag_core.errors import SettingsError
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
+
+Progress = Callable[[str, int, int], None]
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """Show nothing of how far something is."""
+    del what, done, total
 
 
 class CompressionAlgorithm(ABC):
@@ -38,6 +45,7 @@ class CompressionAlgorithm(ABC):
         target_flops: The cost to reach, in FLOPs of one sample.
         target_normalized_flops: The cost to reach, in thousands of FLOPs per input pixel.
         removable_share: The largest share of FLOPs that can be removed.
+        progress: Called while something takes long, with what it is, how much of it is done, and of how much.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -64,6 +72,7 @@ class CompressionAlgorithm(ABC):
         """
         self.config = _configured(self.config_type, required, settings)
         self.model = model
+        self.progress: Progress = _unseen
         self.input_shape = sample_shape(model, input_shape)
         report = self.analyze()
         self.target_flops = self.config.keep_flops * (self.config.reference_flops or report.flops)
@@ -94,8 +103,17 @@ class CompressionAlgorithm(ABC):
     def finalize(self) -> DagModule:
         """Return a plain graph that costs at most the target."""
 
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether `calibrate` makes a difference, with these settings."""
+        return type(self).calibrate is not CompressionAlgorithm.calibrate
+
     def calibrate(self, batches: Iterable[Any]) -> None:
-        """Process data before training; does nothing by default."""
+        """Process data before `prepare`; does nothing by default.
+
+        Args:
+            batches: Tensors, tuples that start with the inputs, or mappings by name of the input.
+        """
         del batches
 
     def conclusion(self) -> str:

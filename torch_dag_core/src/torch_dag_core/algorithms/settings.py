@@ -14,7 +14,7 @@ from torch_dag_core.errors import SettingsError
 COSTS = ("flops", "params", "latency")
 
 
-def choose(name: str, value: Any, choices: Sequence[str]) -> None:
+def choose(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Check that a setting is one of ``choices``.
 
     Raises:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from torch import nn
 
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.cli.before_after import before_after
+from torch_dag_core.cli.calibration import Amount, read_calibration
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice
 from torch_dag_core.conversion.report import conversion_report
@@ -26,50 +28,81 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def execute(
-    spec: AlgorithmSpec, choice: ModelChoice, settings: Mapping[str, Any], out: Path | None, *, only_analyze: bool
-) -> None:
-    """Run an algorithm that needs no training on a model, say what it found and did, and save what comes of it.
+@dataclass(frozen=True)
+class Run:
+    """What the user asked for.
 
-    Args:
+    Attributes:
         spec: The algorithm.
         choice: The model.
         settings: Of the algorithm, by name.
         out: Where to save the result; None does not save it.
         only_analyze: Whether to stop after the report.
+        calibrate: The data that the algorithm is to look at; None for none.
+        samples: How many samples of it are read at most.
+    """
+
+    spec: AlgorithmSpec
+    choice: ModelChoice
+    settings: Mapping[str, Any]
+    out: Path | None
+    only_analyze: bool
+    calibrate: str | None = None
+    samples: int = Amount.samples
+
+
+def execute(run: Run) -> None:
+    """Run an algorithm that needs no training on a model, say what it found and did, and save what comes of it.
 
     Raises:
-        SettingsError: a setting is wrong, or the algorithm learns what to do and so needs a training loop.
+        SettingsError: a setting is wrong, or the algorithm learns what to do and so needs a training loop, or it does
+            not look at data and there is some.
     """
-    config = spec.configure(**settings)
-    if out is None and not only_analyze:
+    config = run.spec.configure(**run.settings)
+    if run.out is None and not run.only_analyze:
         click.echo("nothing will be saved; --out saves the result")
-    with _steps(2) as step:
-        step(f"converting {choice.reference}")
-        model = choice.model()
-        dag = _sized(choice.graph(model), choice.size)
-        step("analysing")
-        algorithm = spec.start(dag, config)
+    with _steps(3) as steps:
+        steps.start(f"converting {run.choice.reference}")
+        model = run.choice.model()
+        dag = _sized(run.choice.graph(model), run.choice.size)
+        steps.start("analysing")
+        algorithm = run.spec.start(dag, config)
         report = algorithm.analyze()
+        if run.calibrate is not None and not run.only_analyze:
+            steps.start(f"reading {run.calibrate}")
+            _calibrate(run, algorithm, model, dag)
     if not isinstance(model, DagModule):
         click.echo(conversion_report(dag))
     click.echo(str(report))
-    if not only_analyze:
-        _carry_out(spec, algorithm, dag, out)
+    if not run.only_analyze:
+        _carry_out(run, algorithm, dag)
 
 
-def _carry_out(spec: AlgorithmSpec, algorithm: Algorithm, dag: DagModule, out: Path | None) -> None:
+def _calibrate(run: Run, algorithm: Algorithm, model: nn.Module, dag: DagModule) -> None:
+    """Let an algorithm look at the data that the user named."""
+    assert run.calibrate is not None
+    if not isinstance(algorithm, CompressionAlgorithm) or not algorithm.looks_at_data:
+        message = f"{run.spec.name} does not look at data with these settings; leave out --calibrate"
+        raise SettingsError(message)
+    amount = Amount(run.samples)
+    algorithm.calibrate(read_calibration(run.calibrate, model, run.choice.reference, dag, amount))
+
+
+def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule) -> None:
+    spec, out = run.spec, run.out
     if spec.trains and spec.status != "stub":
         _refuse_training(spec)
     table: Table | None = None
-    with _steps(3) as step:
-        step("preparing")
+    with _steps(3) as steps:
+        if isinstance(algorithm, CompressionAlgorithm):
+            algorithm.progress = steps.within
+        steps.start("preparing")
         algorithm.prepare()
         share = float(algorithm.losses(0).cost_share)
-        step("removing and comparing")
+        steps.start("removing and comparing")
         result = algorithm.finalize()
         if out is not None:
-            step("saving and measuring")
+            steps.start("saving and measuring")
             result.save(out)
             table = before_after(dag, result, out)
     click.echo(f"{spec.name}: {share:.2%} of the cost is left")
@@ -99,14 +132,36 @@ def _refuse_training(spec: AlgorithmSpec) -> None:
     raise SettingsError(message)
 
 
+class _Steps:
+    """Which of several steps is going on, shown on a progress display if there is one."""
+
+    def __init__(self, total: int, display: Progress | None) -> None:
+        self._display, self._started, self._description = display, 0, "starting"
+        self._task = None if display is None else display.add_task(self._description, total=total)
+
+    def start(self, description: str) -> None:
+        """Begin a step."""
+        self._description = description
+        self._show(description)
+        self._started += 1
+
+    def within(self, what: str, done: int, total: int) -> None:
+        """Show how far a part of the step is: ``done`` of ``total``."""
+        self._show(f"{self._description}: {what} {done}/{total}", going_on=True)
+
+    def _show(self, description: str, *, going_on: bool = False) -> None:
+        if self._display is not None and self._task is not None:
+            completed = self._started - going_on
+            self._display.update(self._task, completed=completed, description=description)
+
+
 @contextmanager
-def _steps(total: int) -> Iterator[Callable[[str], None]]:
+def _steps(total: int) -> Iterator[_Steps]:
     """Show on standard error which of so many steps is going on, and for how long; in a terminal only."""
     shown_on = Console(stderr=True)
     if not shown_on.is_interactive:
-        yield lambda _: None
+        yield _Steps(total, None)
         return
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, TimeElapsedColumn(), console=shown_on, transient=True) as progress:
-        task, done = progress.add_task("starting", total=total), itertools.count()
-        yield lambda description: progress.update(task, completed=next(done), description=description)
+        yield _Steps(total, progress)

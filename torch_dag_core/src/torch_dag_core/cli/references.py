@@ -104,10 +104,15 @@ def _imported_model(reference: str, arguments: Arguments) -> nn.Module:
             "or the path of a saved graph"
         )
         raise ModelReferenceError(message)
-    return _call(reference, _attribute(reference, module_name, attribute), arguments)
+    return _call(reference, attribute_named(reference, module_name, attribute), arguments)
 
 
-def _attribute(reference: str, module_name: str, attribute: str) -> Any:
+def attribute_named(reference: str, module_name: str, attribute: str) -> Any:
+    """Return what ``module:attribute`` names.
+
+    Raises:
+        ModelReferenceError: the module cannot be imported, or has no such attribute.
+    """
     if "" not in sys.path:
         # Console scripts, unlike `python -m`, do not have the current folder on their path.
         sys.path.insert(0, "")

@@ -56,16 +56,21 @@ def algorithm_command(
         *, choice: ModelChoice, pairs: Sequence[str], config: Sequence[str], only_analyze: bool, out: Path | None,
         **given: Any,
     ) -> None:  # fmt: skip
-        from torch_dag_core.cli.execution import execute
+        from torch_dag_core.cli.execution import Run, execute
 
+        data = {name: given.pop(name) for name in ("calibrate", "samples")}
         settings = read_settings(spec, [*config, *option_texts(given), *pairs])
         check_outputs(spec, settings)
-        execute(spec, choice, settings, out, only_analyze=only_analyze)
+        execute(Run(spec, choice, settings, out, only_analyze=only_analyze, **data))
 
     options: list[Decorator] = [
         click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]..."),
         *setting_options(spec),
         click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm."),
+        click.option("--calibrate", metavar="DATA",
+                     help="Data to look at: a folder of images, a .safetensors file, or package.module:callable."),
+        click.option("--samples", type=click.IntRange(min=1), default=512, show_default=True,
+                     help="How many samples of DATA are read at most."),
         click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop."),
         click.option("-o", "--out", type=OutputPath(), required=needs_out,
                      help="Where to save the result (.safetensors)."),

@@ -19,7 +19,7 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 
 
 _PREFIX = "setting_"
-_TAKEN = frozenset({"arg", "weights", "size", "config", "analyze", "out", "force", "help"})
+_TAKEN = frozenset({"arg", "weights", "size", "config", "analyze", "out", "force", "help", "calibrate", "samples"})
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 

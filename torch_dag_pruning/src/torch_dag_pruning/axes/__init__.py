@@ -16,7 +16,7 @@ from torch_dag_pruning.axes.expression import (
     product,
     size,
 )
-from torch_dag_pruning.axes.masking import kept_indices, mask
+from torch_dag_pruning.axes.masking import kept_indices, mask, membership
 from torch_dag_pruning.axes.solver import AxisSolver
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "concat",
     "kept_indices",
     "mask",
+    "membership",
     "product",
     "size",
 ]

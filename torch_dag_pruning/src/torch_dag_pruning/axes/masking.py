@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from torch_dag_pruning.axes.expression import Axis, Interpretation, fold
+from torch_dag_pruning.axes.expression import Atom, Axis, Interpretation, atoms, fold
 
 
 def mask(axis: Axis, masks: Mapping[int, Tensor]) -> Tensor:
@@ -39,3 +39,10 @@ def _outer(outer: Tensor, inner: Tensor) -> Tensor:
 def kept_indices(axis: Axis, masks: Mapping[int, Tensor]) -> Tensor:
     """Return the positions of the slots whose mask is not zero, in ascending order."""
     return mask(axis, masks).detach().nonzero().flatten()
+
+
+def membership(axis: Axis, atom: Atom) -> Tensor:
+    """Return how often each slot of an atom occurs at each position of `axis`: a matrix (positions, slots)."""
+    masks = {each.id: torch.ones(each.n, dtype=torch.float64) for each in atoms(axis)}
+    jacobian: Tensor = torch.func.jacrev(lambda own: mask(axis, masks | {atom.id: own}))(masks[atom.id])
+    return jacobian

@@ -9,6 +9,7 @@ prune = algorithm_command(
     SPEC,
     name="prune",
     text="Remove the least important channels of MODEL and save what is left.\n\n"
-    "Nothing is trained: expect to fine-tune the result. The same as `torch-dag run channel-pruning`.",
+    "Nothing is trained. With --calibrate, the weights that are left are repaired so that the outputs stay close to "
+    "those of MODEL, which needs a few hundred samples without labels. The same as `torch-dag run channel-pruning`.",
     needs_out=True,
 )

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.plugins.loading import add_hookspecs, named_contributions
-from torch_dag_pruning import hookspecs
 from torch_dag_pruning.axes import Axis, atoms, mask
-from torch_dag_pruning.errors import PlanError
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
@@ -59,24 +56,6 @@ class Random:
         """Return uniform random numbers, equal for equal seeds and orbits."""
         generator = torch.Generator().manual_seed(self.seed)
         return {orbit.key: torch.rand(orbit.n, generator=generator, dtype=torch.float64) for orbit in analysis.orbits}
-
-
-BUILT_IN: tuple[ImportanceCriterion, ...] = (Magnitude("l1", 1), Magnitude("l2", 2), Random())
-
-
-def criterion_named(name: str) -> ImportanceCriterion:
-    """Return the criterion that some plugin offers under a name.
-
-    Raises:
-        PlanError: neither the library nor a plugin offers it.
-    """
-    add_hookspecs(hookspecs)
-    own = {criterion.name: criterion for criterion in BUILT_IN}
-    found = own | named_contributions("torch_dag_importance_criteria", ImportanceCriterion, taken=own)  # type: ignore[type-abstract]
-    if name not in found:
-        message = f"there is no importance criterion {name!r}; there are {', '.join(sorted(found))}"
-        raise PlanError(message)
-    return found[name]
 
 
 def slot_scores(analysis: Analysis, of_elements: Any) -> dict[str, Tensor]:

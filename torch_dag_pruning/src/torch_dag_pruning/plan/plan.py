@@ -18,6 +18,7 @@ from torch_dag_pruning.plan.plan_file import read_document
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
+    from torch_dag_pruning.statistics.statistics import Statistics
 
 _FORMAT = 1
 
@@ -94,8 +95,8 @@ class Plan:
 
     @classmethod
     def by_importance(
-        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *, scope: str = "global",
-        multiple_of: int = 1,
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *,
+        statistics: Statistics | None = None, **choice: Any,
     ) -> Plan:  # fmt: skip
         """Return the plan that keeps the most important slots within the share ``keep_flops`` of the FLOPs.
 
@@ -103,17 +104,25 @@ class Plan:
             analysis: The analysis of the graph to prune.
             criterion: Scores the slots: an object, or a registered name such as ``"l2"``.
             keep_flops: Share of the FLOPs to keep, between 0 and 1.
-            scope: ``"global"`` compares the scores of all orbits, each divided by the mean of its orbit; ``"local"``
-                keeps the same share of every orbit.
-            multiple_of: Numbers of kept slots are multiples of this, except in orbits with fewer slots.
+            statistics: Statistics of the graph, for criteria that use data.
+            **choice: ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not
+                say that theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them
+                within classes of orbits that occur in the same kinds of layers, and keeps the same share of every
+                class. ``scope="local"`` keeps the same share of every orbit. ``per="flops"`` or ``per="parameters"``
+                divides scores by what goes with a slot. ``multiple_of=8`` makes widths multiples of 8 where the orbit
+                has as many slots.
 
         Raises:
-            PlanError: the FLOPs cannot be reached (the message says which share can), or the scope or criterion is
-                unknown.
+            PlanError: the FLOPs cannot be reached (the message says which share can), an unknown scope or
+                criterion, or the criterion looks at data and there are no statistics.
+            CalibrationError: the statistics are of another graph, or lack gradients.
         """
-        from torch_dag_pruning.plan.selection import select
+        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+        from torch_dag_pruning.plan.selection import Choice, select
 
-        return cls.keeping(analysis, select(analysis, criterion, keep_flops, scope=scope, multiple_of=multiple_of))
+        settings = Choice(keep_flops=keep_flops, **choice)
+        chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
+        return cls.keeping(analysis, select(analysis, with_statistics(chosen, statistics), settings))
 
     # Reading and editing ---------------------------------------------------------------------------------------
 

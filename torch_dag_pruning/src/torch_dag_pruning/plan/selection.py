@@ -13,7 +13,9 @@ from torch import Tensor
 
 from torch_dag_pruning.axes import Atom, Axis, Product, atoms
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan.criteria import ImportanceCriterion, criterion_named, learned_tensors
+from torch_dag_pruning.plan.criteria import ImportanceCriterion, learned_tensors
+from torch_dag_pruning.plan.isomorphism import isomorphic_classes
+from torch_dag_pruning.plan.known_criteria import is_comparable
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
@@ -21,33 +23,67 @@ if TYPE_CHECKING:
 Counts = dict[str, int]
 
 
-def select(
-    analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *, scope: str, multiple_of: int
-) -> dict[str, list[int]]:
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How slots are chosen from their scores.
+
+    Attributes:
+        keep_flops: Fraction of FLOPs that may stay.
+        scope: ``"global"``, ``"isomorphic"`` or ``"local"``; see `Plan.by_importance`.
+        per: What scores are divided by: ``"flops"`` or ``"parameters"`` that go with a slot, or None.
+        multiple_of: Widths become multiples of this where the orbit has as many slots.
+    """
+
+    keep_flops: float
+    scope: str = "global"
+    per: str | None = None
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            PlanError: names the field and what it may be.
+        """
+        if not 0.0 < self.keep_flops <= 1.0:
+            message = f"keep_flops is the fraction of FLOPs that stays, above 0 and at most 1; got {self.keep_flops!r}"
+            raise PlanError(message)
+        if self.scope not in SCOPES:
+            message = f"there is no scope {self.scope!r}; there are {', '.join(map(repr, SCOPES))}"
+            raise PlanError(message)
+        if self.per not in PRICES:
+            message = f"per must be one of {', '.join(map(repr, PRICES))}, got {self.per!r}"
+            raise PlanError(message)
+        if self.multiple_of < 1:
+            message = f"multiple_of must be at least 1, got {self.multiple_of}"
+            raise PlanError(message)
+
+
+def select(analysis: Analysis, criterion: ImportanceCriterion, choice: Choice) -> dict[str, list[int]]:
     """Return the slots that stay, by orbit key; see `Plan.by_importance`."""
-    _check(keep_flops, scope, multiple_of)
-    chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
-    scores = {key: score.to(torch.float64) for key, score in chosen.score(analysis).items()}
-    inner = _innermost(analysis)
+    scores = {key: score.to(torch.float64) for key, score in criterion.score(analysis).items()}
+    inner, step = _innermost(analysis), choice.multiple_of
     widths = [
-        _Width(o.key, o.n, max(1, o.minimum), multiple_of if o.atom in inner and o.n >= multiple_of else 1)
-        for o in analysis.orbits
+        _Width(o.key, o.n, max(1, o.minimum), step if o.atom in inner and o.n >= step else 1) for o in analysis.orbits
     ]
-    counts_at, levels = _SCOPES[scope](scores, widths)
-    counts = _cheapest(analysis, keep_flops, counts_at, levels)
+    worth = scores if is_comparable(criterion) else {key: score / _mean(score) for key, score in scores.items()}
+    if choice.per is not None:
+        worth = _per_cost(analysis, worth, choice.per)
+    counts_at, levels = SCOPES[choice.scope](analysis, worth, widths)
+    counts = _cheapest(analysis, choice.keep_flops, counts_at, levels)
     return {key: _best(scores[key], count) for key, count in counts.items()}
 
 
-def _check(keep_flops: float, scope: str, multiple_of: int) -> None:
-    if not 0.0 < keep_flops <= 1.0:
-        message = f"keep_flops is the fraction of FLOPs that stays, above 0 and at most 1; got {keep_flops!r}"
-        raise PlanError(message)
-    if scope not in _SCOPES:
-        message = f"there is no scope {scope!r}; there are {', '.join(map(repr, _SCOPES))}"
-        raise PlanError(message)
-    if multiple_of < 1:
-        message = f"multiple_of must be at least 1, got {multiple_of}"
-        raise PlanError(message)
+def _mean(score: Tensor) -> Tensor:
+    return score.mean().clamp_min(1e-300)
+
+
+def _per_cost(analysis: Analysis, scores: Mapping[str, Tensor], per: str) -> dict[str, Tensor]:
+    """Divide scores by what goes with one slot of their orbit, relative to the whole graph."""
+    cost = analysis.cost if per == "flops" else analysis.parameters_count
+    whole = float(cost())
+    shares = {o.key: 1.0 - float(cost({o.atom.id: o.n - 1})) / whole for o in analysis.orbits}
+    return {key: score / max(shares[key], 1e-300) for key, score in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -82,9 +118,12 @@ def _cheapest(analysis: Analysis, keep_flops: float, counts_at: Callable[[int], 
     return counts_at(level)
 
 
-def _globally(scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Callable[[int], Counts], int]:
-    """Rank the slots of all orbits together, each score divided by the mean of its orbit."""
-    ranked = {key: (score / score.mean().clamp_min(1e-300)).sort().values for key, score in scores.items()}
+_Levels = tuple[Callable[[int], Counts], int]
+
+
+def _globally(_analysis: Analysis, worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
+    """Rank the slots of all orbits together."""
+    ranked = {key: score.sort().values for key, score in worth.items()}
     everything = torch.cat([*ranked.values(), torch.tensor([-math.inf, math.inf], dtype=torch.float64)])
     marks = torch.unique(everything)
 
@@ -95,7 +134,26 @@ def _globally(scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Calla
     return counts_at, marks.numel()
 
 
-def _locally(_scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Callable[[int], Counts], int]:
+def _isomorphically(analysis: Analysis, worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
+    """Rank the slots of isomorphic orbits together, and keep the same share of every class."""
+    classes = isomorphic_classes(analysis)
+    ranked = {name: torch.cat([worth[key] for key in keys]).sort().values for name, keys in classes.items()}
+    class_of = {key: name for name, keys in classes.items() for key in keys}
+    steps = max((values.numel() for values in ranked.values()), default=1)
+
+    def counts_at(level: int) -> Counts:
+        counts: Counts = {}
+        for width in widths:
+            values = ranked[class_of[width.key]]
+            gone = round(values.numel() * level / steps)
+            mark = values[gone] if gone < values.numel() else torch.tensor(math.inf)
+            counts[width.key] = width.allowed(int((worth[width.key] >= mark).sum()))
+        return counts
+
+    return counts_at, steps + 1
+
+
+def _locally(_analysis: Analysis, _worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
     """Keep the same share of every orbit."""
     steps = max((width.n for width in widths), default=1)
 
@@ -105,7 +163,8 @@ def _locally(_scores: Mapping[str, Tensor], widths: list[_Width]) -> tuple[Calla
     return counts_at, steps + 1
 
 
-_SCOPES: Final = {"global": _globally, "local": _locally}
+SCOPES: Final = {"global": _globally, "isomorphic": _isomorphically, "local": _locally}
+PRICES: Final = (None, "flops", "parameters")
 
 
 def _innermost(analysis: Analysis) -> set[Atom]:
