@@ -62,6 +62,12 @@ def test_settings_may_follow_one_another(run, saved, settings):
     assert "75.00%" in run("run", "thinning", saved, *settings).stdout
 
 
+def test_a_run_without_an_output_says_so_first(run, saved):
+    result = run("run", "thinning", saved, "keep=1")
+    assert result.stdout.startswith("nothing will be saved; --out saves the result\n")
+    assert "nothing will be saved" not in run("run", "thinning", saved, "keep=1", "--analyze").stdout
+
+
 def test_analyze_stops_after_the_report(run, saved, tmp_path):
     result = run("run", "learned-thinning", saved, "--analyze", "--out", tmp_path / "out.safetensors")
     assert result.exit_code == 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from torch_dag_core import atomic_files
 from torch_dag_core.errors import SerializationError
 from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
@@ -45,10 +49,12 @@ def graph(version, count, numel):
 KILLED = (
     PRELUDE
     + """
-def save_forever(first):
+def save_forever(first, started):
     version = first
     while True:
         save(graph(version, 4, 100_000), path, registry=registry)
+        if version == first:
+            os.write(started, b".")
         version += 1
 
 def check():
@@ -61,9 +67,13 @@ random.seed(0)
 save(graph(0, 4, 100_000), path, registry=registry)
 found = [check()]
 for _ in range(int(sys.argv[2])):
+    waiting, started = os.pipe()
     child = os.fork()
     if child == 0:
-        save_forever(found[-1] + 1)
+        save_forever(found[-1] + 1, started)
+    os.close(started)
+    assert os.read(waiting, 1) == b".", "the child died before its first file stood"
+    os.close(waiting)
     time.sleep(random.uniform(0.0, 0.04))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -210,3 +220,104 @@ def test_overwriting_the_file_that_was_loaded(tmp_path, registry):
     loaded.get_vertex_by_name("held").module.value.add_(2.0)
     save(loaded, path, registry=registry)
     assert value(path, registry) == 3.0
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+    return path
+
+
+def make_link_to_pipe(path):
+    path.symlink_to(make_pipe(path.with_name("pipe")))
+    return path
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    return path
+
+
+def make_folder(path):
+    path.mkdir()
+    return path
+
+
+def make_loop(path):
+    path.symlink_to(path)
+    return path
+
+
+NO_FILES = {
+    "pipe": (make_pipe, "it is a named pipe, not a file"),
+    "link to a pipe": (make_link_to_pipe, "it is a named pipe, not a file"),
+    "socket": (make_socket, "it is a socket, not a file"),
+    "folder": (make_folder, "it is a folder, not a file"),
+    "loop": (make_loop, "Too many levels of symbolic links"),
+    "file in no folder": (lambda path: path / "x", "there is no folder .*create it first"),
+    "file in a file": (lambda path: path.write_bytes(b"") or path / "x", "is not a folder"),
+}
+
+
+def refuse_work(*_):
+    raise AssertionError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes pipes and sockets")
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_refused_before_any_work(tmp_path, monkeypatch, registry, kind):
+    make, match = NO_FILES[kind]
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    path = make(Path("x"))
+    before = {entry: entry.lstat().st_mode for entry in Path().iterdir()}
+    monkeypatch.setattr(writer, "describe", refuse_work)
+    for write in (lambda: save(graph(1.0), path, registry=registry), lambda: atomic_files.write_text(path, "text")):
+        with pytest.raises(OSError, match=match):
+            write()
+    assert {entry: entry.lstat().st_mode for entry in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+def test_a_device_is_refused(tmp_path, monkeypatch, registry, kind):
+    path = tmp_path / "device"
+    path.write_bytes(b"old")
+    real = Path.stat
+
+    def pretend(self, **options):
+        found = real(self, **options)
+        return os.stat_result((kind | 0o666, *found[1:])) if self.name == "device" else found
+
+    monkeypatch.setattr(Path, "stat", pretend)
+    with pytest.raises(OSError, match="it is a device, not a file") as caught:
+        save(graph(1.0), path, registry=registry)
+    assert caught.value.errno == errno.EINVAL
+    assert path.read_bytes() == b"old"
+
+
+def test_what_turns_into_a_pipe_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "file"
+    replacing = atomic_files.replacing(path)
+    replacing.__enter__().write_text("new")
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is a named pipe"):
+        replacing.__exit__(None, None, None)
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_file_that_is_not_there_makes_the_file(tmp_path, registry):
+    path, link = tmp_path / "file.safetensors", tmp_path / "link.safetensors"
+    link.symlink_to(path)
+    save(graph(2.0), link, registry=registry)
+    assert link.is_symlink()
+    assert value(path, registry) == 2.0
+
+
+def test_texts_are_written_as_graphs_are(tmp_path):
+    path = tmp_path / "file.txt"
+    atomic_files.write_text(path, "one")
+    path.chmod(0o640)
+    atomic_files.write_text(path, "zwei ü")
+    assert path.read_text(encoding="utf-8") == "zwei ü"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]

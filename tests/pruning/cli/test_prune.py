@@ -56,6 +56,20 @@ def test_missing_folder_is_refused_before_any_work(saved, tmp_path):
     assert "there is no folder" in result.output
 
 
+def test_the_place_of_the_plan_is_checked_before_any_work(saved, tmp_path):
+    out, plan = tmp_path / "small.safetensors", tmp_path / "plan.json"
+    for path, said in ((tmp_path / "nowhere" / "plan.json", "there is no folder"), (tmp_path, "it is a folder"),
+                       (out, "is given for two outputs"), (saved, "is read by this command")):  # fmt: skip
+        result = run(saved, "--keep-flops", "0.5", "--out", out, "--save-plan", path)
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
+    plan.write_text("mine")
+    result = run(saved, "--keep-flops", "0.5", "--out", out, "--save-plan", plan)
+    assert (result.exit_code, plan.read_text()) == (2, "mine")
+    assert run(saved, "--keep-flops", "0.5", "--out", out, "--save-plan", plan, "--force").exit_code == 0
+    assert sum(Plan.load(plan).counts().values()) < 40
+
+
 def test_unreachable_share_is_one_clear_error(saved, tmp_path):
     with pytest.raises(TorchDagError, match="cannot be reached: with every orbit at its minimum"):
         run(saved, "--keep-flops", "0.0001", "--out", tmp_path / "small.safetensors")

@@ -15,7 +15,7 @@ from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import walk
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.plugins.calling import blaming
+from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.tracing.execution import META, WithoutData, run_on_zeros
 
@@ -86,7 +86,7 @@ class ShapeRun:
             spec = self.registry.for_module(module)
             identity: Hashable = module
             if spec is not None and spec.codec is not None:
-                with blaming(spec.owner, f"the codec of {spec.key!r}"):
+                with errors_attributed_to(spec.owner, f"the codec of {spec.key!r}"):
                     identity = spec.key, repr(spec.codec.config(module)), _own_forms(module)
             self._identities[module] = identity
         return self._identities[module]

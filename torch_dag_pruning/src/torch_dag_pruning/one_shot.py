@@ -37,7 +37,9 @@ class OneShotConfig(CompressionConfig):
     scope: str = field(default="global", metadata={"help": "global compares all orbits, local takes the same share"})
     multiple_of: int = field(default=1, metadata={"help": "widths become multiples of this"})
     verify: bool = field(default=True, metadata={"help": "compare the masked with the removed model at every vertex"})
-    save_plan: Path | None = field(default=None, metadata={"help": "where to write what was kept, as JSON"})
+    save_plan: Path | None = field(
+        default=None, metadata={"help": "where to write what was kept, as JSON", "output": True}
+    )
 
     def __post_init__(self) -> None:
         """Check the settings.

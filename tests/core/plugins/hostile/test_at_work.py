@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 
 import click
 import pytest
@@ -34,10 +35,11 @@ def price():
     return call_flops(default_registry().get("bad.layer"), bad("Layer")(), [(2, 3)], [(2, 3)], {})
 
 
-def save(path="/dev/null"):
+def save():
     dag = DagModule()
     dag.set_output(dag.add_vertex("layer", bad("Layer")(), [dag.add_input("x")]))
-    dag.save(path)
+    with tempfile.TemporaryDirectory() as folder:
+        dag.save(f"{folder}/file.safetensors")
 
 
 def examples():
@@ -86,6 +88,17 @@ USED = {
     ),
     "FLOPs are text": ("rule(lambda inputs: '12')", price, "returned '12', not a number from 0 up"),
     "FLOPs are missing": ("rule(lambda inputs: None)", price, "returned None, not a number from 0 up"),
+    "normalizer exits": ("normalizer(lambda call, x: sys.exit(2))", convert, "raised SystemExit: 2"),
+    "normalizer gives up": ("normalizer(lambda call, x: throw(GivesUp('now')))", convert, "raised GivesUp: now"),
+    "converter exits": (
+        "atomic(convert=lambda call, module, x: sys.exit())",
+        convert,
+        "the converter of .* SystemExit",
+    ),
+    "accepts exits": ("atomic(accepts=lambda module: sys.exit())", convert, "accepts.. for .*Layer.* SystemExit"),
+    "FLOPs rule exits": ("rule(lambda inputs: sys.exit())", price, "the FLOPs rule of 'bad.layer' of .* SystemExit"),
+    "config exits": ("codec(lambda module: sys.exit(4))", save, "cannot read its configuration: 4"),
+    "build gives up": ("codec(build=lambda config: throw(GivesUp('x')))", save, "cannot be built from its configura"),
     "config is a list": ("codec(lambda module: [3])", save, r"cannot read its configuration: its codec returned \[3\]"),
     "config holds a module": (
         "codec(lambda module: {'width': module})",
@@ -162,6 +175,29 @@ def test_what_a_hook_answers_is_refused(install, check_the_rest, kind):
     install(f"add({name!r}, lambda: {answer})")
     with pytest.raises(PluginError, match=ORIGIN + match):
         first_answer(f"torch_dag_{name}", {"example_inputs": tuple, "model_source": nn.Module}[name], **arguments)
+    check_the_rest()
+
+
+# Interrupts belong to the user ---------------------------------------------------------------------------------------
+
+INTERRUPTED = {
+    "normalizer": ("normalizer(lambda call, x: throw(KeyboardInterrupt))", convert),
+    "converter": ("atomic(convert=lambda call, module, x: throw(KeyboardInterrupt))", convert),
+    "rule": ("rule(lambda inputs: throw(KeyboardInterrupt))", price),
+    "codec": ("codec(lambda module: throw(KeyboardInterrupt))", save),
+    "examples": ("op(examples=lambda: throw(KeyboardInterrupt))", examples),
+}
+
+
+@pytest.mark.parametrize("kind", INTERRUPTED)
+def test_an_interrupt_inside_a_plugin_passes_and_leaves_nothing_behind(install, check_the_rest, kind):
+    source, use = INTERRUPTED[kind]
+    install(source)
+    default_registry()
+    call = nn.Module.__call__
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert nn.Module.__call__ is call
     check_the_rest()
 
 

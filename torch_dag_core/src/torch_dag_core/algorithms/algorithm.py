@@ -72,12 +72,17 @@ class Algorithm(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting of an algorithm: a field of its config."""
+    """One setting of an algorithm: a field of its config.
+
+    Attributes:
+        is_output: Whether the value is the path of a file that the algorithm writes.
+    """
 
     name: str
     hint: Any
     default: Any
     help: str
+    is_output: bool = False
 
     @property
     def required(self) -> bool:
@@ -93,7 +98,8 @@ class AlgorithmSpec:
         name: What users call it, such as ``channel-pruning``.
         summary: One sentence.
         config: Frozen dataclass of its settings that refuses wrong ones in ``__post_init__`` (ValueError). A field
-            may explain itself by ``metadata={"help": ...}``.
+            may explain itself by ``metadata={"help": ...}``; ``"output": True`` there marks the path of a file that the
+            algorithm writes.
         create: Returns the algorithm bound to a graph and a config; refuses what the graph cannot give (ValueError).
         trains: Whether a training loop belongs between `Algorithm.prepare` and `Algorithm.finalize`.
         status: ``stable``, ``experimental``, or ``stub`` where only `Algorithm.analyze` works.
@@ -124,7 +130,11 @@ class AlgorithmSpec:
         hints = get_type_hints(self.config)
         return {
             each.name: Setting(
-                name=each.name, hint=hints[each.name], default=_default(each), help=each.metadata.get("help", "")
+                name=each.name,
+                hint=hints[each.name],
+                default=_default(each),
+                help=each.metadata.get("help", ""),
+                is_output=each.metadata.get("output", False),
             )
             for each in dataclasses.fields(self.config)
             if each.init

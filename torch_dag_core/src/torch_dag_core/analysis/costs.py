@@ -12,7 +12,7 @@ from torch import nn
 
 from torch_dag_core.errors import PluginError
 from torch_dag_core.ops.flops import elementwise
-from torch_dag_core.plugins.calling import blaming, named
+from torch_dag_core.plugins.calling import errors_attributed_to, release_name
 from torch_dag_core.plugins.registry import OpSpec
 
 Shapes = Sequence[Sequence[Any]]
@@ -44,7 +44,7 @@ def call_cost(
     """
     cost: Any = NotImplemented
     if spec is not None and spec.flops is not None:
-        with blaming(spec.owner, f"the FLOPs rule of {spec.key!r}"):
+        with errors_attributed_to(spec.owner, f"the FLOPs rule of {spec.key!r}"):
             cost = spec.flops(module, inputs, outputs, parameters)
         if cost is not NotImplemented:
             sizes = [size for shape in (*inputs, *outputs, *parameters.values()) for size in shape]
@@ -64,7 +64,9 @@ def call_flops(
 def _check_cost(spec: OpSpec, cost: Any, *, exact: bool) -> None:
     if not _is_cost(cost, exact=exact):
         kind = "an int from 0 up, for sizes that are ints" if isinstance(cost, float) else "a number from 0 up"
-        message = f"the FLOPs rule of {spec.key!r} of {named(spec.owner)} returned {reprlib.repr(cost)}, not {kind}"
+        message = (
+            f"the FLOPs rule of {spec.key!r} of {release_name(spec.owner)} returned {reprlib.repr(cost)}, not {kind}"
+        )
         raise PluginError(spec.owner, message)
 
 

@@ -18,6 +18,7 @@ from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.ops.torch_call import TorchCall
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry, qualified_name
+from torch_dag_core.tracing.exclusive import exclusive
 from torch_dag_core.tracing.restoring import restored
 
 
@@ -158,7 +159,7 @@ def _calls(model: nn.Module, inputs: Any) -> dict[str, Any]:
     handles = [m.register_forward_pre_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()]
     args, kwargs = as_arguments(copy.deepcopy(inputs))
     try:
-        with restored(model), torch.no_grad():
+        with exclusive(model), restored(model), torch.no_grad():
             model.eval()(*args, **kwargs)
     finally:
         for handle in handles:

@@ -24,17 +24,17 @@ class Application(click.Group):
     """A command group that includes the commands of plugins. Plugins are loaded when a command is looked up."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
-        """Run a command. Without ``--debug``, a `TorchDagError` is printed as one red line, with exit code 1."""
+        """Run a command. Without ``--debug``, an error of torch-dag or of a file is one red line, with exit code 1."""
         arguments = list(sys.argv[1:] if args is None else args)
         with warnings.catch_warnings():
             warnings.simplefilter("always", PluginWarning)
             warnings.showwarning = _showing_plugin_warnings(warnings.showwarning)
             try:
                 return super().main(arguments, *rest, **options)
-            except TorchDagError as error:
+            except (TorchDagError, OSError) as error:
                 if "--debug" in arguments:
                     raise
-                print_line("red", f"error: {error}")
+                print_line("red", f"error: {_sentence(error)}")
                 sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +49,13 @@ class Application(click.Group):
     def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
         own = super().list_commands(ctx)
         return named_contributions("torch_dag_commands", click.Command, taken=own)
+
+
+def _sentence(error: Exception) -> str:
+    """Return the message of an error; that of the system's own starts with the file instead of a number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{str(error.filename)!r}: {error.strerror}"
+    return str(error)
 
 
 def _showing_plugin_warnings(show: Callable[..., None]) -> Callable[..., None]:

@@ -8,12 +8,14 @@ import click
 
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.conversion.report import conversion_report
 
 
 @click.command()
 @takes_model
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Where to save (.safetensors).")
+@click.option("-o", "--out", type=OutputPath(), required=True, help="Where to save (.safetensors).")
+@may_overwrite
 def convert(choice: ModelChoice, out: Path) -> None:
     """Convert MODEL into a graph and save it in one file that loads without its source."""
     with console().status(f"converting {choice.reference}"):

@@ -42,6 +42,8 @@ def execute(
         SettingsError: a setting is wrong, or the algorithm learns what to do and so needs a training loop.
     """
     config = spec.configure(**settings)
+    if out is None and not only_analyze:
+        click.echo("nothing will be saved; --out saves the result")
     with _steps(2) as step:
         step(f"converting {choice.reference}")
         model = choice.model()

@@ -54,9 +54,11 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 
 
 _OPTIONS: Sequence[Callable[[F], F]] = (
-    click.argument("reference", metavar="MODEL"),
+    click.argument("reference", metavar="MODEL", is_eager=True),  # known before outputs are checked against it
     click.option("--arg", "arguments", multiple=True, metavar="[KEY=]VALUE", help="Argument of the model's callable."),
-    click.option("--weights", type=click.Path(path_type=Path), help="Weights: safetensors, or a state dict."),
+    click.option(
+        "--weights", type=click.Path(path_type=Path), is_eager=True, help="Weights: safetensors, or a state dict."
+    ),
     click.option("--size", callback=_size, metavar="C,H,W", help="Size of an example input, without the batch."),
 )
 

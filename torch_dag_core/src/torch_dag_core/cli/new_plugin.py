@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from torch_dag_core.plugins.calling import CORE_DISTRIBUTION
-from torch_dag_core.plugins.discovery import distribution_version, installed
+from torch_dag_core.atomic_files import write_text
+from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, RESERVED, distribution_version, installed
 from torch_dag_core.plugins.hookspecs import HOOK_API
 
 FILES: Mapping[str, str] = {
@@ -26,13 +27,14 @@ FILES: Mapping[str, str] = {
 }
 """The files of a new package: path to the name of the template."""
 
-_TAKEN = ("core", "user")
-
 
 @click.command("new-plugin")
 @click.argument("name")
 @click.option(
-    "--directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Where the folder is made."
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where the folder is made.",
 )
 def new_plugin(name: str, directory: Path) -> None:
     """Write a plugin as a package of its own, whose tests pass at once."""
@@ -42,12 +44,19 @@ def new_plugin(name: str, directory: Path) -> None:
     if folder.exists():
         message = f"{str(folder)!r} exists already; remove it or pass another --directory"
         raise click.UsageError(message)
+    with TemporaryDirectory(dir=directory, prefix=f".{folder.name}.", suffix=".tmp") as workshop:
+        whole = Path(workshop) / folder.name
+        _write_package(whole, words)
+        whole.rename(folder)
+    click.echo(f"wrote {folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest")
+
+
+def _write_package(folder: Path, words: Mapping[str, str]) -> None:
     for path, template in FILES.items():
         target = folder / filled(path, words)
         target.parent.mkdir(parents=True, exist_ok=True)
         text = files("torch_dag_core.cli").joinpath("templates", template).read_text(encoding="utf-8")
-        target.write_text(filled(text, words), encoding="utf-8")
-    click.echo(f"wrote {folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest")
+        write_text(target, filled(text, words))
 
 
 def words_for(name: str) -> dict[str, str]:
@@ -79,7 +88,7 @@ def _requirement(version: str) -> str:
 
 
 def _refuse_bad_name(name: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*", name) or keyword.iskeyword(name) or name in _TAKEN:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*", name) or keyword.iskeyword(name) or name in RESERVED:
         message = (
             f"{name!r} cannot name a plugin; use lower-case words joined by hyphens, such as 'blur' or 'acme-blur'"
         )

@@ -10,7 +10,8 @@ import click
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
-from torch_dag_core.cli.setting_values import Decorator, option_texts, read_settings, setting_options
+from torch_dag_core.cli.output_path import OutputPath, may_overwrite
+from torch_dag_core.cli.setting_values import Decorator, check_outputs, option_texts, read_settings, setting_options
 
 
 class AlgorithmGroup(click.Group):
@@ -58,6 +59,7 @@ def algorithm_command(
         from torch_dag_core.cli.execution import execute
 
         settings = read_settings(spec, [*config, *option_texts(given), *pairs])
+        check_outputs(spec, settings)
         execute(spec, choice, settings, out, only_analyze=only_analyze)
 
     options: list[Decorator] = [
@@ -65,17 +67,10 @@ def algorithm_command(
         *setting_options(spec),
         click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="One setting of the algorithm."),
         click.option("--analyze", "only_analyze", is_flag=True, help="Show what could go and stop."),
-        click.option("-o", "--out", type=click.Path(path_type=Path), callback=_in_a_folder, required=needs_out,
+        click.option("-o", "--out", type=OutputPath(), required=needs_out,
                      help="Where to save the result (.safetensors)."),
+        may_overwrite,
     ]  # fmt: skip
     for option in reversed(options):
         callback = option(callback)
     return click.command(name or spec.name, help=text or spec.summary)(takes_model(callback))
-
-
-def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a place that cannot be written to before any work is done."""
-    if path is not None and not path.parent.is_dir():
-        message = f"there is no folder {str(path.parent)!r}"
-        raise click.BadParameter(message)
-    return path

@@ -12,13 +12,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Setting
+from torch_dag_core.cli.output_path import OutputPath
 from torch_dag_core.errors import SettingsError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 _PREFIX = "setting_"
-_TAKEN = frozenset({"arg", "weights", "size", "config", "analyze", "out", "help"})
+_TAKEN = frozenset({"arg", "weights", "size", "config", "analyze", "out", "force", "help"})
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -45,6 +46,18 @@ def _option(setting: Setting) -> Decorator:
 def option_texts(given: Mapping[str, Any]) -> list[str]:
     """Return ``key=value`` texts of the options of `setting_options` that were given."""
     return [f"{name.removeprefix(_PREFIX)}={value}" for name, value in given.items() if value is not None]
+
+
+def check_outputs(spec: AlgorithmSpec, settings: Mapping[str, Any]) -> None:
+    """Check the paths that an algorithm will write to as an `OutputPath` of the running command.
+
+    Raises:
+        click.BadParameter: a path cannot be written to; names the option.
+    """
+    context = click.get_current_context()
+    for name, setting in spec.settings().items():
+        if setting.is_output and settings.get(name) is not None:
+            OutputPath().convert(settings[name], click.Option([f"--{name.replace('_', '-')}"]), context)
 
 
 def read_settings(spec: AlgorithmSpec, texts: Sequence[str]) -> dict[str, Any]:

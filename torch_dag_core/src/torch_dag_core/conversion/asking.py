@@ -10,7 +10,7 @@ from torch import nn
 from torch_dag_core.conversion.builder import Call, Emitted, Value
 from torch_dag_core.errors import PluginError
 from torch_dag_core.graph.nested import leaves
-from torch_dag_core.plugins.calling import blaming, is_foreign, named
+from torch_dag_core.plugins.calling import errors_attributed_to, is_foreign, release_name
 
 
 def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *module: nn.Module) -> Emitted:
@@ -28,14 +28,14 @@ def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *mo
     """
     dag = call.builder.dag
     before = len(dag)
-    with blaming(owner, what):
+    with errors_attributed_to(owner, what):
         result = function(call, *module, *call.args, **call.keywords)
     if not is_foreign(owner):
         return result
     if result is not NotImplemented and not _is_value(result):
-        _refuse(owner, f"{what} of {named(owner)} returned {reprlib.repr(result)}, not what call.emit returned")
+        _refuse(owner, f"{what} of {release_name(owner)} returned {reprlib.repr(result)}, not what call.emit returned")
     if len(dag) < before:
-        _refuse(owner, f"{what} of {named(owner)} removed vertices of the graph; it may only emit new ones")
+        _refuse(owner, f"{what} of {release_name(owner)} removed vertices of the graph; it may only emit new ones")
     return result
 
 

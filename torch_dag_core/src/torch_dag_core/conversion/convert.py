@@ -29,6 +29,7 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import Assumption, InputSpec, TensorSpec
 from torch_dag_core.plugins.loading import default_registry, first_answer
 from torch_dag_core.plugins.registry import Registry, qualified_name
+from torch_dag_core.tracing.exclusive import exclusive
 from torch_dag_core.tracing.recording import Recording
 from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
@@ -43,7 +44,8 @@ def build_from_unstructured_module(
     """Convert a model into one graph that computes the same, in evaluation and in training.
 
     The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The
-    batch size is free in the result; image sizes are where the model itself allows other ones.
+    batch size is free in the result; image sizes are where the model itself allows other ones. Conversions run one at
+    a time; calls that other threads make of the model, or of its submodules, wait until its conversion ends.
 
     Calls whose results nobody reads are left out, unless they update statistics or other state. The random numbers
     that such a call drew are then not drawn: what is drawn later has the same distribution, but not the same values
@@ -64,10 +66,11 @@ def build_from_unstructured_module(
     if isinstance(model, DagModule):
         return model.clone()
     _refuse_unusable(model)
-    registry = registry or default_registry()
-    example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
-    conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
-    dag = conversion.run()
+    registry = registry or default_registry()  # before the lock, because plugins load under one of their own
+    with exclusive(model):
+        example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
+        conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
+        dag = conversion.run()
     if keep_hierarchy:
         nest_scopes(dag)
     dag.verify()

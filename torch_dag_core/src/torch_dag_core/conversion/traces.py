@@ -19,6 +19,7 @@ from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.conditions import hold
 from torch_dag_core.tracing.namespaces import Scopes, holds, imported_functions
 from torch_dag_core.tracing.recording import Recording, Shape
+from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.trace import Treatments, trace
 
 _MOST_RUNS = 4
@@ -38,6 +39,10 @@ class Traces:
     treatment: Treatments
     _made: dict[tuple[tuple[Shape, ...], bool], Recording] = field(default_factory=dict)
     _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
+
+    def __post_init__(self) -> None:
+        """Take one snapshot for all runs, because each run puts everything back."""
+        self._snapshot = Snapshot(self.model)
 
     def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
         """Return the recordings in evaluation and in training, each at several sizes.
@@ -115,8 +120,9 @@ class Traces:
     def _run(self, inputs: list[Tensor], *, training: bool) -> Recording:
         args, kwargs = self.example.call_arguments(inputs)
         return trace(
-            self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes
-        )
+            self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes,
+            snapshot=self._snapshot,
+        )  # fmt: skip
 
 
 def _differ_only(shapes: Sequence[Shape], others: Sequence[Shape], free: list[list[bool]]) -> bool:

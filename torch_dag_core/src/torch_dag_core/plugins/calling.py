@@ -1,4 +1,4 @@
-"""Calls into functions that a plugin registered, so that what goes wrong in one always has a name."""
+"""Calls into functions that a plugin registered, so that a failure in one always names the plugin."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch_dag_core.errors import PluginError, TorchDagError
-from torch_dag_core.plugins.discovery import described, distribution_version
-
-CORE_DISTRIBUTION = "torch-dag-core"
+from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, PASSED_ON, distribution_version, one_line
 
 
-def named(owner: str) -> str:
+def release_name(owner: str) -> str:
     """Return a distribution with its installed version: ``'torch-dag-timm' 0.1.0``."""
     return f"{owner!r} {distribution_version(owner)}".rstrip()
 
@@ -22,8 +20,11 @@ def is_foreign(owner: str) -> bool:
 
 
 @contextmanager
-def blaming(owner: str, what: str) -> Iterator[None]:
-    """Name the distribution whose function fails; errors of torch-dag's own, and of the core's functions, pass.
+def errors_attributed_to(owner: str, what: str) -> Iterator[None]:
+    """Turn what a plugin's function raises into a `PluginError` that names the distribution.
+
+    Errors of torch-dag's own and of the core's functions pass unchanged, and so do `KeyboardInterrupt` and
+    `GeneratorExit`, which are no failures. Every other exception is one, `SystemExit` included.
 
     Args:
         owner: Distribution that registered the function.
@@ -34,10 +35,10 @@ def blaming(owner: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except TorchDagError:
+    except (TorchDagError, *PASSED_ON):
         raise
-    except Exception as error:
+    except BaseException as error:
         if not is_foreign(owner):
             raise
-        message = f"{what} of {named(owner)} raised {described(error)}"
+        message = f"{what} of {release_name(owner)} raised {one_line(error)}"
         raise PluginError(owner, message) from error

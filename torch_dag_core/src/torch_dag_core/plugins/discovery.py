@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -12,6 +13,12 @@ from torch_dag_core.errors import PluginLoadError
 from torch_dag_core.plugins.hookspecs import HOOK_API, PROJECT
 
 VARIABLE = "TORCH_DAG_PLUGINS"
+CORE = "core"
+CORE_DISTRIBUTION = "torch-dag-core"
+RESERVED = (CORE, "user")
+"""Names that no plugin may have: the core's own, and the namespace of the ops that users register."""
+PASSED_ON = (KeyboardInterrupt, GeneratorExit)
+"""What is raised through a plugin's code without being the plugin's failure; anything else it raises is one."""
 _SHOWN = 500
 
 
@@ -29,10 +36,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An installed plugin that is not imported yet; more than one entry point means that its name is taken twice."""
+    """An installed plugin that is not imported yet.
+
+    Attributes:
+        name: Its name, unique among all candidates.
+        entry_points: What it is loaded from; more than one means that its name is taken twice.
+        problem: Why it is not loaded, whatever is in it; empty for most.
+    """
 
     name: str
     entry_points: tuple[EntryPoint, ...]
+    problem: str = ""
 
     @property
     def origin(self) -> Origin:
@@ -46,14 +60,19 @@ class Candidate:
         """Import the plugin.
 
         Raises:
-            PluginLoadError: it cannot be imported, or was written for other hooks than this core's.
+            PluginLoadError: it cannot be imported, has a reserved name, or was written for other hooks than this
+                core's.
         """
+        if self.problem:
+            raise load_error(self.origin, self.problem)
         if len(self.entry_points) > 1:
             raise load_error(self.origin, "is one name for two plugins; uninstall one of them")
         try:
             plugin = self.entry_points[0].load()
-        except (Exception, SystemExit) as error:
-            raise load_error(self.origin, f"cannot be imported: {described(error)}") from error
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            raise load_error(self.origin, f"cannot be imported: {one_line(error)}") from error
         wants = getattr(plugin, "TORCH_DAG_HOOK_API", HOOK_API)
         if wants != HOOK_API:
             what = f"is written for version {wants} of the hooks, this torch-dag-core has version {HOOK_API}"
@@ -69,11 +88,13 @@ def distribution_version(name: str) -> str:
         return ""
 
 
-def described(error: BaseException) -> str:
-    """Return class and message of a plugin's error in one line, whatever its own code makes of that."""
+def one_line(error: BaseException) -> str:
+    """Return class and message of a plugin's error in one line; the error's own ``__str__`` may fail."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - an error that cannot even be shown is still that plugin's
+    except PASSED_ON:
+        raise
+    except BaseException:  # noqa: BLE001 - an error that cannot be shown is still that plugin's
         text = "(its message cannot be shown)"
     return f"{type(error).__name__}: {text[:_SHOWN]}"
 
@@ -90,11 +111,29 @@ def way_out(name: str) -> str:
 
 
 def installed() -> tuple[Candidate, ...]:
-    """List the installed plugins by name, without importing any."""
+    """List the installed plugins by name, without importing any.
+
+    A plugin that takes a reserved name is listed as ``NAME@DISTRIBUTION``, so that the name keeps its meaning.
+    """
     by_name: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=PROJECT):
-        by_name.setdefault(point.name, []).append(point)
-    return tuple(Candidate(name, tuple(points)) for name, points in sorted(by_name.items()))
+        name = f"{point.name}@{_distribution(point)}" if _takes_reserved_name(point) else point.name
+        by_name.setdefault(name, []).append(point)
+    return tuple(Candidate(name, tuple(points), _problem(points[0])) for name, points in sorted(by_name.items()))
+
+
+def _problem(point: EntryPoint) -> str:
+    what = f"is called {point.name!r}, a name that torch-dag keeps for itself; rename its entry point"
+    return what if _takes_reserved_name(point) else ""
+
+
+def _takes_reserved_name(point: EntryPoint) -> bool:
+    return point.name in RESERVED and _distribution(point) != CORE_DISTRIBUTION
+
+
+def _distribution(point: EntryPoint) -> str:
+    """Return the normalized name of the distribution that an entry point belongs to."""
+    return re.sub(r"[-_.]+", "-", point.dist.name).lower() if point.dist is not None else "unknown"
 
 
 def wanted(candidates: Iterable[Candidate]) -> frozenset[str]:

@@ -14,23 +14,24 @@ import pluggy
 
 from torch_dag_core.errors import DuplicateOpError, PluginError, PluginLoadError, PluginWarning, TorchDagError
 from torch_dag_core.plugins import hookspecs
-from torch_dag_core.plugins.calling import CORE_DISTRIBUTION
 from torch_dag_core.plugins.discovery import (
+    CORE,
+    CORE_DISTRIBUTION,
+    PASSED_ON,
     Candidate,
     Origin,
-    described,
     distribution_version,
     installed,
     load_error,
+    one_line,
     wanted,
     way_out,
 )
 from torch_dag_core.plugins.hookspecs import PROJECT
+from torch_dag_core.plugins.record_checks import foreign_class
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
 T = TypeVar("T")
-
-CORE = "core"
 
 _REGISTRY_HOOKS: tuple[tuple[str, type[Any], Callable[..., None]], ...] = (
     ("torch_dag_ops", OpSpec, Registry.add),
@@ -75,8 +76,10 @@ class PluginHost:
             self._drop(candidate.name, f"is the same module as another plugin: {error}", error)
         except pluggy.PluginValidationError as error:
             self._drop(candidate.name, f"does not fit a hook: {error}", error)
-        except Exception as error:  # noqa: BLE001 - looking through a plugin runs its code
-            self._drop(candidate.name, f"cannot be looked into: {described(error)}", error)
+        except PASSED_ON:
+            raise
+        except BaseException as error:  # noqa: BLE001 - looking through a plugin runs its code
+            self._drop(candidate.name, f"cannot be looked into: {one_line(error)}", error)
 
     def _refuse_unknown_hooks(self, name: str) -> None:
         plugin = self.manager.get_plugin(name)
@@ -91,7 +94,7 @@ class PluginHost:
                 self._drop(name, what)
                 return
 
-    def _drop(self, name: str, what: str, cause: Exception | None = None) -> None:
+    def _drop(self, name: str, what: str, cause: BaseException | None = None) -> None:
         if self.manager.has_plugin(name):
             self.manager.unregister(name=name)
         error = load_error(self.origins[name], what)
@@ -129,8 +132,8 @@ class PluginHost:
         others = [plugin for other, plugin in self.manager.list_name_plugin() if other != name]
         return self.manager.subset_hook_caller(hook, others)(**arguments)
 
-    def _blame(self, name: str, hook: str, error: BaseException) -> PluginError:
-        kind, _, text = described(error).partition(": ")
+    def _hook_error(self, name: str, hook: str, error: BaseException) -> PluginError:
+        kind, _, text = one_line(error).partition(": ")
         return self._error(name, f"raised {kind} in {hook}: {text}")
 
     def _error(self, name: str, what: str) -> PluginError:
@@ -151,8 +154,10 @@ class PluginHost:
         try:
             # Generators run here, where it is still known whose they are.
             items = [item for returned in self._call(name, hook) if returned is not None for item in returned]
-        except (Exception, SystemExit) as error:
-            raise self._blame(name, hook, error) from error
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            raise self._hook_error(name, hook, error) from error
         return [self._check(name, hook, item, kind) for item in items]
 
     def _additions(self, hook: str, kind: type[T]) -> Iterator[tuple[str, T]]:
@@ -197,7 +202,7 @@ class PluginHost:
         failure: PluginError | None = None
         for name in sorted(self.names(), key=lambda name: (name == CORE, name)):
             try:
-                answer = self._ask(name, hook, kind, **arguments)
+                answer = self._answer(name, hook, kind, **arguments)
             except PluginError as error:
                 failure = failure or error
                 continue
@@ -209,13 +214,13 @@ class PluginHost:
             raise failure
         return None
 
-    def _ask(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
+    def _answer(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
         try:
             answer = self._call(name, hook, **arguments)
-        except TorchDagError:
+        except (TorchDagError, *PASSED_ON):
             raise
-        except (Exception, SystemExit) as error:
-            raise self._blame(name, hook, error) from error
+        except BaseException as error:
+            raise self._hook_error(name, hook, error) from error
         return None if answer is None else self._check(name, hook, answer, kind)
 
     @cached_property
@@ -239,6 +244,7 @@ class PluginHost:
                     add(extended, item, owner=self.origins[name].distribution)
                 except DuplicateOpError as error:
                     raise self._error(name, f"is left out: {error}") from error
+                self._refuse_foreign_class(name, item, extended)
         return extended
 
     def _refuse_foreign_key(self, name: str, item: Any) -> None:
@@ -248,6 +254,16 @@ class PluginHost:
         if key is not None and key.partition(".")[0] != own:
             what = f"adds the op {key!r} outside of its namespace; call it '{own}.{key.rpartition('.')[2]}'"
             raise self._error(name, what)
+
+    def _refuse_foreign_class(self, name: str, item: Any, registry: Registry) -> None:
+        """Keep a plugin from deciding how the classes of torch, of the core, or of another plugin are converted."""
+        if isinstance(item, AtomicSpec) and name != CORE:
+            owner = foreign_class(item.name, registry.ops(), self.origins[name].distribution)
+            if owner:
+                what = (
+                    f"adds {item.name} as an atomic module, which is a class of {owner}; register a class of your own"
+                )
+                raise self._error(name, what)
 
     # Reporting -------------------------------------------------------------------------------------------------
 

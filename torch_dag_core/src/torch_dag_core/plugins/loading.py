@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import pluggy
 
 from torch_dag_core.errors import PluginError, PluginLoadError
-from torch_dag_core.plugins.discovery import VARIABLE, Origin
-from torch_dag_core.plugins.host import CORE, PluginHost
+from torch_dag_core.plugins.discovery import CORE, VARIABLE, Origin
+from torch_dag_core.plugins.host import PluginHost
 from torch_dag_core.plugins.registry import Registry
 
 T = TypeVar("T")

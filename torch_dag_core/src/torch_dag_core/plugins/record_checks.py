@@ -1,14 +1,19 @@
-"""What the fields of a plugin's records have to be, checked when a record is made: there the author is at work."""
+"""Checks of the records that plugins add: of their fields when a record is made, of classes when it is registered."""
 
 from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from torch_dag_core.plugins.registry import OpSpec
+
+_KEPT_PACKAGES = {"torch.nn": "torch", "torch_dag_core": "torch-dag-core"}
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,20 @@ def check_fields(record: object, kinds: Mapping[str, Kind]) -> None:
         if not kind.holds(value):
             message = f"{name} of {type(record).__name__} must be {kind.what}, not {reprlib.repr(value)}"
             raise TypeError(message)
+
+
+def foreign_class(name: str, ops: Iterable[OpSpec], distribution: str) -> str:
+    """Return whose class an atomic module takes that is not the plugin's to take; empty where it may.
+
+    Plugins may take the classes of any other library, which have no conversion of their own yet.
+
+    Args:
+        name: Dotted name of the class.
+        ops: The ops that are registered.
+        distribution: The plugin's own distribution, whose ops may be atomic modules too.
+    """
+    for package, owner in _KEPT_PACKAGES.items():
+        if name.startswith(f"{package}."):
+            return owner
+    owners = (op.owner for op in ops if f"{op.target.__module__}.{op.target.__qualname__}" == name)
+    return next((f"an op of {owner}" for owner in owners if owner != distribution), "")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.errors import DuplicateOpError, UnknownOpError
 from torch_dag_core.plugins import record_checks as kinds
-from torch_dag_core.plugins.calling import blaming
+from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_core.plugins.record_checks import check_fields
 
 Shape = tuple[int, ...]
@@ -255,7 +255,7 @@ class Registry:
         spec = self._atomic.get(qualified_name(type(module)))
         if spec is None or spec.accepts is None:
             return spec
-        with blaming(spec.owner, f"accepts() for {spec.name!r}"):
+        with errors_attributed_to(spec.owner, f"accepts() for {spec.name!r}"):
             return spec if spec.accepts(module) else None
 
     def normalizers_for(self, name: str) -> Sequence[Normalizer]:

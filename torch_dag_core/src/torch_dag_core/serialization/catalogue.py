@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from torch_dag_core.errors import SerializationError
-from torch_dag_core.plugins.calling import is_foreign, named
+from torch_dag_core.plugins.calling import is_foreign, release_name
 from torch_dag_core.plugins.codecs import ClassCodec
 from torch_dag_core.plugins.discovery import distribution_version
 from torch_dag_core.plugins.loading import default_registry
@@ -88,7 +88,7 @@ def build(spec: OpSpec, config: Mapping[str, Any]) -> nn.Module:
 
 def named_op(spec: OpSpec) -> str:
     """Return the key of an op for messages; for an op of a plugin, with the plugin's distribution."""
-    return f"{spec.key!r} of {named(spec.owner)}" if is_foreign(spec.owner) else repr(spec.key)
+    return f"{spec.key!r} of {release_name(spec.owner)}" if is_foreign(spec.owner) else repr(spec.key)
 
 
 def constants_of(spec: OpSpec, module: nn.Module) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from torch_dag_core.errors import DuplicateOpError, SerializationError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.values import decode
 from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, Vertex
+from torch_dag_core.plugins.discovery import PASSED_ON
 from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import build, constants_of, named_op, owner_version, spec_of
 from torch_dag_core.serialization.interface import check_operands, check_structure, encode_checked, encode_spec
@@ -128,7 +129,9 @@ class _Description:
 def _config(spec: OpSpec, vertex: InnerVertex) -> dict[str, Any]:
     try:
         config = constants_of(spec, vertex.module)
-    except Exception as error:
+    except PASSED_ON:
+        raise
+    except BaseException as error:
         message = f"vertex {vertex.name!r} cannot be saved: {named_op(spec)} cannot read its configuration: {error}"
         raise SerializationError(message) from error
     what = f"of vertex {vertex.name!r} ({named_op(spec)})"
@@ -141,7 +144,9 @@ def _check_rebuilt(spec: OpSpec, vertex: InnerVertex, config: dict[str, Any]) ->
     try:
         rebuilt = build(spec, {name: decode(value) for name, value in config.items()})
         again = {name: encode_checked(value, name) for name, value in constants_of(spec, rebuilt).items()}
-    except Exception as error:
+    except PASSED_ON:
+        raise
+    except BaseException as error:
         message = f"{prefix} cannot be built from its configuration {config!r:.200}: {error}"
         raise SerializationError(message) from error
     if again != config:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch_dag_core.errors import GraphError, SerializationError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
-from torch_dag_core.plugins.discovery import VARIABLE
+from torch_dag_core.plugins.discovery import PASSED_ON, VARIABLE
 from torch_dag_core.plugins.loading import list_plugins
 from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.serialization.catalogue import USER_NAMESPACE, build, named_op, owner_version
@@ -129,7 +129,9 @@ class _Builder:
                 assert spec.migrate is not None
                 config = spec.migrate(op.version, config)
             return build(spec, config)
-        except Exception as error:
+        except PASSED_ON:
+            raise
+        except BaseException as error:
             message = (
                 f"{self._caller(index)}: no {named_op(spec)} can be built from {config!r:.200}: {error!s:.300}"
                 f"{_other_writer(op)}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import PluginError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.plugins.calling import blaming, named
+from torch_dag_core.plugins.calling import errors_attributed_to, release_name
 from torch_dag_core.plugins.loading import default_registry, list_plugins
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 
@@ -114,12 +114,14 @@ def cases_of(record: Record, registry: Registry) -> list[Case]:
         PluginError: the examples cannot be made, or are not pairs of a module and a tuple.
     """
     what = f"examples() of {record_name(record)!r}"
-    with blaming(record.owner, what):
+    with errors_attributed_to(record.owner, what):
         pairs: Iterable[Any] = [] if record.examples is None else list(record.examples())
     found = []
     for number, pair in enumerate(pairs):
         if not _is_example(pair):
-            message = f"{what} of {named(record.owner)} returned {pair!r:.100}, not pairs (module, tuple of inputs)"
+            message = (
+                f"{what} of {release_name(record.owner)} returned {pair!r:.100}, not pairs (module, tuple of inputs)"
+            )
             raise PluginError(record.owner, message)
         module, inputs = pair
         found.append(Case(record, number, module, inputs, registry))

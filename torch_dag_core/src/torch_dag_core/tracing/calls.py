@@ -14,7 +14,7 @@ from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.settled import plain
 from torch_dag_core.tracing.tape import Tape
-from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, with_refs
+from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, version_of, with_refs
 from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
 from torch_dag_core.tracing.writes import Writes
 
@@ -64,7 +64,7 @@ class Calls:
         refs = self._tracker.refs(tensors)
         bases = {id(tensor): self._writes.bases(tensor) for tensor in tensors}
         if call.may_write:
-            self._keep_constants(tensors)
+            self._writes.prepare(tensors)
         before, state = _versions(tensors), _versions(call.state)
         with self._pause, torch.no_grad():
             result = call.execute()
@@ -89,15 +89,10 @@ class Calls:
         assert isinstance(target, Tensor)
         refs = self._tracker.refs(tensors_in(args))
         bases = self._writes.bases(target)
-        self._keep_constants([target])
+        self._writes.prepare([target])
         with self._pause, torch.no_grad():
             run(Tensor.__setitem__, "__setitem__", plain(args), {})
         self._writes.set_item(target, items, value, refs, bases)
-
-    def _keep_constants(self, tensors: list[Tensor]) -> None:
-        for tensor in tensors:
-            if not tensor.is_meta:
-                self._tape.keep_constants(tensor)
 
     def _attach(
         self, result: Live, ref: Ref, call: Invocation, refs: dict[int, Ref], is_constant: bool,  # noqa: FBT001
@@ -147,12 +142,12 @@ def _distinct(result: Live, tensors: list[Tensor]) -> Live:
     return result
 
 
-def _versions(tensors: list[Tensor] | tuple[Tensor, ...]) -> list[tuple[Tensor, int]]:
-    return [(tensor, tensor._version) for tensor in tensors]
+def _versions(tensors: list[Tensor] | tuple[Tensor, ...]) -> list[tuple[Tensor, int | None]]:
+    return [(tensor, version_of(tensor)) for tensor in tensors]
 
 
-def _changed(versions: list[tuple[Tensor, int]]) -> list[Tensor]:
-    return [tensor for tensor, version in versions if tensor._version != version]
+def _changed(versions: list[tuple[Tensor, int | None]]) -> list[Tensor]:
+    return [tensor for tensor, version in versions if version_of(tensor) != version]
 
 
 def _autocast_state() -> list[bool]:

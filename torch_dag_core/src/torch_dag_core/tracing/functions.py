@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -22,13 +23,14 @@ _TOLERANCE = 1e-6
 
 @contextlib.contextmanager
 def recorded_functions(recorder: Recorder) -> Iterator[None]:
-    """Route ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
+    """Route this thread's calls of ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
+    owner = threading.get_ident()
     own = vars(Function).get("apply")
     inherited = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
 
     def apply(cls: type[Function], /, *args: Live, **kwargs: Live) -> Live:
         bound: Apply = inherited.__get__(None, cls)
-        if recorder.pause:
+        if recorder.pause or threading.get_ident() != owner:
             return bound(*args, **kwargs)
         if cls.__module__ == "torch.utils.checkpoint":
             return _checkpointed(recorder, cls, bound, args)
@@ -39,14 +41,21 @@ def recorded_functions(recorder: Recorder) -> Iterator[None]:
             recorder.location.fail(f"{what}, which a graph cannot keep")
         return _forward(cls, args)
 
-    Function.apply = classmethod(apply)
+    patched = classmethod(apply)
     try:
+        Function.apply = patched
         yield
     finally:
-        if own is None:
-            del Function.apply
-        else:
-            Function.apply = own
+        if vars(Function).get("apply") is patched:  # an interrupt may delay this until the conversion has undone it
+            set_apply(own)
+
+
+def set_apply(own: object) -> None:
+    """Set what ``Function.apply`` is; None where the class inherits it."""
+    if own is not None:
+        Function.apply = own
+    elif "apply" in vars(Function):
+        del Function.apply
 
 
 def _checkpointed(recorder: Recorder, cls: type[Function], apply: Apply, args: tuple[Live, ...]) -> Live:

@@ -17,3 +17,7 @@ class Pause:
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
+
+    def stay(self) -> None:
+        """Stop recording for good."""
+        self._depth += 1

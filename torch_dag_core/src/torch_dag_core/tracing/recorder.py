@@ -34,6 +34,12 @@ _UNRECORDED = ("_set_grad", "_is_", "is_", "_has", "set ", "requires_grad", "_au
 class Recorder(TorchFunctionMode):
     """Intercepts calls, runs them without data, and writes them onto a tape.
 
+    Args:
+        model: The model as it is before the run.
+        device: The device that the model is told it runs on.
+        hold: Called with every tensor from outside of the trace before it is written to.
+        earlier: The tracker of the run before, where this run starts from the Python state which that one left.
+
     Attributes:
         location: The modules that are running.
         pause: Inside it, calls run unrecorded.
@@ -41,15 +47,17 @@ class Recorder(TorchFunctionMode):
         sizes: What the model reads of sizes.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, device: torch.device, hold: Callable[[Tensor], None], earlier: Tracker | None = None
+    ) -> None:
         super().__init__()
         self._device = device
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(model)
         self._tape = Tape()
-        self.tracker = Tracker(self._tape, self._held, self.location)
-        written = Writes(self._tape, self.tracker, self._held, self.location)
-        self._calls = Calls(self._tape, self.tracker, written, self.location, self.pause)
+        self.tracker = Tracker(self._tape, self._held, self.location, earlier)
+        self._writes = Writes(self._tape, self.tracker, self._held, self.location, hold)
+        self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause)
         self._size_log = SizeLog(self.pause)
         self.sizes = SizeReads(self.tracker, self._size_log)
 
@@ -127,7 +135,14 @@ class Recorder(TorchFunctionMode):
 
     def close(self, outputs: list[Tensor], template: object) -> Recording:
         """Return the recording, given the tensors that the model returned and their structure."""
-        return self._tape.close([self.tracker.ref(tensor) for tensor in outputs], template, self._size_log.close())
+        refs = [self.tracker.ref(tensor) for tensor in outputs]
+        self._writes.settle()
+        return self._tape.close(refs, template, self._size_log.close())
+
+    @property
+    def overwritten(self) -> list[Tensor]:
+        """Tensors that no recorded call made, and that the model wrote to without holding them as buffers."""
+        return self._writes.overwritten
 
     # Calls -----------------------------------------------------------------------------------------------------
 

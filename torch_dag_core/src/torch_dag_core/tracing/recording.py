@@ -151,11 +151,14 @@ class Held(Entry):
         path: Name of the parameter or buffer; ``constant_N`` for any other tensor.
         kind: ``parameter``, ``buffer`` or ``constant``.
         tensor: The tensor that the trace met; without data where it is a parameter of the model.
+        computed_by: The entry of an earlier run that the tensor is the value of, where the model kept it in Python
+            from one call to the next.
     """
 
     path: str
     kind: str
     tensor: Tensor
+    computed_by: Entry | None = None
 
     @property
     def identity(self) -> Hashable:

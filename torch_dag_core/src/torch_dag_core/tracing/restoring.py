@@ -1,16 +1,15 @@
-"""A model run for its trace is put back to exactly what it was."""
+"""A model run for its trace is put back to exactly what it was, and so is what the run touched outside of it."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torch_dag_core.tracing.execution import META
+from torch_dag_core.tracing.snapshot import Snapshot
 
 
 def move_parameters_to_meta(model: nn.Module) -> None:
@@ -36,35 +35,50 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Put attributes, parameters, buffers and the random state back to what they were."""
-    before = {module: _attributes(module) for module in model.modules()}
-    tensors = (v for values in tensors_of(model).values() for v in values.values() if isinstance(v, Tensor))
-    copies = {id(tensor): (tensor, tensor.detach().clone()) for tensor in tensors}
-    state = random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+def restored(model: nn.Module, snapshot: Snapshot | None = None) -> Iterator[Snapshot]:
+    """Put back all that a run of the model may change, however the block ends; see `Snapshot`.
+
+    Inside the block the random state of torch is a fixed one.
+
+    Args:
+        model: The model.
+        snapshot: One of the model as it is; taken when the block begins by default.
+
+    Yields:
+        The snapshot.
+    """
+    snapshot = snapshot or Snapshot(model)
+    with undoing(snapshot.put_back):
+        snapshot.settings.start_run()
+        yield snapshot
+
+
+@contextlib.contextmanager
+def undoing(undo: Callable[[], None]) -> Iterator[None]:
+    """Call ``undo`` when the block ends, and again where an interrupt kept the first call from happening."""
+    done = False
+
+    def attempt() -> None:
+        nonlocal done
+        if not done:
+            undo()
+            done = True
+
+    try:
         try:
             yield
         finally:
-            random.setstate(state)
-            for module, values in before.items():
-                _put_back(module, values)
-            with torch.no_grad():
-                for buffer, copy in copies.values():
-                    if buffer.shape == copy.shape:
-                        buffer.copy_(copy)
+            attempt()
+    finally:
+        attempt()
 
 
 def frozen_modules(model: nn.Module) -> frozenset[nn.Module]:
     """Return the modules that stay in evaluation mode when the model is put into training mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
+    with restored(model):
+        modes = [(module, module.training) for module in model.modules()]
         model.train()
         return frozenset(module for module, _ in modes if not module.training)
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def changed_attributes(model: nn.Module, before: dict[nn.Module, dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
@@ -79,27 +93,3 @@ def changed_attributes(model: nn.Module, before: dict[nn.Module, dict[str, Any]]
 def tensors_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
     """Return every module's buffers and plain attributes."""
     return {module: {**vars(module), **module._buffers} for module in model.modules()}
-
-
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Return every attribute, and a copy of what is in it for the containers that a forward could change."""
-    return {name: (value, _COPIES.get(type(value), _nothing)(value)) for name, value in vars(module).items()}
-
-
-def _put_back(module: nn.Module, values: dict[str, tuple[Any, Any]]) -> None:
-    attributes = vars(module)
-    attributes.clear()
-    for name, (value, content) in values.items():
-        attributes[name] = value
-        if isinstance(value, list):
-            value[:] = content
-        elif content is not None:
-            value.clear()
-            value.update(content)
-
-
-def _nothing(_: Any) -> None:
-    return None
-
-
-_COPIES: dict[type, Any] = {dict: dict, list: list, set: set}

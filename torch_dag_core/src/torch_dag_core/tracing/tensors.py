@@ -31,5 +31,13 @@ def shape_of(value: Live) -> Shape | None:
 
 
 def storage_of(tensor: Tensor) -> int:
-    """Return what tensors that share memory have in common."""
-    return int(tensor.untyped_storage()._cdata)
+    """Return what tensors that share memory have in common; the id of a tensor that has no storage."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # sparse layouts and wrapper classes have none
+        return id(tensor)
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """Return the number of in-place writes to a tensor; None for inference tensors, which do not count them."""
+    return None if tensor.is_inference() else tensor._version

@@ -1,11 +1,13 @@
-"""One trace: the model runs once, for shapes alone, in one mode, and is left as it was."""
+"""One trace: the model runs for shapes alone, in one mode, and is left as it was."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -21,7 +23,10 @@ from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
 from torch_dag_core.tracing.namespaces import NO_SCOPES, Scopes
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
+from torch_dag_core.tracing.repeated_runs import RepeatedRuns
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
+from torch_dag_core.tracing.signature import Signatures
+from torch_dag_core.tracing.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -39,40 +44,54 @@ Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
 def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
-    training: bool, scopes: Scopes = NO_SCOPES,
+    training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None,
 ) -> Recording:  # fmt: skip
-    """Run ``model`` once and record every call.
+    """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
     Args:
-        model: Any module that runs; parameters, buffers, modes and the random state are restored afterwards.
+        model: Any module that runs; it is left as it was, and so is what its code can reach, see `Snapshot`.
         args: Positional arguments, tensors inside are inputs.
         kwargs: Keyword arguments.
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
         treatment: Tells how each submodule is traced.
         training: Whether the model runs in training mode.
         scopes: Namespaces with names of their own for builtins that have to follow sizes.
+        snapshot: One of the model as it is, which saves the time to take another.
 
     Raises:
-        TraceError: the model failed, or cannot be traced; names module, file and line.
+        TraceError: the model failed, or cannot be traced; names module, file and line. Or its next call computes
+            something else, because of state that is not in buffers.
     """
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     fresh: list[Tensor] = []
     template = pack((args, kwargs), lambda v: isinstance(v, Tensor), fresh)
     tensors = [tensor.detach().to(META) for tensor in fresh]
     args, kwargs = unpack(template, tensors)
-    with restored(model), in_mode(model, training=training), torch.enable_grad(), contextlib.ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and asking would import the compiler
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
         move_parameters_to_meta(model)
-        recorder = Recorder(model, device)
-        stack.callback(recorder.tracker.forget)
-        stack.enter_context(_recorded_modules(model, recorder, treatment))
-        stack.enter_context(recorded_functions(recorder))
-        stack.enter_context(following(recorder.sizes.length, scopes))
-        for name, tensor in zip(names, tensors, strict=True):
-            recorder.input(name, tensor)
-        with _explained(recorder):
-            return _run(model, recorder, args, kwargs)
+        before.mark()
+
+        def run(recorder: Recorder) -> Recording:
+            for name, tensor in zip(names, tensors, strict=True):
+                recorder.input(name, tensor)
+            with (
+                _recorded_modules(model, recorder, treatment), recorded_functions(recorder),
+                following(recorder.sizes.length, scopes), _explained(recorder),
+            ):  # fmt: skip
+                return _run(model, recorder, args, kwargs)
+
+        with _without_compiling():
+            start = partial(Recorder, model, device, before.hold)
+            return RepeatedRuns(start, run, before, Signatures(model)).record()
+
+
+@contextlib.contextmanager
+def _without_compiling() -> Iterator[None]:
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextlib.contextmanager
@@ -108,16 +127,17 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: d
 
 @contextlib.contextmanager
 def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatments) -> Iterator[None]:
-    """Route calls of submodules through the recorder; a class-level patch, undone on exit."""
+    """Route this thread's calls of submodules through the recorder; a class-level patch, undone on exit."""
+    owner = threading.get_ident()
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
         paths.setdefault(id(module), path)
     original = nn.Module.__call__
 
     def call(module: nn.Module, *args: Live, **kwargs: Live) -> Live:
-        path = paths.get(id(module))
-        if recorder.pause or path is None:
-            if isinstance(module, Op) and not recorder.pause:
+        path, is_paused = paths.get(id(module)), recorder.pause or threading.get_ident() != owner
+        if is_paused or path is None:
+            if isinstance(module, Op) and not is_paused:
                 return recorder.call_op(module, args)
             unrecorded: Live = original(module, *args, **kwargs)
             return unrecorded
@@ -133,8 +153,9 @@ def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatment
         del recorder.location.modules[depth:]  # not where the call failed: what stays names the module in the error
         return result
 
-    nn.Module.__call__ = call  # type: ignore[method-assign]
     try:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
         yield
     finally:
-        nn.Module.__call__ = original  # type: ignore[method-assign]
+        if nn.Module.__call__ is call:  # an interrupt may delay this until the conversion has undone it
+            nn.Module.__call__ = original  # type: ignore[method-assign]

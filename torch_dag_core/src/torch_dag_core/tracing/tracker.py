@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.recording import Argument, FunctionCall, Held, Live, Outcome, Pick, Ref
+from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import storage_of
 
@@ -55,11 +55,14 @@ class Tracker:
 
     A tensor carries its `Tracked` as an attribute for the length of the trace. Every write, through whichever alias,
     gives the storage a new version; a view whose storage was written is then cut out of its base once more.
+
+    Args:
+        earlier: The tracker of the run before, where this run starts from the Python state which that one left.
     """
 
-    def __init__(self, tape: Tape, held: HeldTensors, location: Location) -> None:
-        self._tape, self._held, self._location = tape, held, location
-        self._adopted: list[Tensor] = []
+    def __init__(self, tape: Tape, held: HeldTensors, location: Location, earlier: Tracker | None = None) -> None:
+        self._tape, self._held, self._location, self._earlier = tape, held, location, earlier
+        self._adopted: dict[int, Tensor] = {}
         self._versions: dict[int, int] = {}
 
     def knows(self, tensor: Tensor) -> bool:
@@ -69,7 +72,23 @@ class Tracker:
 
     def has_adopted(self, tensor: Tensor) -> bool:
         """Tell whether a call read this very tensor, although no recorded call had made it."""
-        return any(tensor is adopted for adopted in self._adopted)
+        return id(tensor) in self._adopted
+
+    def is_adopted_memory(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor that the trace knows, or the one that it is a view of, `has_adopted`."""
+        while (view := self.tracked(tensor).view) is not None:
+            tensor = view.base
+        return self.has_adopted(tensor)
+
+    def computed(self, tensor: Tensor) -> Entry | None:
+        """Return the entry of this run or an earlier one that a tensor is the value of; None where no call made it."""
+        if not self.knows(tensor):
+            return self._earlier.computed(tensor) if self._earlier is not None else None
+        tracked = self.tracked(tensor)
+        if tracked.version != self._versions.get(storage_of(tensor), 0):
+            return None  # its base was written, and it was not read since
+        entry = self._tape[tracked.ref]
+        return entry.computed_by if isinstance(entry, Held) else entry
 
     def tracked(self, tensor: Tensor) -> Tracked:
         """Return what is known of a tensor that the trace knows."""
@@ -110,25 +129,26 @@ class Tracker:
 
     def forget(self) -> None:
         """Take what the trace noted off the tensors that outlive it."""
-        for tensor in self._adopted:
+        for tensor in self._adopted.values():
             tensor.__dict__.pop(_KEY, None)
 
     def _adopt(self, tensor: Tensor) -> None:
         """Record a tensor that no recorded call made: a parameter, a buffer, or one built elsewhere."""
         held = self._held.find(tensor)
-        if held is None and tensor.is_meta:
+        computed_by = self._earlier.computed(tensor) if held is None and self._earlier is not None else None
+        if held is None and tensor.is_meta and computed_by is None:
             self._location.fail("a tensor comes from a call that the trace cannot see")
         path = held.path if held is not None else f"constant_{len(self._adopted)}"
         is_parameter = held.is_parameter if held is not None else isinstance(tensor, nn.Parameter)
         kind = "parameter" if is_parameter else "constant" if held is None else "buffer"
-        self._adopted.append(tensor)
+        self._adopted[id(tensor)] = tensor
         # A tensor from outside is the same with and without gradients: code in `no_grad` did not make it.
         origin = replace(self._location.origin(), gradient=True)
-        outcome = outcome_of(tensor, is_constant=not is_parameter)
-        name = path.rpartition(".")[2]
-        self.own(tensor, self._tape.append(
-            Held(name=name, origin=origin, outcome=outcome, path=path, kind=kind, tensor=tensor)
-        ))  # fmt: skip
+        is_constant = not is_parameter and (computed_by is None or computed_by.outcome.is_constant)
+        self.own(tensor, self._tape.append(Held(
+            name=path.rpartition(".")[2], origin=origin, outcome=outcome_of(tensor, is_constant), path=path, kind=kind,
+            tensor=tensor, computed_by=computed_by,
+        )))  # fmt: skip
 
     def _cut_again(self, view: View, tensor: Tensor) -> Ref:
         """Record the call that made a view once more, on what the base is now."""

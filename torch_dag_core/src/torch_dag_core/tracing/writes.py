@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,34 @@ _WITHOUT_GRADIENT = frozenset({"data", "detach"})
 
 
 class Writes:
-    """Records what in-place calls did to memory."""
+    """Records what in-place calls did to memory.
 
-    def __init__(self, tape: Tape, tracker: Tracker, held: HeldTensors, location: Location) -> None:
+    Args:
+        hold: Called with every tensor from outside of the trace before it is written to.
+
+    Attributes:
+        overwritten: Tensors that no recorded call made, and that the model wrote to without holding them as buffers.
+    """
+
+    def __init__(
+        self, tape: Tape, tracker: Tracker, held: HeldTensors, location: Location, hold: Callable[[Tensor], None]
+    ) -> None:
         self._tape, self._tracker, self._held, self._location = tape, tracker, held, location
+        self._hold = hold
+        self.overwritten: list[Tensor] = []
+
+    def prepare(self, tensors: list[Tensor]) -> None:
+        """Keep what these tensors are, because a call may be about to write to them."""
+        for tensor in tensors:
+            if not tensor.is_meta:
+                if self._tracker.is_adopted_memory(tensor):
+                    self._hold(tensor)
+                self._tape.keep_constants(tensor)
+
+    def settle(self) -> None:
+        """Give the constants that live in overwritten tensors memory of their own, before those are put back."""
+        for tensor in self.overwritten:
+            self._tape.keep_constants(tensor)
 
     def bases(self, tensor: Tensor) -> list[Ref]:
         """Return what ``tensor`` is a view of, and so on, innermost first, as it is before a write."""
@@ -113,6 +139,8 @@ class Writes:
             self._location.fail(
                 "the model writes into a tensor behind the back of autograd (through data, detach or no_grad)"
             )
+        elif self._tracker.is_adopted_memory(tensor):
+            self.overwritten.append(tensor)
 
     def _is_hidden(self, views: list[str], before: Ref) -> bool:
         """Tell whether autograd did not see a write, so that gradients would flow through the old value."""

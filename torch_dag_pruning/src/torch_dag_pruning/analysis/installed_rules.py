@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.plugins.calling import blaming
+from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_core.plugins.loading import add_hookspecs, by_key, default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning import hookspecs
@@ -53,7 +53,7 @@ def _blamed(owner: str, key: str, rule: Rule) -> Rule:
     """Return the rule of a plugin, whose errors name its distribution."""
 
     def call(ctx: Context) -> Relation:
-        with blaming(owner, f"the axis rule of {key!r}"):
+        with errors_attributed_to(owner, f"the axis rule of {key!r}"):
             return rule(ctx)
 
     return call
@@ -63,7 +63,7 @@ def _blamed_stand_in(owner: str, key: str, stand_in: StandIn) -> StandIn:
     """Return the stand-in of a plugin, whose errors name its distribution."""
 
     def call(graph: Emptied, vertex: InnerVertex, empty: set[int]) -> InnerVertex | None:
-        with blaming(owner, f"the stand-in of {key!r}"):
+        with errors_attributed_to(owner, f"the stand-in of {key!r}"):
             return stand_in(graph, vertex, empty)
 
     return call

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from torch_dag_core.atomic_files import write_text
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan.plan_file import read_document, replace_file
+from torch_dag_pruning.plan.plan_file import read_document
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
@@ -192,10 +193,14 @@ class Plan:
     # Files -----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, replacing the file atomically."""
+        """Write the plan as JSON, replacing the file atomically.
+
+        Raises:
+            OSError: the file cannot be written, or the path is something other than a file.
+        """
         orbits = {key: {"size": self.sizes[key], "kept": list(slots)} for key, slots in self.kept.items()}
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in orbits.items())
-        replace_file(Path(path), f'{{"torch_dag_plan": {_FORMAT}, "orbits": {{\n{lines}\n}}}}\n')
+        write_text(path, f'{{"torch_dag_plan": {_FORMAT}, "orbits": {{\n{lines}\n}}}}\n')
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

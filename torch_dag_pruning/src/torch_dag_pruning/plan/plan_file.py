@@ -1,29 +1,14 @@
-"""Plans as JSON files, which are written atomically, and checked when they are read."""
+"""Plans read from JSON files, which are checked in full."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 from torch_dag_pruning.errors import PlanError
 
 _KEY = "torch_dag_plan"
-
-
-def replace_file(target: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old content or the new."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_document(path: Path, newest: int) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,106 @@
+"""Refusal of models that keep state from one call to the next in places that a graph does not have.
+
+A graph has buffers. A model may also count its calls in an attribute, or keep tensors in a dict, a closure or a global
+variable. That is harmless for statistics, and for caches whose content is the same at each call, but not where it
+decides what the next call computes. To tell them apart, a run that changed such state is repeated from the state that
+it left, and both recordings are compared as functions of inputs, parameters and buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeGuard, cast
+
+from torch_dag_core.errors import TorchDagError, TraceError
+from torch_dag_core.tracing.location import USE_ATOMIC
+from torch_dag_core.tracing.recorder import Recorder
+from torch_dag_core.tracing.recording import Recording
+from torch_dag_core.tracing.signature import Signature, Signatures
+from torch_dag_core.tracing.snapshot import Change, Snapshot
+from torch_dag_core.tracing.tracker import Tracker
+
+_MANY_CALLS = 1_000_000
+_SHOWN = 3
+
+
+class RepeatedRuns:
+    """Records a model whose next call computes the same as this one, and refuses others.
+
+    Args:
+        start: Returns a recorder of the model as it is, given the tracker of the run before; None at the first run.
+        run: Runs the model under a recorder.
+        snapshot: Marked with the state before the first run.
+        signatures: Of the model.
+    """
+
+    def __init__(
+        self, start: Callable[[Tracker | None], Recorder], run: Callable[[Recorder], Recording], snapshot: Snapshot,
+        signatures: Signatures,
+    ) -> None:  # fmt: skip
+        self._start, self._run, self._snapshot, self._signatures = start, run, snapshot, signatures
+        self._recorders: list[Recorder] = []
+
+    def record(self) -> Recording:
+        """Return the recording of the first run.
+
+        Raises:
+            TraceError: the model fails, or computes something else from the state that its first run left behind.
+        """
+        try:
+            recording = self._next()
+            changes = [*self._snapshot.changes(), *self._overwritten()]
+            if changes:
+                first = self._signatures.of(recording)
+                self._compare(first, changes)
+                if _count_on(changes):
+                    self._compare(first, changes)
+            return recording
+        finally:
+            for recorder in self._recorders:
+                recorder.tracker.forget()
+
+    def _next(self) -> Recording:
+        self._snapshot.settings.start_run()
+        recorder = self._start(self._recorders[-1].tracker if self._recorders else None)
+        self._recorders.append(recorder)
+        try:
+            return self._run(recorder)
+        finally:
+            recorder.pause.stay()  # sizes that the model stored somewhere may still be compared
+
+    def _compare(self, first: Signature, changes: Sequence[Change]) -> None:
+        """Run the model again from the state that the last run left."""
+        try:
+            same = self._signatures.of(self._next()) == first
+        except TorchDagError as error:
+            raise TraceError(_complaint(changes)) from error
+        if not same:
+            raise TraceError(_complaint(changes))
+
+    def _overwritten(self) -> Iterator[Change]:
+        for tensor in self._recorders[-1].overwritten:
+            yield Change(self._snapshot.path_of(tensor) or "a tensor outside of the model")
+
+
+def _count_on(changes: Sequence[Change]) -> bool:
+    """Set every number that a run changed to its value after many runs, for decisions that come late."""
+    found = False
+    for change in changes:
+        old, new = change.old, change.new
+        if _is_number(old) and _is_number(new) and isinstance(change.container, (dict, list)):
+            cast("dict[Hashable, float]", change.container)[change.key] += (new - old) * _MANY_CALLS
+            found = True
+    return found
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float)
+
+
+def _complaint(changes: Sequence[Change]) -> str:
+    paths = list(dict.fromkeys(change.path for change in changes))
+    names = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return (
+        f"the model changes {names} in its forward, and computes something else at the next call because of that; "
+        f"make it a buffer (register_buffer), or {USE_ATOMIC}"
+    )

@@ -1,0 +1,133 @@
+"""What a recording computes, as a function of inputs, parameters and buffers: equal for recordings that do the same.
+
+Entries are numbered by content (global value numbering): two calls of one function on operands of equal numbers have
+one number, whichever recording they stand in. What is computed from constants alone counts by its value, so that a
+table that was computed in one run and found in a cache by the next is the same operand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torch_dag_core.graph.nested import map_leaves
+from torch_dag_core.tracing.names import RANDOM, canonical
+from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
+
+_OVERWRITING = frozenset({"copy", "fill", "zero"})
+"""Functions whose result has nothing of their first operand but shape and type."""
+_RANDOM = frozenset(map(canonical, RANDOM))
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What compares equal for recordings of equal effect.
+
+    Attributes:
+        template: Structure of the results, with numbers and such in it.
+        outputs: Numbers of the results.
+        written: Names of buffers, with the numbers of their new values.
+        changing: Numbers of the calls that change state by themselves.
+    """
+
+    template: object
+    outputs: tuple[int, ...]
+    written: tuple[tuple[str, int], ...]
+    changing: tuple[int, ...]
+
+
+class Signatures:
+    """Numbers the entries of several recordings of one model in one mode.
+
+    Args:
+        model: The model, before its first run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # A buffer that the first run made is read by the next as another operand, or else it does not matter.
+        self._buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+        self._training = {path for path, module in model.named_modules(remove_duplicate=False) if module.training}
+        self._numbers: dict[Hashable, int] = {}
+        self._of: dict[Entry, int] = {}
+        self._changing: set[Entry] = set()
+        self._varying: set[Entry] = set()
+
+    def of(self, recording: Recording) -> Signature:
+        """Return the signature of a recording; recordings whose state it was started from have to come before it."""
+        entries = recording.entries
+        calls: Counter[Hashable] = Counter()
+        for entry in entries:
+            self._classify(entry, recording)
+            self._of[entry] = self._number(entry, entries, calls)
+        written = ((entry.writes, self._of[entry]) for entry in entries if entry.writes is not None)
+        return Signature(
+            recording.template,
+            tuple(self._of[entries[output]] for output in recording.outputs),
+            tuple((name, number) for name, number in written if name in self._buffers),
+            tuple(self._of[entry] for entry in entries if entry.changes_state),
+        )
+
+    def _classify(self, entry: Entry, recording: Recording) -> None:
+        """Note whether an entry depends on a buffer that the model overwrites, and whether its value varies."""
+        operands = [recording.entries[operand] for operand in entry.operands]
+        is_overwritten = isinstance(entry, Held) and entry.kind == "buffer" and entry.path in recording.written
+        if is_overwritten or not self._changing.isdisjoint(operands):
+            self._changing.add(entry)
+        if self._varies(entry) or not self._varying.isdisjoint(operands):
+            self._varying.add(entry)
+
+    def _varies(self, entry: Entry) -> bool:
+        """Tell whether an entry has another value at each run."""
+        if isinstance(entry, ModuleCall):
+            return entry.path in self._training
+        return isinstance(entry, Input) or entry.name in _RANDOM
+
+    def _number(self, entry: Entry, entries: tuple[Entry, ...], calls: Counter[Hashable]) -> int:
+        source = _computed_by(entry)
+        if source is not None and source not in self._varying:
+            return self._of[source]  # an earlier run computed it of parameters, and this one would do it again
+        content = self._content(entry, entries)
+        if isinstance(entry, ModuleCall) or entry.name in _RANDOM:
+            calls[content] += 1
+            content = (content, calls[content])
+        return self._numbers.setdefault(content, len(self._numbers))
+
+    def _content(self, entry: Entry, entries: tuple[Entry, ...]) -> Hashable:
+        if _computed_by(entry) is not None:
+            return entry  # like nothing else
+        if isinstance(entry, Held) and entry.kind != "constant":
+            return entry.kind, entry.path if entry.kind == "buffer" else id(entry.tensor)
+        if entry.outcome.tensor is not None and entry not in self._changing:
+            return _digest(entry.outcome.tensor)
+        return self._call(entry, entries)
+
+    def _call(self, entry: Entry, entries: tuple[Entry, ...]) -> Hashable:
+        """Return what is called, with the numbers of operands in place of references."""
+
+        def renumbered(leaf: Argument) -> Argument:
+            return Ref(self._of[entries[leaf.index]]) if isinstance(leaf, Ref) else leaf
+
+        args: tuple[object, ...] = map_leaves(entry.args, renumbered)
+        if entry.name in _OVERWRITING and args:
+            args = (entry.outcome.shape, entry.outcome.dtype, *args[1:])
+        keywords = sorted(map_leaves(dict(entry.keywords), renumbered).items())
+        called = entry.name if isinstance(entry, FunctionCall) else entry.identity
+        return type(entry), called, repr((args, keywords))
+
+
+def _computed_by(entry: Entry) -> Entry | None:
+    """Return the entry of an earlier run that is what an entry is, unless both are constant and count by value."""
+    return None if not isinstance(entry, Held) or entry.outcome.is_constant else entry.computed_by
+
+
+def _digest(value: Tensor) -> Hashable:
+    """Return shape, type and a digest of the elements; the tensor's id where its elements cannot be read."""
+    if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+        return id(value)
+    flat = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).cpu().view(torch.uint8)
+    return tuple(value.shape), value.dtype, hashlib.blake2b(flat.numpy().tobytes()).digest()

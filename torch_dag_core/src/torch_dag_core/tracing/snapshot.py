@@ -1,0 +1,129 @@
+"""A copy of everything that a run of a model may change: what its code can reach, and settings of torch.
+
+A `Snapshot` is taken before a run. Afterwards it tells what the run changed, and puts everything back: the same
+objects, in the same order, with the same content. What the code can reach is found by `Reachable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from torch_dag_core.tracing.reachable import Reachable
+from torch_dag_core.tracing.settings import Settings
+from torch_dag_core.tracing.tensor_content import Content
+from torch_dag_core.tracing.tensors import storage_of, version_of
+
+_FOLLOWED = frozenset({"_parameters", "_buffers", "training"})
+"""Attributes of modules that every trace changes or follows call by call."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that a run changed.
+
+    Attributes:
+        path: Where the value is, as Python would spell it.
+        container: The object that holds the value; None where that is unknown.
+        key: The key in the container; None where it has no keys.
+        old, new: The value before and after.
+    """
+
+    path: str
+    container: object = None
+    key: Hashable = None
+    old: object = None
+    new: object = None
+
+
+class Snapshot:
+    """The state of a model, and of what its code can reach, at the moment of construction.
+
+    Attributes:
+        settings: Random states and settings of torch.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.settings = Settings()
+        reachable = Reachable(model)
+        self._before = [(holder, holder.read()) for holder in reachable.holders]
+        self._contents: dict[int, Content] = {}
+        self._buffers = {id(tensor) for tensor in model.buffers()}
+        self._tensors = reachable.tensors
+        for _, tensor in reachable.tensors:
+            if Content.is_cheap(tensor) or id(tensor) in self._buffers:
+                self.hold(tensor)
+        self._marked, self._empty = self._before, reachable.empty
+        self._versions = [version_of(tensor) for _, tensor in self._tensors]
+
+    def hold(self, tensor: Tensor) -> None:
+        """Keep the content of a tensor that is about to be written, unless it is kept already."""
+        if not tensor.is_meta and storage_of(tensor) not in self._contents:
+            self._contents[storage_of(tensor)] = Content(tensor)
+
+    def path_of(self, tensor: Tensor) -> str | None:
+        """Return where a tensor was found, None for one that was not."""
+        return next((path for path, found in self._tensors if found is tensor), None)
+
+    def mark(self) -> None:
+        """Let `changes` report what differs from this moment on."""
+        self._marked = [(holder, holder.read()) for holder, _ in self._before]
+        self._versions = [version_of(tensor) for _, tensor in self._tensors]
+
+    def changes(self) -> Iterator[Change]:
+        """Iterate over what differs from the mark, except for parameters, buffers and modes."""
+        for holder, content in self._marked:
+            for key, old, new in holder.differences(content):
+                if not (holder.is_module and key in _FOLLOWED) and holder.name not in _FOLLOWED:
+                    yield Change(holder.path_of(key), holder.container, key, old, new)
+        for holder, name, container in self._empty:
+            if container and name not in _FOLLOWED:
+                yield Change(holder.path_of(name))
+        for (path, tensor), version in zip(self._tensors, self._versions, strict=True):
+            if id(tensor) not in self._buffers and not tensor.is_meta and self._is_written(tensor, version):
+                yield Change(path)
+
+    def _is_written(self, tensor: Tensor, version: int | None) -> bool:
+        if version is not None and version_of(tensor) != version:
+            return True
+        content = self._contents.get(storage_of(tensor))
+        return content is not None and content.differs()
+
+    def put_back(self) -> None:
+        """Restore everything; an interrupt is raised after the work is done.
+
+        Raises:
+            Exception: what could not be restored raised it; everything else is restored nevertheless.
+        """
+        failures: list[BaseException] = []
+        while True:
+            try:
+                self._put_back(failures)
+                break
+            except KeyboardInterrupt as interrupt:
+                failures = [interrupt]
+        if failures:
+            try:
+                raise failures[0]
+            finally:
+                failures.clear()  # no cycle of exception and frame, which would keep context managers open
+
+    def _put_back(self, failures: list[BaseException]) -> None:
+        _attempt(failures, self.settings.put_back)
+        for _, _, container in self._empty:
+            if container:
+                container.clear()
+        for holder, content in self._before:
+            _attempt(failures, holder.write, content)
+        for saved in self._contents.values():
+            _attempt(failures, saved.put_back)
+
+
+def _attempt(failures: list[BaseException], step: Callable[..., None], *args: object) -> None:
+    """Take a step of restoring, and note an error instead of raising it, so that the other steps are still taken."""
+    try:
+        step(*args)
+    except Exception as error:  # noqa: BLE001
+        failures.append(error)
