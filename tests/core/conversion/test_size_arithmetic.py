@@ -323,3 +323,35 @@ def test_random_expressions_end_in_equal_or_refused():
     for one in probe.probes(200, seed=7):
         wrong = [outcome for outcome in probe.outcomes(one) if outcome.startswith("wrong")]
         assert not wrong, (one, wrong)
+
+
+def another_output(m, x):
+    doubled = x.view(x.shape[0] * 2, -1) + x.shape[0] // x.shape[0]
+    return doubled if m.training else x + 1
+
+
+BY_MODE = {
+    "a call that only training needs": another_output,
+    "a constant tensor": lambda m, x: x + torch.full((4,), 2.0 if m.training else 1.0),
+    "a constant tensor of a free size": lambda m, x: x + torch.full((len(x), 4), 2.0 if m.training else 1.0),
+    "a shape": lambda m, x: x.reshape(len(x), 2, -1) if m.training else x.reshape(len(x) * 2, -1, 1),
+    "a shape further on": lambda m, x: m.l(x[:, None].expand(-1, 2 + m.training, -1)).flatten(1) * 2,
+    "a free size": lambda m, x: torch.cat([x.new_zeros(len(x) * (2 if m.training else 3), 4), x]),
+}
+
+
+@pytest.mark.parametrize("name", BY_MODE)
+def test_what_differs_between_modes_leaves_the_batch_free(name):
+    model = Applied(BY_MODE[name])
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 4))
+    for training in (False, True):
+        for size in (1, 2, 3, 13):
+            x = torch.randn(size, 4)
+            same(dag.train(training)(x), model.train(training)(x))
+
+
+def test_an_argument_of_another_structure_is_refused_by_name():
+    def split(m, x):
+        return x.split(2 if x.shape[0] == 13 else [2] * (x.shape[0] // 2) + [1] * (x.shape[0] % 2))[0]
+
+    compare(Applied(split), torch.randn(5, 4), [torch.randn(n, 4) for n in (1, 2, 3, 5, 13)])

@@ -33,18 +33,17 @@ class Applied(nn.Module):
 
 
 def test_other_threads_see_ordinary_results():
-    found = []
-
     def look(x):
-        found.append((type(len(x)), type(range(3)), type(math.gcd(4, 6)), type(torch.Size([1]))))
+        return type(len(x)), type(range(3)), type(math.gcd(4, 6)), type(torch.Size([1]))
 
     def forward(x):
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(look, x).result()
+            found = pool.submit(look, x).result()
+        assert found == (int, ORIGINALS["range"], int, ORIGINALS["Size"])
         return x + len(x)
 
-    td.build_from_unstructured_module(Applied(forward), torch.randn(2, 4))
-    assert set(found) == {(int, ORIGINALS["range"], int, ORIGINALS["Size"])}
+    dag = td.build_from_unstructured_module(Applied(forward), torch.randn(2, 4))
+    assert dag.input_spec.tensors[0].shape == (2, 4)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_dag_core.analysis.call_cost import call_cost
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import bind_inputs, walk
 from torch_dag_core.graph.vertex import InnerVertex
@@ -123,8 +124,6 @@ def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
-    from torch_dag_core.graph.conditions import hold
-
     specs = dag.input_spec.tensors
     if not specs or any(spec.example_shape is None for spec in specs):
         message = "the graph does not know any input sizes; pass example_inputs"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_dag_core.analysis.cost_table import CostTable, flops
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.inputs import TensorSpec
 from torch_dag_core.graph.structure import unpack
 
@@ -91,8 +92,6 @@ def _batches(specs: Sequence[TensorSpec]) -> tuple[int | None, ...]:
 
 def _fits(dag: DagModule, inputs: Sequence[Tensor]) -> bool:
     """Tell whether the graph's conditions on input sizes hold."""
-    from torch_dag_core.graph.conditions import hold
-
     return hold(dag.input_spec.assumptions, [tensor.shape for tensor in inputs])
 
 

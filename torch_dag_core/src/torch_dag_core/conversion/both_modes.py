@@ -15,7 +15,7 @@ from torch_dag_core.conversion.free_sizes import Claim, FreeSize
 from torch_dag_core.conversion.joining import ByMode, Joined, Sizes, equal, same_calls, same_tensor
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
-from torch_dag_core.tracing.recording import Argument, Entry, Input, Recording, Ref, Scalar, Shape
+from torch_dag_core.tracing.recording import Argument, Entry, Input, ModuleCall, Recording, Ref, Scalar, Shape
 
 JoinedArgument: TypeAlias = (
     "Ref | Scalar | ByMode[JoinedArgument] | slice | tuple[JoinedArgument, ...] | list[JoinedArgument]"
@@ -174,7 +174,7 @@ def _wanted(recording: Recording) -> list[int]:
 
 
 def _split(step: Step, evaluation: Sizes, training: Sizes, live: list[set[int]]) -> Iterator[Step]:
-    """Yield what is live of a step; both modes together only if both need it, and take it for a constant or neither."""
+    """Yield what is live of a step; both modes together only if both need it, and one vertex can stand for both."""
     first, second = step.evaluation, step.training
     in_first, in_second = first in live[0], second in live[1]
     if first is not None and second is not None and in_first and in_second:
@@ -189,11 +189,18 @@ def _split(step: Step, evaluation: Sizes, training: Sizes, live: list[set[int]])
 
 
 def _is_alike(first: int, second: int, evaluation: Sizes, training: Sizes) -> bool:
-    """Tell whether both modes take an entry for the same constant, or neither for one."""
-    if not evaluation.is_folded(first) or not training.is_folded(second):
-        return evaluation.is_folded(first) == training.is_folded(second)
-    values = [sizes.recording.entries[i].outcome.tensor for i, sizes in ((first, evaluation), (second, training))]
-    return values[0] is not None and values[1] is not None and same_tensor(values[0], values[1])
+    """Tell whether one vertex can stand for an entry of each mode.
+
+    Both have to be the same constant, or none; and what calls make of arguments alone has one shape in the graph, the
+    recorded one, so calls that give another shape in training stand apart.
+    """
+    one, other = evaluation.recording.entries[first], training.recording.entries[second]
+    values = one.outcome.tensor, other.outcome.tensor
+    if evaluation.is_folded(first) and training.is_folded(second):
+        return values[0] is not None and values[1] is not None and same_tensor(values[0], values[1])
+    shapes = [(entry.outcome.shape, entry.outcome.items) for entry in (one, other)]
+    same_shapes = shapes[0] == shapes[1] or isinstance(one, ModuleCall)
+    return same_shapes and evaluation.is_folded(first) == training.is_folded(second)
 
 
 def _aligned(evaluation: Recording, training: Recording) -> Iterator[Step]:

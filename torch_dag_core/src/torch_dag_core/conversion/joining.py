@@ -59,7 +59,7 @@ def _numbers(entry: Entry) -> list[tuple[float, Expression | None]]:
 
 
 def equal(a: object, b: object) -> bool:
-    """Tell whether two constants are the same, at all sizes where those of both are known; unlike in Python, NaN is."""
+    """Tell whether two constants are the same, at all sizes where those of both are known; NaN equals NaN."""
     if type(a) is FreeSize and type(b) is FreeSize:
         return a.values == b.values
     return bool(a == b) or (a != a and b != b)  # noqa: PLR0124
@@ -79,8 +79,8 @@ class Sizes:
     Attributes:
         recording: The first, from which names and calls are read.
         others: The rest.
-        twin: The sizes of the other mode, whose ``others`` stand in for this one's, because both modes make the same
-            calls with the same numbers; None where all recordings are of this mode.
+        twin: The sizes in evaluation, where ``recording`` is the only one in training: both modes make the same calls
+            with the same numbers, so ``others`` are those of evaluation. None where all recordings are of one mode.
         unfolded: Numbers of the constants that must not be taken as such.
     """
 
@@ -249,7 +249,7 @@ def _is_plain(given: Given) -> bool:
 
 
 def _side_by_side(first: object, others: list[object] | list[T]) -> object:
-    """Return ``first`` with a `_Seen` at every place where the others have a value too, else with all of it."""
+    """Return ``first`` with a `_Seen` in place of each leaf, and None where the others have another structure."""
     seen: object = map_leaves(first, lambda leaf: _Seen((leaf,)))
     for other in others:
         seen = map_pairs(seen, other, _appended)

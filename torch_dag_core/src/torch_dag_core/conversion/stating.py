@@ -21,7 +21,7 @@ class Shaped(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape of a tensor, with a `FreeSize` for each size that follows the inputs; None for anything else."""
+        """The shape of a tensor, in which sizes that follow the inputs are `FreeSize`; None for anything else."""
 
 
 V = TypeVar("V", bound=Shaped)
