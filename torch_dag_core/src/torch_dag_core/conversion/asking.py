@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from torch import nn
 
 from torch_dag_core.conversion.builder import Call, Emitted, Value
-from torch_dag_core.errors import PluginError
+from torch_dag_core.errors import PluginError, TorchDagError, TraceError
 from torch_dag_core.graph.nested import leaves
-from torch_dag_core.plugins.calling import blaming, is_foreign, named
+from torch_dag_core.plugins.calling import CORE_DISTRIBUTION, blaming, is_foreign, named
 
 
 def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *module: nn.Module) -> Emitted:
@@ -25,10 +26,11 @@ def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *mo
 
     Raises:
         PluginError: a function of a plugin raised, returned no value of the graph, or took vertices out of it.
+        TraceError: a function of the core raised.
     """
     dag = call.builder.dag
     before = len(dag)
-    with blaming(owner, what):
+    with blaming(owner, what), explaining(call) if owner == CORE_DISTRIBUTION else nullcontext():
         result = function(call, *module, *call.args, **call.keywords)
     if not is_foreign(owner):
         return result
@@ -37,6 +39,22 @@ def ask(owner: str, what: str, function: Callable[..., Emitted], call: Call, *mo
     if len(dag) < before:
         _refuse(owner, f"{what} of {named(owner)} removed vertices of the graph; it may only emit new ones")
     return result
+
+
+@contextmanager
+def explaining(call: Call) -> Iterator[None]:
+    """Turn errors inside the block, other than torch-dag's own, into the `TraceError` that names the call."""
+    try:
+        yield
+    except TorchDagError:
+        raise
+    except Exception as error:
+        called = f"{call.name!r}, called in module {call.scope!r} at {call.source}"
+        message = (
+            f"{called}, cannot be turned into vertices ({type(error).__name__}: {error}); "
+            "register a normalizer for it, or the enclosing module as atomic (atomic_modules=)"
+        )
+        raise TraceError(message) from error
 
 
 def _is_value(result: object) -> bool:

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
+from torch_dag_core.tracing.capturing import capture_announced
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
+from torch_dag_core.tracing.python_functions import scripted_as_python
+from torch_dag_core.tracing.randomness import guarded_seeds
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
@@ -65,6 +68,9 @@ def trace(
         stack.callback(recorder.tracker.forget)
         stack.enter_context(_recorded_modules(model, recorder, treatment))
         stack.enter_context(recorded_functions(recorder))
+        stack.enter_context(guarded_seeds(recorder.randomness))
+        stack.enter_context(scripted_as_python(recorder))
+        stack.enter_context(capture_announced())
         for name, tensor in zip(names, tensors, strict=True):
             recorder.input(name, tensor)
         with _explained(recorder):

@@ -129,6 +129,20 @@ def dropout(
         p, training = p.training, _FOLLOWS_TRAINING
     if training == _FOLLOWS_TRAINING:
         return call.emit(_DROPOUTS[call.name](p), input)
-    if call.name != "dropout" or not isinstance(training, bool):
+    if not isinstance(training, bool):
         return PASS
-    return call.emit(FunctionalDropout(p, training, training), input) if training and p else input
+    if not training or not p:
+        return input
+    return call.emit(FunctionalDropout(p, training, training), input) if call.name == "dropout" else PASS
+
+
+@normalizes("rrelu")
+def rrelu(
+    call: Call, input: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool | ByMode[bool] = False,
+    inplace: bool = False,
+) -> Emitted:  # fmt: skip
+    """A leaky ReLU with random slopes (arXiv:1505.00853): in training, never or always."""
+    del inplace
+    if training == _FOLLOWS_TRAINING:
+        return call.emit(nn.RReLU(lower, upper), input)
+    return call.emit(nn.LeakyReLU((lower + upper) / 2), input) if training is False else PASS
