@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TraceError
 from torch_dag_core.serialization import load
@@ -349,6 +350,13 @@ def test_operators_of_torchvision_are_followed(name, reloaded):
     assert [call for call in calls if call.startswith("torchvision.")] == [
         f"torchvision.{name.partition(' ')[0].strip(',')}"
     ]
+
+
+def test_the_cost_of_a_deformable_convolution_is_that_of_sampling_and_convolving():
+    dag = build_from_unstructured_module(MODELS["deform_conv2d"](), images(2))
+    (cost,) = [row.flops for row in flops(dag, images(1)).rows if "deform" in row.name]
+    places = 8 * 6
+    assert cost == 2 * places * 4 * 3 * 9 + 8 * places * 3 * 9 + places * 4
 
 
 def test_a_file_that_needs_torchvision_says_so(tmp_path, monkeypatch):

@@ -183,15 +183,16 @@ _COSTS: dict[FlopsRule, str] = {
     _sum_and_product: "torch.addmm torch.addmv torch.baddbmm",
     _summed_products: "torch.addbmm",
     _grouped_product: "functional.grouped_mm torch._grouped_mm",
-    _deformable_convolution: "torchvision.deform_conv2d",
 }
 COSTS: dict[str, FlopsRule] = {name: rule for rule, names in _COSTS.items() for name in names.split()}
 """Cost rules of some of the functions; that of the others is unknown."""
+OPTIONAL_COSTS: dict[str, FlopsRule] = {"torchvision.deform_conv2d": _deformable_convolution}
+"""The same for operators of other packages."""
 
 
 def torch_call(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """Return the cost of the function, NotImplemented where it is unknown."""
-    rule = COSTS.get(module.function)
+    rule = COSTS.get(module.function) or OPTIONAL_COSTS.get(module.function)
     return NotImplemented if rule is None else rule(module, inputs, outputs, parameters)
 
 
