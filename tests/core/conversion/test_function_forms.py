@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.conversion.convert import build_from_unstructured_module
-from torch_dag_core.errors import TraceError
+from torch_dag_core.errors import InputError, TraceError
 from torch_dag_core.serialization import load
 
 with warnings.catch_warnings():
@@ -256,6 +256,18 @@ class Decoder(nn.Module):
 )
 def test_transposed_convolutions_take_a_size(size, reloaded):
     reloaded(Decoder(size), images, relative=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 10), (3, 3, 7, 5), (1, 3, 9, 12)])
+def test_a_size_is_right_or_refused_at_other_image_sizes(shape):
+    model = Decoder(lambda x: x.shape[2:]).eval()
+    dag, x = build_from_unstructured_module(model, images(2)), torch.randn(shape)
+    try:
+        result = dag(x)
+    except InputError:
+        assert shape[2] % 2 or shape[3] % 2 or dag.input_spec.tensors[0].shape[2:] == (8, 6)
+    else:
+        torch.testing.assert_close(result, model(x))
 
 
 def test_a_transposed_convolution_is_one_vertex_where_it_takes_no_size(faithful):
