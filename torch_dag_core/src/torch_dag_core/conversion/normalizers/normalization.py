@@ -10,6 +10,7 @@ from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Valu
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.conversion.normalizers.promotion import promote
+from torch_dag_core.errors import TraceError
 from torch_dag_core.ops.normalization import (
     BatchNormFunction,
     FrozenBatchNorm,
@@ -89,6 +90,12 @@ def batch_norm(
         return _affine(call, BatchNormFunction(eps), (input,), weight, bias) if training is True else PASS
     if training is False:
         return _affine(call, FrozenBatchNorm(eps), (input, running_mean, running_var), weight, bias)
+    if training is True or (isinstance(training, ByMode) and training.evaluation):
+        message = (
+            f"batch_norm changes its running statistics in evaluation too, at {call.source}; "
+            "pass training=self.training, or register the enclosing module as atomic (atomic_modules=)"
+        )
+        raise TraceError(message)
     if training != _FOLLOWS_TRAINING or isinstance(momentum, ByMode) or (weight is None) != (bias is None):
         return PASS
     tensors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
