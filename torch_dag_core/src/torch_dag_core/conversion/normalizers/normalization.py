@@ -90,7 +90,7 @@ def batch_norm(
         return _affine(call, BatchNormFunction(eps), (input,), weight, bias) if training is True else PASS
     if training is False:
         return _affine(call, FrozenBatchNorm(eps), (input, running_mean, running_var), weight, bias)
-    if training is True or (isinstance(training, ByMode) and training.evaluation):
+    if training is True or training.evaluation:
         message = (
             f"batch_norm changes its running statistics in evaluation too, at {call.source}; "
             "pass training=self.training, or register the enclosing module as atomic (atomic_modules=)"
