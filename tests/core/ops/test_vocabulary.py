@@ -191,6 +191,7 @@ _MODULES = {
     "unflatten": _example(nn.Unflatten(1, (2, 4)), FLAT),
     "cosine_similarity": _example(nn.CosineSimilarity(), FLAT, FLAT),
     "pairwise_distance": _example(nn.PairwiseDistance(), FLAT, FLAT),
+    "rrelu": _example(nn.RReLU(), FLAT),
     "alpha_dropout": _example(nn.AlphaDropout(0.5), FLAT),
     "feature_alpha_dropout": _example(nn.FeatureAlphaDropout(0.5), IMAGE),
     "dropout": _example(nn.Dropout(0.5), FLAT),

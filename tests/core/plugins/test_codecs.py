@@ -70,7 +70,7 @@ OTHERS = [
     nn.LayerNorm(4), nn.LayerNorm((3, 4), eps=1e-3, bias=False), nn.LayerNorm(4, elementwise_affine=False),
     nn.GroupNorm(2, 4), nn.GroupNorm(2, 4, affine=False), nn.RMSNorm(4), nn.RMSNorm((2, 4), eps=1e-3),
     nn.LocalResponseNorm(3, alpha=1e-3, beta=0.5, k=2.0), nn.CrossMapLRN2d(3), nn.SyncBatchNorm(4),
-    nn.Dropout(0.2), nn.Dropout1d(0.2), nn.Dropout2d(0.2), nn.Dropout3d(0.2), nn.AlphaDropout(0.2),
+    nn.Dropout(0.2), nn.Dropout1d(0.2), nn.Dropout2d(0.2), nn.Dropout3d(0.2), nn.AlphaDropout(0.2), nn.RReLU(0.1, 0.5),
     nn.FeatureAlphaDropout(0.2), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
     nn.Upsample(size=(4, 5)), nn.Upsample(scale_factor=(2.0, 1.5)), nn.UpsamplingNearest2d(scale_factor=2),
     nn.UpsamplingBilinear2d(size=3), nn.PixelShuffle(2), nn.PixelUnshuffle(2), nn.ChannelShuffle(2),

@@ -35,7 +35,7 @@ MODULES = [
     nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(),
     nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(), nn.Softsign(),
     nn.LogSigmoid(), nn.Tanhshrink(), nn.Hardshrink(0.1), nn.Softshrink(0.1), nn.Threshold(0.1, 0.2), nn.Dropout(),
-    nn.Dropout1d(), nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.Identity(),
+    nn.Dropout1d(), nn.AlphaDropout(), nn.RReLU(), nn.FeatureAlphaDropout(), nn.Identity(),
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from torch import Tensor, nn
 
-from torch_dag_core.conversion.asking import ask
+from torch_dag_core.conversion.asking import ask, explaining
 from torch_dag_core.conversion.both_modes import JoinedCall, JoinedModel
 from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value
 from torch_dag_core.conversion.folding import is_persistent
@@ -166,7 +166,8 @@ class Emission:
     def _op(self, joined: JoinedCall) -> Value:
         call = self._call(joined)
         op = cast("OpCall", joined.entry).op
-        return call.emit(op(**call.keywords), *cast("tuple[Value, ...]", call.args))
+        with explaining(call):
+            return call.emit(op(**call.keywords), *cast("tuple[Value, ...]", call.args))
 
     def _module(self, joined: JoinedCall) -> Results:
         target = cast("ModuleCall", joined.entry).path
@@ -179,8 +180,8 @@ class Emission:
         atomic = self._registry.atomic_for(module)
         if atomic is not None and atomic.convert is not None:
             return ask(atomic.owner, f"the converter of {atomic.name!r}", atomic.convert, call, copy)
-        operands = bind_operands(call, module)
-        return call.emit(copy, *operands, path=call.path)
+        with explaining(call):
+            return call.emit(copy, *bind_operands(call, module), path=call.path)
 
     def _function(self, joined: JoinedCall) -> Results:
         call = self._call(joined)
@@ -189,8 +190,9 @@ class Emission:
             if result is not NotImplemented:
                 return result
         spec = self._registry.for_function(call.name)
-        bound: Emitted = NotImplemented if spec is None else by_signature(call, spec.target)
-        return bound if isinstance(bound, Value) else torch_call(call)
+        with explaining(call):
+            bound: Emitted = NotImplemented if spec is None else by_signature(call, spec.target)
+            return bound if isinstance(bound, Value) else torch_call(call)
 
     def _call(self, joined: JoinedCall, path: str = "") -> Call:
         entry = joined.entry

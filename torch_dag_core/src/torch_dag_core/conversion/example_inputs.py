@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.errors import ExampleInputsError
-from torch_dag_core.graph.inputs import Parameter
+from torch_dag_core.graph.inputs import Parameter, is_parameter_name
 from torch_dag_core.graph.structure import pack, slots, unpack
 
 _IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
@@ -140,6 +140,10 @@ def _parameters(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
             result.append(Parameter(name, bound[name], default=_is_constant(bound[name])))
         elif _is_constant(parameter.default):
             result.append(Parameter(name, parameter.default, default=True))
+    odd = next((parameter.name for parameter in result if not is_parameter_name(parameter.name)), None)
+    if odd is not None:
+        message = f"{type(model).__name__}.forward takes {odd!r}, which cannot name a parameter of generated code"
+        raise ExampleInputsError(message)
     return tuple(result)
 
 

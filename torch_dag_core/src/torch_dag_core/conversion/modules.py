@@ -89,6 +89,28 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
 
 
+def _transposed_convolution(module: Any, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
+    """Follow torch's own code where the caller gives a size, which decides on the padding at the end."""
+    result: Tensor = module(input) if output_size is None else type(module).forward(module, input, output_size)
+    return result
+
+
+def _fake_quantized(module: Any, input: Tensor) -> Tensor:  # noqa: A002
+    """Follow a quantiser with a fixed scale.
+
+    Raises:
+        RuntimeError: its observer is on, so that it changes its scale by the data.
+    """
+    if module.observer_enabled[0] == 1:
+        message = (
+            f"{type(module).__name__} observes the data and changes its scale by it; "
+            "fix it first with model.apply(torch.ao.quantization.disable_observer)"
+        )
+        raise RuntimeError(message)
+    result: Tensor = type(module).forward(module, input)
+    return result
+
+
 def _is_plain(module: Any) -> bool:
     return module.bias_k is None and module.bias_v is None and not module.add_zero_attn
 
@@ -97,6 +119,14 @@ IDENTITY = AtomicSpec(target=nn.Identity, convert=_nothing)
 FLATTEN = AtomicSpec(target=nn.Flatten, convert=_reshape)
 UNFLATTEN = AtomicSpec(target=nn.Unflatten, convert=_reshape)
 MULTIHEAD_ATTENTION = AtomicSpec(target=nn.MultiheadAttention, trace_as=_multi_head_attention, accepts=_is_plain)
+TRANSPOSED_CONVOLUTIONS = tuple(
+    AtomicSpec(target=kind, trace_as=_transposed_convolution)
+    for kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+)
+FAKE_QUANTIZERS = tuple(
+    AtomicSpec(target=f"torch.ao.quantization.fake_quantize.{name}", trace_as=_fake_quantized)
+    for name in ("FakeQuantize", "FusedMovingAvgObsFakeQuantize", "FixedQParamsFakeQuantize")
+)
 STOCHASTIC_DEPTH = AtomicSpec(target="torchvision.ops.stochastic_depth.StochasticDepth", convert=_stochastic_depth)
 
 

@@ -8,14 +8,15 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, frozen
+from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft, frozen
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.nested import leaves, map_leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.layout import Pack
-from torch_dag_core.ops.torch_call import TorchCall, allowed_functions
+from torch_dag_core.ops.torch_call import TorchCall, is_allowed
+from torch_dag_core.tracing.recording import Ref
 
 _FIRST_NAMES = ("input", "self", "tensors", "tensor", "x", "condition")
 
@@ -74,8 +75,12 @@ def torch_call(call: Call) -> Value:
     Raises:
         TraceError: the function is not allowed, or an argument differs between the modes.
     """
-    names = (*(f"{space}.{call.name}" for space in _SPACES), call.name.replace("_", ".", 1))
-    name = next((name for name in names if name in allowed_functions()), None)
+    names = (
+        *(f"{space}.{call.name}" for space in _SPACES),
+        call.name.replace("_", ".", 1),
+        call.name.replace("::", "."),
+    )
+    name = next((name for name in names if is_allowed(name)), None)
     if name is None:
         message = (
             f"{call.name!r}, called in module {call.scope!r} at {call.source}, is no op of the vocabulary; "
@@ -88,7 +93,7 @@ def torch_call(call: Call) -> Value:
         if isinstance(leaf, Value):
             operands.append(leaf)
             return Slot(len(operands) - 1)
-        if isinstance(leaf, ByMode):
+        if isinstance(leaf, ByMode) and any(map(_is_tensor, leaves((leaf.evaluation, leaf.training)))):
             message = (
                 f"{call.name!r} at {call.source} takes {leaf.evaluation!r} in evaluation "
                 f"and {leaf.training!r} in training"
@@ -98,7 +103,11 @@ def torch_call(call: Call) -> Value:
 
     arguments = map_leaves(frozen(call.args), stored)
     keywords = tuple((key, map_leaves(frozen(value), stored)) for key, value in call.keywords.items())
-    return call.emit(TorchCall(name, arguments, keywords), *operands)
+    return call.emit(draft(TorchCall, name, arguments, keywords), *operands, stem=call.name.rpartition("::")[2])
+
+
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, (Value, Ref))
 
 
 _SPACES = ("torch", "functional", "tensor", "fft", "special", "linalg")

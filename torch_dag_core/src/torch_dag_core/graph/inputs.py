@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.conditions import holds, inputs_of, is_inline, render
-from torch_dag_core.graph.values import Record, Slot
+from torch_dag_core.graph.values import Record, Slot, is_identifier
 
 _GENERATED = re.compile(r"self|_calls|_[xvdk]\d+")
 
@@ -98,7 +98,7 @@ class InputSpec:
 
 def is_parameter_name(name: str) -> bool:
     """Tell whether a parameter of ``forward`` may have this name: an identifier that generated code does not use."""
-    return name.isidentifier() and not keyword.iskeyword(name) and not _GENERATED.fullmatch(name)
+    return is_identifier(name) and not keyword.iskeyword(name) and not _GENERATED.fullmatch(name)
 
 
 class _Missing:
@@ -158,7 +158,8 @@ class Binding:
             for key, item in structure.items():
                 self._unpack(item, f"{source}[{key!r}]", label)
         elif isinstance(structure, (tuple, list)):
-            self.lines.append(f"if len({source}) != {len(structure)}: self.input_spec.reject_constant"
+            length = self._constant(len)  # a parameter may be named len
+            self.lines.append(f"if {length}({source}) != {len(structure)}: self.input_spec.reject_constant"
                               f"({label!r}, {source}, {len(structure)})")  # fmt: skip
             for position, item in enumerate(structure):
                 self._unpack(item, f"{source}[{position}]", label)

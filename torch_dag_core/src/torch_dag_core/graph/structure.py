@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from torch_dag_core.graph.keyed_record import keyed_record_type
 from torch_dag_core.graph.values import Record, Slot, encode
 
 
 @lru_cache(maxsize=256)
 def record_type(kind: str, name: str, fields: tuple[str, ...]) -> type:
-    """Return a class with these fields: a namedtuple, or a dataclass for any other kind."""
+    """Return a class with these fields: a namedtuple, a `KeyedRecord`, or a dataclass for any other kind."""
     if kind == "namedtuple":
         return collections.namedtuple(name, fields)  # noqa: PYI024
+    if kind == "mapping":
+        return keyed_record_type(name, fields)
     return dataclasses.make_dataclass(name, fields)
 
 
@@ -23,7 +26,8 @@ def _record_fields(value: Any) -> tuple[str, dict[str, Any]] | None:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return "namedtuple", {name: getattr(value, name) for name in value._fields}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return "dataclass", {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return ("mapping", fields | dict(value)) if isinstance(value, dict) else ("dataclass", fields)
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Record:
-    """The template of a namedtuple or a dataclass-like object, rebuilt without its class."""
+    """The template of a namedtuple or a dataclass-like object, rebuilt without its class.
+
+    Attributes:
+        kind: ``namedtuple``, ``dataclass``, or ``mapping`` for a dataclass that is a dictionary as well.
+        name: Name of the class.
+        fields: Names of the fields, with the template of each.
+    """
 
     kind: str
     name: str
@@ -157,7 +164,7 @@ def _decode_record(data: Any) -> Record:
     for word in (name, *names):
         _refuse_non_identifier(word)
     private = kind == "namedtuple" and any(field.startswith("_") for field in names)
-    if kind not in ("namedtuple", "dataclass") or len(set(names)) < len(names) or private:
+    if kind not in ("namedtuple", "dataclass", "mapping") or len(set(names)) < len(names) or private:
         message = f"{kind!r} with fields {names!r} is not a kind of record"
         raise ValueError(message)
     return record
@@ -165,9 +172,14 @@ def _decode_record(data: Any) -> Record:
 
 def _refuse_non_identifier(word: Any) -> None:
     """Raise `ValueError` for a word that is not a plain identifier, since it becomes part of generated code."""
-    if type(word) is not str or not word.isidentifier() or keyword.iskeyword(word) or word.startswith("__"):
+    if type(word) is not str or not is_identifier(word) or keyword.iskeyword(word) or word.startswith("__"):
         message = f"{word!r} is not the name of a record or of a field"
         raise ValueError(message)
+
+
+def is_identifier(word: str) -> bool:
+    """Tell whether generated code may use a name; Python would read one that is not in normal form as another."""
+    return word.isidentifier() and unicodedata.normalize("NFKC", word) == word
 
 
 def _integer(value: Any) -> int:

@@ -101,4 +101,5 @@ MODULES = (
     declare("core.dropout3d", nn.Dropout3d, flops=free),
     declare("core.alpha_dropout", nn.AlphaDropout, flops=free),
     declare("core.feature_alpha_dropout", nn.FeatureAlphaDropout, flops=free),
+    declare("core.rrelu", nn.RReLU, flops=elementwise),
 )

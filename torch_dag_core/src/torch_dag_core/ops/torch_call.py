@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -45,14 +46,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tensordot", "trace", "trapezoid", "tril_indices", "triu_indices", "trunc", "unique_consecutive",
         "unsafe_chunk", "unsafe_split", "vander", "vdot", "view_as_complex", "view_as_real", "vstack",
         "xlogy", "zeros_like", "ones_like", "full_like", "empty_like", "det", "inverse", "pinverse", "cholesky",
-        "conv_tbc", "rms_norm", "grid_sampler", "affine_grid_generator", "native_group_norm",
+        "conv_tbc", "rms_norm", "grid_sampler", "affine_grid_generator", "native_group_norm", "normal", "bernoulli",
+        "poisson", "multinomial", "binomial", "_grouped_mm", "fake_quantize_per_tensor_affine",
+        "fake_quantize_per_channel_affine",
     ),
     "functional": (
         "affine_grid", "bilinear", "cosine_similarity", "embedding_bag", "fold", "glu", "gumbel_softmax",
         "hardshrink", "instance_norm", "local_response_norm", "logsigmoid", "lp_pool1d", "lp_pool2d", "max_unpool1d",
         "max_unpool2d", "max_unpool3d", "one_hot", "pairwise_distance", "rrelu", "softmin", "softshrink", "softsign",
         "tanhshrink", "threshold", "unfold", "upsample", "cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss",
-        "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div",
+        "nll_loss", "binary_cross_entropy", "grouped_mm",
+        "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
+        "scaled_dot_product_attention", "binary_cross_entropy_with_logits", "kl_div",
     ),
     "tensor": ("index_put", "masked_scatter", "new_full", "type", "sum_to_size", "as_strided"),
     "fft": (
@@ -64,18 +69,44 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "linalg": ("cross", "det", "inv", "matmul", "matrix_exp", "matrix_norm", "norm", "pinv", "solve", "vecdot",
                "vector_norm", "multi_dot"),
 }  # fmt: skip
-"""Names of the pure functions that a graph may call, by namespace."""
+"""Functions without side effects, but for draws of random numbers, that a graph may call; by namespace."""
+
+
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "torchvision": ("deform_conv2d", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"),
+}
+"""The same for operators that another package registers with torch; the package is imported when a graph has one."""
 
 
 @lru_cache(maxsize=1)
 def allowed_functions() -> dict[str, Callable[..., Any]]:
-    """Return the allowed functions by ``namespace.name``; names that the installed torch lacks are left out."""
+    """Return the allowlist as ``namespace.name`` to function; names that this torch lacks are left out.
+
+    Functions of other packages are added by `is_allowed`.
+    """
     return {
         f"{space}.{name}": getattr(_NAMESPACES[space], name)
         for space, names in ALLOWED.items()
         for name in names
         if hasattr(_NAMESPACES[space], name)
     }
+
+
+def is_allowed(name: str) -> bool:
+    """Tell whether a graph may call ``namespace.name``.
+
+    Raises:
+        ValueError: the package that has the function is not installed.
+    """
+    space, _, short = name.partition(".")
+    if name not in allowed_functions() and short in OPTIONAL.get(space, ()):
+        try:
+            importlib.import_module(space)
+            allowed_functions()[name] = getattr(getattr(torch.ops, space), short)
+        except (ImportError, AttributeError) as error:
+            message = f"the graph calls {name!r}, but {space} cannot be imported; install it (pip install {space})"
+            raise ValueError(message) from error
+    return name in allowed_functions()
 
 
 def _product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
@@ -87,6 +118,20 @@ def _product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Par
 def _sum_and_product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """Return the FLOPs of the product of the second and third operand, added to the first."""
     return _product(module, inputs[1:], outputs, parameters) + numel(outputs[0])
+
+
+def _grouped_product(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of one product for each group; of two matrices, each group contracts a part of the columns."""
+    both_matrices = len(inputs[0]) == len(inputs[1]) == 2
+    return _product(module, inputs, [outputs[0][1:]] if both_matrices else outputs, parameters)
+
+
+def _deformable_convolution(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
+    """Return the cost of the convolution, 8 for each bilinear sample (arXiv:1703.06211), and the bias."""
+    del module, parameters
+    window = numel(inputs[1][1:])
+    samples = numel(outputs[0][:1]) * numel(outputs[0][2:]) * inputs[0][1] * numel(inputs[1][2:])
+    return 2 * numel(outputs[0]) * window + 8 * samples + numel(outputs[0])
 
 
 def _summed_products(module: nn.Module, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
@@ -104,7 +149,10 @@ _COSTS: dict[FlopsRule, str] = {
         torch.log10 torch.log2 torch.logaddexp torch.logaddexp2 torch.logit torch.nan_to_num torch.nextafter torch.outer
         torch.prelu torch.rad2deg torch.sgn torch.sinc torch.sinh torch.tan torch.trunc torch.xlogy
         functional.hardshrink functional.logsigmoid functional.rrelu functional.softshrink functional.softsign
-        functional.tanhshrink functional.threshold special.bessel_j0 special.bessel_j1
+        functional.tanhshrink functional.threshold torch.normal torch.bernoulli torch.poisson torch.binomial
+        torch.fake_quantize_per_tensor_affine torch.fake_quantize_per_channel_affine functional.dropout
+        functional.dropout1d functional.dropout2d functional.dropout3d functional.alpha_dropout
+        functional.feature_alpha_dropout special.bessel_j0 special.bessel_j1
         special.entr special.expit special.exp2 special.gammaln
         special.i0 special.i0e special.i1 special.ndtr special.xlog1py special.zeta
     """,
@@ -134,14 +182,17 @@ _COSTS: dict[FlopsRule, str] = {
     _product: "torch.inner linalg.matmul",
     _sum_and_product: "torch.addmm torch.addmv torch.baddbmm",
     _summed_products: "torch.addbmm",
+    _grouped_product: "functional.grouped_mm torch._grouped_mm",
 }
 COSTS: dict[str, FlopsRule] = {name: rule for rule, names in _COSTS.items() for name in names.split()}
-"""Cost rules by function name; the cost of functions that are missing here is unknown."""
+"""Cost rules of some of the functions; that of the others is unknown."""
+OPTIONAL_COSTS: dict[str, FlopsRule] = {"torchvision.deform_conv2d": _deformable_convolution}
+"""The same for operators of other packages."""
 
 
 def torch_call(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
     """Return the FLOPs of the function, or NotImplemented if they are unknown."""
-    rule = COSTS.get(module.function)
+    rule = COSTS.get(module.function) or OPTIONAL_COSTS.get(module.function)
     return NotImplemented if rule is None else rule(module, inputs, outputs, parameters)
 
 
@@ -161,7 +212,7 @@ class TorchCall(Op):
 
     def __init__(self, function: str, arguments: tuple[Any, ...], keywords: tuple[tuple[str, Any], ...] = ()) -> None:
         super().__init__(function, arguments, keywords)
-        if function not in allowed_functions():
+        if not is_allowed(function):
             message = f"{function!r} is not on the allowlist of torch functions that a graph may call"
             raise ValueError(message)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.pause import Pause
+from torch_dag_core.tracing.randomness import Randomness
 from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.settled import plain
 from torch_dag_core.tracing.tape import Tape
@@ -51,9 +52,11 @@ class Invocation:
 class Calls:
     """Makes calls with recording paused, and records what they read, gave and changed."""
 
-    def __init__(self, tape: Tape, tracker: Tracker, write: Writes, location: Location, pause: Pause) -> None:
+    def __init__(
+        self, tape: Tape, tracker: Tracker, write: Writes, location: Location, pause: Pause, randomness: Randomness
+    ) -> None:  # fmt: skip
         self._tape, self._tracker, self._writes = tape, tracker, write
-        self._location, self._pause = location, pause
+        self._location, self._pause, self._randomness = location, pause, randomness
         self._autocast = _autocast_state()
 
     def make(self, call: Invocation) -> Live:
@@ -65,12 +68,15 @@ class Calls:
         bases = {id(tensor): self._writes.bases(tensor) for tensor in tensors}
         if call.may_write:
             self._writes.prepare(tensors)
+        if call.is_random:
+            self._randomness.check()
         before, state = _versions(tensors), _versions(call.state)
         with self._pause, torch.no_grad():
             result = call.execute()
             written = _changed(before)
             if not written:
                 result = _distinct(result, tensors)
+        self._randomness.note()
         name = call.entry.name
         is_constant = not call.is_random and (name in CREATION or self._tape.all_constant(list(refs.values())))
         ref = self._tape.append(replace(

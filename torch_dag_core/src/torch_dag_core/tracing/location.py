@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import Origin
 
-_LIBRARY_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+_LIBRARY_FOLDERS = (
+    f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__
+)  # fmt: skip
 
 USE_ATOMIC = "register the enclosing module as atomic (atomic_modules=)"
 

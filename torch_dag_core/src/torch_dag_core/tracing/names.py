@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverloadPacket
 
 from torch_dag_core.tracing.recording import Live
 
@@ -23,12 +24,16 @@ RANDOM = frozenset({
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "bernoulli_",
     "normal", "normal_", "uniform_", "multinomial", "poisson", "exponential_", "dropout", "dropout1d", "dropout2d",
     "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "gumbel_softmax", "rrelu",
-    "random_", "log_normal_", "cauchy_", "geometric_",
+    "random_", "log_normal_", "cauchy_", "geometric_", "binomial", "rrelu_", "dropout_", "alpha_dropout_",
+    "feature_alpha_dropout_", "feature_dropout_", "native_dropout", "_standard_gamma", "_sample_dirichlet",
 })  # fmt: skip
 
 
 def spelling(function: Callable[..., object]) -> str:
-    """Return the function's own name; that of the property for attribute access (``x.shape``)."""
+    """Return the function's own name; that of the property for attribute access (``x.shape``).
+
+    Operators of other libraries keep their namespace: ``torchvision::roi_align``.
+    """
     name = getattr(function, "__name__", "")
     if name == "__get__":
         return str(function.__self__.__name__)  # type: ignore[attr-defined]
@@ -36,6 +41,9 @@ def spelling(function: Callable[..., object]) -> str:
         return f"set {function.__self__.__name__}"  # type: ignore[attr-defined]
     if not name:
         return str(function)
+    if isinstance(function, OpOverloadPacket):
+        space, _, short = str(function._qualified_op_name).partition("::")
+        return short if space == "aten" else f"{space}::{short}"
     return str(name)
 
 
@@ -47,7 +55,10 @@ def renamed(keywords: dict[str, Live]) -> dict[str, Live]:
     return {_OF_NUMPY.get(name, name): value for name, value in keywords.items()}
 
 
+_DISTINCT = frozenset({"normal_", "bernoulli_"})
+"""In-place draws that take other arguments than the functions without the underscore."""
 _SAME = {
+    "log_sigmoid": "logsigmoid", "_threshold": "threshold",
     "linalg_vector_norm": "vector_norm", "linalg_matmul": "matmul", "special_softmax": "softmax",
     "special_log_softmax": "log_softmax", "special_expit": "sigmoid", "special_expm1": "expm1", "special_erf": "erf",
     "special_log1p": "log1p", "special_logsumexp": "logsumexp",
@@ -58,6 +69,8 @@ def canonical(name: str) -> str:
     """Return the name of the out-of-place function: ``add_`` and ``__iadd__`` are ``add``."""
     if name in _SAME:
         return _SAME[name]
+    if name in _DISTINCT:
+        return name
     if name in IN_PLACE_DUNDERS:
         return "__" + name[3:]
     if name.endswith("_") and not name.endswith("__") and not name.startswith("_"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from typing import NoReturn, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
+from torch_dag_core.tracing.python_functions import COMPOSITE, opened
+from torch_dag_core.tracing.randomness import Randomness
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
 from torch_dag_core.tracing.settled import plain, settled
 from torch_dag_core.tracing.size_log import SizeLog
@@ -45,6 +47,7 @@ class Recorder(TorchFunctionMode):
         pause: Inside it, calls run unrecorded.
         tracker: Which entry each tensor is the value of.
         sizes: What the model reads of sizes.
+        randomness: What the model does to random state.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class Recorder(TorchFunctionMode):
         self._tape = Tape()
         self.tracker = Tracker(self._tape, self._held, self.location, earlier)
         self._writes = Writes(self._tape, self.tracker, self._held, self.location, hold)
-        self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause)
+        self.randomness = Randomness(self.location, self.pause)
+        self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause, self.randomness)
         self._size_log = SizeLog(self.pause)
         self.sizes = SizeReads(self.tracker, self._size_log)
 
@@ -76,7 +80,7 @@ class Recorder(TorchFunctionMode):
             return self._pretend(name)
         special = _SPECIAL.get(name)
         if special is not None:
-            return special(self, func, cast("Tensor", args[0]))
+            return special(self, func, *args)
         if is_property(func) or name in SIZE_NAMES:
             return self._attribute(func, name, args, kwargs)
         if name.startswith(_UNRECORDED) and name not in ESCAPES:
@@ -135,6 +139,7 @@ class Recorder(TorchFunctionMode):
 
     def close(self, outputs: list[Tensor], template: object) -> Recording:
         """Return the recording, given the tensors that the model returned and their structure."""
+        self.randomness.check()
         refs = [self.tracker.ref(tensor) for tensor in outputs]
         self._writes.settle()
         return self._tape.close(refs, template, self._size_log.close())
@@ -147,6 +152,8 @@ class Recorder(TorchFunctionMode):
     # Calls -----------------------------------------------------------------------------------------------------
 
     def _take(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+        if name in RANDOM:
+            kwargs = self.randomness.own_generator_removed(name, args, kwargs)
         if name in ESCAPES:
             self._refuse_escape(name, tensors_in(args, kwargs))
             value: Live = func(*plain(args), **plain(kwargs))
@@ -156,6 +163,9 @@ class Recorder(TorchFunctionMode):
         if name == "__setitem__":
             self._calls.set_item(args)
             return None
+        if name in COMPOSITE:
+            with self:
+                return cast("Live", opened(func)(*args, **kwargs))
         if isinstance(kwargs.get("out"), Tensor):
             return self._into(kwargs.pop("out"), func, name, args, kwargs)
         return self._record(func, name, args, kwargs)
@@ -207,8 +217,16 @@ class Recorder(TorchFunctionMode):
         rows = self._take(Tensor.unbind, "unbind", (tensor, 0), {})
         return iter(cast("tuple[Tensor, ...]", rows))
 
-    def _replace_data(self, *_: object) -> NoReturn:
-        self.location.fail("the model assigns to the data of a tensor")
+    def _replace_data(self, func: Function, tensor: Tensor, value: Live) -> None:
+        """Follow ``tensor.data = value`` where the tensor is a constant that no module holds."""
+        held = self._held.find(tensor) is not None or self._held.attribute_path(tensor) is not None
+        if held or not isinstance(value, Tensor) or value.device != tensor.device or not self._is_constant(tensor):
+            self.location.fail("the model assigns to the data of a tensor that is no constant of its own")
+        source = cast("Tensor", self._take(Tensor.detach, "detach", (value,), {}))
+        with self.pause:
+            func(tensor, source)
+        tracked = self.tracker.tracked(source)
+        self.tracker.own(tensor, tracked.ref, tracked.view)
 
     def _is_constant(self, tensor: Tensor) -> bool:
         return self._tape[self.tracker.ref(tensor)].outcome.is_constant
@@ -223,6 +241,6 @@ class Recorder(TorchFunctionMode):
             self._tape.escapes.append(Escape(self.tracker.ref(tensor).index, message))
 
 
-_SPECIAL: dict[str, Callable[[Recorder, Function, Tensor], object]] = {
+_SPECIAL: dict[str, Callable[..., object]] = {
     "__len__": Recorder._length, "__iter__": Recorder._rows, "set data": Recorder._replace_data,
 }  # fmt: skip

@@ -119,9 +119,23 @@ def _recurrent(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
     return (output, *(part.clone() for part in parts))
 
 
+def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    """Torch's own rule takes the types of its kernels for CUDA alone."""
+    x, y = args[0], args[1] if len(args) > 1 else kwargs.get("mat_b", kwargs.get("mat2"))
+    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or kwargs.get("out_dtype") is not None or len(args) > 3:
+        return None
+    has_groups = x.dim() == 3 or y.dim() == 3
+    groups = [offsets.shape[0]] if isinstance(offsets, Tensor) and x.dim() == y.dim() else []
+    groups = [x.shape[0]] if x.dim() == 3 and y.dim() == 3 else groups
+    if x.shape[-1] != y.shape[-2] or x.dtype != y.dtype or not (has_groups or groups):
+        return None
+    return torch.empty((*groups, x.shape[-2], y.shape[-1]), dtype=x.dtype, device=x.device)
+
+
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_FOLLOWING, _following), "linear": _linear,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": _attention, "grouped_mm": _grouped_product, "_grouped_mm": _grouped_product,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
 }  # fmt: skip

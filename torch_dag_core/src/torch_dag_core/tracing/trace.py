@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
+from torch_dag_core.tracing.capturing import capture_announced
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.following import following
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
 from torch_dag_core.tracing.namespaces import NO_SCOPES, Scopes
+from torch_dag_core.tracing.python_functions import scripted_as_python
+from torch_dag_core.tracing.randomness import guarded_seeds
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.repeated_runs import RepeatedRuns
@@ -76,7 +79,8 @@ def trace(  # noqa: PLR0913
                 recorder.input(name, tensor)
             with (
                 _recorded_modules(model, recorder, treatment), recorded_functions(recorder),
-                following(recorder.sizes.length, scopes), _explained(recorder),
+                following(recorder.sizes.length, scopes), guarded_seeds(recorder.randomness),
+                scripted_as_python(recorder), capture_announced(), _explained(recorder),
             ):  # fmt: skip
                 return _run(model, recorder, args, kwargs)
 

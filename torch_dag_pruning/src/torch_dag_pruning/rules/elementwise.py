@@ -12,6 +12,7 @@ from torch_dag_pruning.rules.broadcasting import broadcast
 
 @axis_rule(
     "core.dropout", "core.dropout1d", "core.dropout2d", "core.dropout3d", "core.alpha_dropout",
+    "core.rrelu",
     "core.feature_alpha_dropout", "core.functional_dropout", "core.drop_path", "core.stochastic_depth", "core.identity",
     "core.detach", "core.keep",
 )  # fmt: skip

@@ -173,7 +173,8 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "selu": (nn.SELU, ()), "leaky_relu": (nn.LeakyReLU, ("negative_slope",)), "softsign": (nn.Softsign, ()),
     "softplus": (nn.Softplus, ("beta", "threshold")), "logsigmoid": (nn.LogSigmoid, ()), "glu": (nn.GLU, ("dim",)),
     "tanhshrink": (nn.Tanhshrink, ()), "celu": (nn.CELU, ("alpha",)),
-    "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
+    "hardtanh": (nn.Hardtanh, ("min_val", "max_val")), "threshold": (nn.Threshold, ("threshold", "value")),
+    "hardshrink": (nn.Hardshrink, ("lambd",)), "softshrink": (nn.Softshrink, ("lambd",)),
 }  # fmt: skip
 
 

@@ -44,9 +44,9 @@ def reflected_matmul(call: Call, input: Value, other: Value) -> Value:
 
 
 @normalizes("addmm", "baddbmm")
-def addmm(call: Call, input: Value, first: Value, second: Value, *, beta: float = 1, alpha: float = 1) -> Value:
-    """Emit ``beta * input + alpha * (first @ second)``."""
-    product = call.emit(Matmul(), first, second, stem="matmul")
+def addmm(call: Call, input: Value, *factors: Value, beta: float = 1, alpha: float = 1, **named: Value) -> Value:
+    """Emit ``beta * input + alpha * (first @ second)``; factors may be named: ``mat1, mat2`` or ``batch1, batch2``."""
+    product = call.emit(Matmul(), *factors, *(named[name] for name in sorted(named)), stem="matmul")
     scaled = product if alpha == 1 else call.emit(Mul(scalar=alpha), product, stem="mul")
     added = input if beta == 1 else call.emit(Mul(scalar=beta), input, stem="mul")
     return call.emit(Add(), added, scaled, stem="add")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 
 from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value, draft
 from torch_dag_core.conversion.free_sizes import FreeSize
 from torch_dag_core.conversion.normalizers.declaration import normalizes
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.ops.arithmetic import Add, Cast, Mul
 from torch_dag_core.ops.creation import Arange, Full, Linspace
 from torch_dag_core.ops.layout import Expand
 from torch_dag_core.ops.stochastic import Random
+from torch_dag_core.ops.torch_call import TorchCall
 
 _FILLS: dict[str, float] = {"zeros": 0.0, "ones": 1.0, "empty": 0.0}
 _PREFIXED = {f"new_{name}": value for name, value in _FILLS.items()}
@@ -79,31 +83,71 @@ def random(call: Call, *_: Operand, **__: Operand) -> Value:
     return call.emit(Random(call.shape or (), kind, call.dtype), *_like(call))
 
 
-_PARAMETERS = {"uniform": ("from", "to"), "normal": ("mean", "std")}
+_PARAMETERS = {"uniform": ("from", "to"), "normal_": ("mean", "std")}
 
 
-@normalizes("uniform", "normal")
+@normalizes(*_PARAMETERS)
 def random_in_place(call: Call, input: Value, *given: Operand, **keywords: Operand) -> Emitted:
     """Emit `Random`, scaled and shifted, for ``x.uniform_()`` and ``x.normal_()`` with constant parameters."""
     names = _PARAMETERS[call.name]
     named: dict[str, Operand] = dict(zip(names, (0.0, 1.0), strict=True))
     named |= dict(zip(names, given, strict=False)) | keywords
-    low, high = (named[name] for name in names)
-    if named.keys() != set(names) or isinstance(low, FreeSize) or isinstance(high, FreeSize):
+    if named.keys() != set(names):
+        return PASS
+    return _affine_draw(call, call.name.strip("_"), _like_drawn(call, input), *(named[name] for name in names))
+
+
+def _like_drawn(call: Call, overwritten: Value) -> Value:
+    """Return the tensor to draw like: of one that is overwritten, nothing but free sizes counts."""
+    is_free = any(type(size) is FreeSize for size in call.shape or ())
+    return overwritten if is_free else call.builder.inputs[0]
+
+
+def _affine_draw(call: Call, kind: str, like: Value, low: Operand, high: Operand) -> Emitted:
+    """Draw uniformly between two numbers, or normally with a mean and a standard deviation."""
+    if isinstance(low, FreeSize) or isinstance(high, FreeSize):
         return PASS
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         return PASS
-    # Only the sizes of the overwritten tensor matter; if they are constants, any tensor gives the device.
-    like = input if any(type(size) is FreeSize for size in call.shape or ()) else call.builder.inputs[0]
-    drawn = call.emit(Random(call.shape or (), call.name, call.dtype), like)
-    scale = high - low if call.name == "uniform" else high
+    drawn = call.emit(Random(call.shape or (), kind, call.dtype), like, stem=kind)
+    scale = high - low if kind == "uniform" else high
     scaled = drawn if scale == 1 else call.emit(Mul(scalar=scale), drawn, stem="scale")
     return scaled if low == 0 else call.emit(Add(scalar=low), scaled, stem="shift")
 
 
+@normalizes("normal")
+def normal(call: Call, mean: Operand = 0.0, std: Operand = 1.0, size: Operand = None, **_: Operand) -> Emitted:
+    """A normal draw with numbers for both parameters; tensors go to ``torch.normal`` itself."""
+    if isinstance(mean, Value) or isinstance(std, Value):
+        return _torch_function("torch.normal", call, mean, std)
+    return PASS if size is None else _affine_draw(call, "normal", call.builder.inputs[0], mean, std)
+
+
 @normalizes("bernoulli")
-def bernoulli(call: Call, input: Value, p: Operand = None, **_: Operand) -> Emitted:
-    """Emit `Random` if the probability is a constant."""
-    if not isinstance(p, float):
-        return PASS
-    return call.emit(Random(call.shape or (), "bernoulli", call.dtype, p), input)
+def bernoulli(call: Call, input: Value, p: Operand = None) -> Emitted:
+    """Draws with a constant probability, or with that of each element."""
+    if p is None:
+        return _torch_function("torch.bernoulli", call, input)
+    return call.emit(Random(call.shape or (), "bernoulli", call.dtype, float(p)), input) if _is_number(p) else PASS
+
+
+@normalizes("bernoulli_")
+def bernoulli_in_place(call: Call, input: Value, p: Operand = 0.5) -> Emitted:
+    """``x.bernoulli_(p)`` forgets what was there; so it does where ``p`` is a tensor of the same shape and type."""
+    if isinstance(p, Value):
+        is_alike = (p.shape, p.dtype) == (call.shape, call.dtype)
+        return _torch_function("torch.bernoulli", call, p) if is_alike else PASS
+    like = _like_drawn(call, input)
+    return call.emit(Random(call.shape or (), "bernoulli", call.dtype, float(p)), like) if _is_number(p) else PASS
+
+
+def _is_number(value: Operand) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, FreeSize)
+
+
+def _torch_function(name: str, call: Call, *arguments: Operand) -> Value:
+    """Emit one call of a torch function that draws by the tensors it is given."""
+    operands = [value for value in arguments if isinstance(value, Value)]
+    places = iter(range(len(operands)))
+    stored = tuple(Slot(next(places)) if isinstance(value, Value) else value for value in arguments)
+    return call.emit(TorchCall(name, stored), *operands)

@@ -96,7 +96,19 @@ def movedim(
 def expand(call: Call, input: Value, *args: Operand, **_: Operand) -> Value:
     """Emit `Expand` to the recorded shape, with -1 for dimensions that do not change."""
     del args
-    shape, given = call.shape or (), input.shape or ()
+    return _expanded(call, input, call.shape or ())
+
+
+@normalizes("broadcast_tensors")
+def broadcast_tensors(call: Call, *inputs: Operand) -> tuple[Value, ...]:
+    """Broadcast several tensors, given one by one or in a list, to one shape."""
+    values = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)) else inputs
+    pairs = zip(cast("tuple[Value, ...]", tuple(values)), call.item_shapes, strict=True)
+    return tuple(_expanded(call, value, shape) for value, shape in pairs)
+
+
+def _expanded(call: Call, input: Value, shape: tuple[int, ...]) -> Value:
+    given = input.shape or ()
     lead = len(shape) - len(given)
     sizes = tuple(
         -1 if place >= lead and _same(size, given[place - lead]) else size for place, size in enumerate(shape)

@@ -10,6 +10,7 @@ from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Valu
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.conversion.normalizers.promotion import promote
+from torch_dag_core.errors import TraceError
 from torch_dag_core.ops.normalization import (
     BatchNormFunction,
     FrozenBatchNorm,
@@ -94,6 +95,12 @@ def batch_norm(
         return _affine(call, BatchNormFunction(eps), (input,), weight, bias) if training is True else PASS
     if training is False:
         return _affine(call, FrozenBatchNorm(eps), (input, running_mean, running_var), weight, bias)
+    if training is True or training.evaluation:
+        message = (
+            f"batch_norm changes its running statistics in evaluation too, at {call.source}; "
+            "pass training=self.training, or register the enclosing module as atomic (atomic_modules=)"
+        )
+        raise TraceError(message)
     if training != _FOLLOWS_TRAINING or isinstance(momentum, ByMode) or (weight is None) != (bias is None):
         return PASS
     tensors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
@@ -134,6 +141,20 @@ def dropout(
         p, training = p.training, _FOLLOWS_TRAINING
     if training == _FOLLOWS_TRAINING:
         return call.emit(_DROPOUTS[call.name](p), input)
-    if call.name != "dropout" or not isinstance(training, bool):
+    if not isinstance(training, bool):
         return PASS
-    return call.emit(FunctionalDropout(p, training, training), input) if training and p else input
+    if not training or not p:
+        return input
+    return call.emit(FunctionalDropout(p, training, training), input) if call.name == "dropout" else PASS
+
+
+@normalizes("rrelu")
+def rrelu(
+    call: Call, input: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool | ByMode[bool] = False,
+    inplace: bool = False,
+) -> Emitted:  # fmt: skip
+    """A leaky ReLU with random slopes (arXiv:1505.00853): in training, never or always."""
+    del inplace
+    if training == _FOLLOWS_TRAINING:
+        return call.emit(nn.RReLU(lower, upper), input)
+    return call.emit(nn.LeakyReLU((lower + upper) / 2), input) if training is False else PASS

@@ -1,0 +1,25 @@
+"""The hooks of this plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_transformers import example_inputs, model_source
+
+TORCH_DAG_HOOK_API = 1
+
+
+@hookimpl
+def torch_dag_example_inputs(model: nn.Module) -> tuple[Any, ...] | None:
+    """Offer what a model's configuration says that it takes."""
+    return example_inputs.example_inputs(model)
+
+
+@hookimpl
+def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
+    """Build the model that ``transformers:CONFIG`` names."""
+    return model_source.model_of(reference, options)
