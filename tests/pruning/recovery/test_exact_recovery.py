@@ -207,7 +207,7 @@ def test_where_nothing_is_removed_weights_stay(network, alpha, monkeypatch):
     removed = cut.removed()
     everything = {vertex.name for vertex in removed.inner_vertices}
     monkeypatch.setattr(agenda_module, "changed_vertices", lambda *_: everything)
-    recovery = cut.recover(removed, [x], alpha=alpha)
+    recovery = cut.recover(removed, [x], alpha=alpha, batch_norm="match")
     assert recovery.layers
     wanted, given = dict(removed.named_parameters()), dict(recovery.dag.named_parameters())
     for name, parameter in wanted.items():
