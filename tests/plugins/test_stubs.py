@@ -53,7 +53,7 @@ def test_a_run_shows_the_analysis_and_one_clear_line(environment, saved, name):
         "torch-dag", "run", name, saved, "--config", "keep_flops=0.9", "training_steps=9", check=False
     )
     assert result.returncode == 1
-    assert result.stdout.startswith(f"{name}: 1 candidates, ")
+    assert result.stdout.startswith(f"nothing will be saved; --out saves the result\n{name}: 1 candidates, ")
     assert re.fullmatch(
         rf"error: {name} is a stub: prepare\(\) does not exist yet, it needs .*; analyze\(\) works\n",
         result.stderr,

@@ -278,7 +278,7 @@ def test_a_size_is_right_or_refused_at_other_image_sizes(shape):
     try:
         result = dag(x)
     except InputError:
-        assert shape[2] % 2 or shape[3] % 2 or dag.input_spec.tensors[0].shape[2:] == (8, 6)
+        assert shape[2:] != (8, 6)
     else:
         torch.testing.assert_close(result, model(x))
 

@@ -119,7 +119,7 @@ def test_criteria_look_at_the_data(saved, data, tmp_path, criterion):
     assert run(saved, *options, "--calibrate", data, "--recover", "none").exit_code == 0
     assert "recovery" not in DagModule.load(out).provenance
     with pytest.raises(TorchDagError, match="looks at data; call calibrate"):
-        run(saved, *options)
+        run(saved, *options, "--force")
 
 
 def test_data_that_nothing_looks_at_is_refused(saved, data, tmp_path):

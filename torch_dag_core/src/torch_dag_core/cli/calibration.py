@@ -46,9 +46,9 @@ class Preprocessing:
     """How an image becomes an input.
 
     Attributes:
-        size: Channels, height and width.
+        size: Color planes, height and width.
         resized: The shorter side of the image is resized to this many times the larger side of ``size``.
-        mean: Of each channel, where the values are between 0 and 1.
+        mean: Of each color plane, where the values are between 0 and 1.
         deviation: The same.
         interpolation: A resampling filter of Pillow.
     """
@@ -74,7 +74,7 @@ class Preprocessing:
         )  # fmt: skip
 
     def read(self, path: Path) -> Tensor:
-        """Return an image as a tensor (channels, height, width)."""
+        """Return an image as a tensor (color planes, height, width)."""
         from PIL import Image
 
         filters = {each.name.lower(): each for each in Image.Resampling}
@@ -94,7 +94,7 @@ _USUAL: Final = {"mean": _MEAN, "deviation": _DEVIATION}
 
 
 def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Return one value for each channel; for one channel, the mean of several."""
+    """Return one value for each color plane; for one plane, the mean of several."""
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
@@ -127,7 +127,7 @@ def _image_size(dag: DagModule) -> tuple[int, int, int]:
     shape = (specs[0].example_shape or ())[1:] if len(specs) == 1 else ()
     if len(shape) != 3 or shape[0] not in (1, 3):
         message = (
-            "a folder of images calibrates models of one input (1 or 3 channels, height, width), this one takes "
+            "a folder of images calibrates models of one input (1 or 3 color planes, height, width), this one takes "
             f"{', '.join(str(spec.example_shape) for spec in specs)}; name a callable or a file of tensors"
         )
         raise InputError(message)

@@ -25,6 +25,7 @@ from torch_dag_core.tracing.execution import any_meta
 from torch_dag_core.tracing.functions import set_apply
 from torch_dag_core.tracing.recording import Live
 from torch_dag_core.tracing.restoring import undoing
+from torch_dag_core.tracing.settings import Settings
 
 _PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.001
@@ -66,7 +67,10 @@ def _guarded(model: nn.Module) -> Iterator[None]:
         if not _is_inside(sys._getframe(2), tree, codes):
             _wait()
 
+    settings = Settings()
+
     def undo() -> None:
+        settings.put_back()  # an interrupt may keep a context manager of torch from doing it
         set_apply(apply)
         nn.Module.__call__ = original  # type: ignore[method-assign]
 

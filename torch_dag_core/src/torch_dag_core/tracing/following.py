@@ -119,6 +119,7 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         length: Stands in for ``len``.
         scopes: Namespaces with names of their own for what is replaced.
     """
+    _note_builtins()
     patches = _Patches()
     functions = {name: _followed(name, function) for name, function in ON_NUMBERS.items()}
     try:
@@ -134,6 +135,13 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         yield
     finally:
         patches.undo()
+
+
+def _note_builtins() -> None:
+    """Let torch's compiler list the builtins before they are replaced, since it knows them by identity later on."""
+    from torch._dynamo.trace_rules import is_builtin_callable
+
+    is_builtin_callable(len)
 
 
 class _Patches:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.tracing.names import RANDOM, canonical
 from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
+from torch_dag_core.tracing.settled import plain
 
 _OVERWRITING = frozenset({"copy", "fill", "zero"})
 """Functions whose result has nothing of their first operand but shape and type."""
@@ -110,7 +111,7 @@ class Signatures:
         """Return what is called, with the numbers of operands in place of references."""
 
         def renumbered(leaf: Argument) -> Argument:
-            return Ref(self._of[entries[leaf.index]]) if isinstance(leaf, Ref) else leaf
+            return Ref(self._of[entries[leaf.index]]) if isinstance(leaf, Ref) else plain(leaf)
 
         args: tuple[object, ...] = map_leaves(entry.args, renumbered)
         if entry.name in _OVERWRITING and args:
