@@ -66,10 +66,7 @@ def trace(  # noqa: PLR0913
             something else, because of state that is not in buffers.
     """
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    fresh: list[Tensor] = []
-    template = pack((args, kwargs), lambda v: isinstance(v, Tensor), fresh)
-    tensors = [tensor.detach().to(META) for tensor in fresh]
-    args, kwargs = unpack(template, tensors)
+    args, kwargs, tensors = _without_data(args, kwargs)
     with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
         move_parameters_to_meta(model)
         before.mark()
@@ -87,6 +84,17 @@ def trace(  # noqa: PLR0913
         with _without_compiling():
             start = partial(Recorder, model, device, before.hold)
             return RepeatedRuns(start, run, before, Signatures(model)).record()
+
+
+def _without_data(
+    args: tuple[Live, ...], kwargs: dict[str, Live]
+) -> tuple[tuple[Live, ...], dict[str, Live], list[Tensor]]:
+    """Return arguments with tensors that have no data, and these tensors in order."""
+    tensors: list[Tensor] = []
+    template = pack((args, kwargs), lambda v: isinstance(v, Tensor), tensors)
+    tensors = [tensor.detach().to(META) for tensor in tensors]
+    args, kwargs = unpack(template, tensors)
+    return args, kwargs, tensors
 
 
 @contextlib.contextmanager
