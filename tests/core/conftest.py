@@ -55,6 +55,12 @@ class Body(nn.Module):
         return self.function(self.fc(x))
 
 
+@pytest.fixture
+def model_of():
+    """Return ``make(function)``: a `Body`."""
+    return Body
+
+
 def as_model(given):
     """Return a model as it is, a function as a `Body`."""
     return given if isinstance(given, nn.Module) else Body(given)

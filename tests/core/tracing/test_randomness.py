@@ -60,19 +60,10 @@ GENERATORS = {
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_a_generator_of_the_models_own_is_refused_by_line(name):
+def test_a_generator_of_the_models_own_is_refused_by_line(name, model_of):
     line = GENERATORS[name].__code__.co_firstlineno
     with pytest.raises(TraceError, match=rf"{name.strip('_')} draws from a generator .*{__file__}:{line}"):
-        build_from_unstructured_module(Body(GENERATORS[name]), rows(2))
-
-
-class Body(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.fc, self.function = nn.Linear(6, 6), function
-
-    def forward(self, x):
-        return self.function(self.fc(x))
+        build_from_unstructured_module(model_of(GENERATORS[name]), rows(2))
 
 
 def after(act):
@@ -106,8 +97,8 @@ SEEDS = {
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_seeds_inside_of_forward_are_refused_by_line(name):
-    model, x = Body(SEEDS[name]), rows(2)
+def test_seeds_inside_of_forward_are_refused_by_line(name, model_of):
+    model, x = model_of(SEEDS[name]), rows(2)
     state, seeded = torch.get_rng_state(), torch.random.default_generator
     with pytest.raises(TraceError, match=rf"in forward, which a graph cannot repeat.*{__file__}:\d+"):
         build_from_unstructured_module(model, x)

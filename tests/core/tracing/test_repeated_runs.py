@@ -293,6 +293,12 @@ def caches_in_an_attribute(net, x):
     return x + net.s
 
 
+def makes_a_layer(net, x):
+    if net.s is None:
+        net.s = nn.LeakyReLU()
+    return net.s(x)
+
+
 def grows_a_cache(net, x):
     length = x.shape[1]
     if length > net.s["length"]:
@@ -363,6 +369,7 @@ INDEPENDENT = {
     "a cache by size": (lambda net: setattr(net, "s", {}), caches_by_size),
     "a cache in a default dict": (lambda net: setattr(net, "s", defaultdict(list)), caches_by_size),
     "a cache in an attribute": (a(None), caches_in_an_attribute),
+    "a layer made by the first call": (a(None), makes_a_layer),
     "a cache that grows": (lambda net: setattr(net, "s", {"length": 0, "cos": None}), grows_a_cache),
     "a cache of what parameters give": (lambda net: setattr(net, "s", {}), caches_what_follows_from_a_parameter),
     "a count beside a cache": (lambda net: setattr(net, "s", {"calls": 0}), counts_beside_a_cache),

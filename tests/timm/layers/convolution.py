@@ -14,6 +14,7 @@ LAYERS = {
         ({**SIX, "padding": "same", "stride": 2, "groups": 2}, IMAGE, (B, 4)),
     ],
     "conv2d_same.Conv2dSame": [({**SIX, "kernel_size": 3, "stride": 2}, IMAGE)],
+    "conv2d_same.Conv2dSameExport": [({**SIX, "kernel_size": 3, "stride": 2}, IMAGE)],
     "conv_bn_act.ConvNormAct": [
         (SIX, IMAGE),
         ({**SAME, "norm_layer": "groupnorm1", "act_layer": "silu"}, IMAGE),
@@ -45,10 +46,3 @@ LAYERS = {
     "std_conv.StdConv2d": [(STANDARDIZED, IMAGE), ({**STANDARDIZED, "stride": 2, "bias": True, "groups": 2}, IMAGE)],
     "std_conv.StdConv2dSame": [({**STANDARDIZED, "stride": 2}, IMAGE)],
 }
-REFUSED = {
-    # It pads every image as its first one needs.
-    "conv2d_same.Conv2dSameExport": (
-        "the model changes layer.pad, .* computes something else at the next call",
-        {**SIX, "kernel_size": 3, "stride": 2}, IMAGE,
-    ),
-}  # fmt: skip

@@ -192,14 +192,15 @@ def _is_alike(first: int, second: int, evaluation: Sizes, training: Sizes) -> bo
     """Tell whether one vertex can stand for an entry of each mode.
 
     Both have to be the same constant, or none; and what calls make of arguments alone has one shape in the graph, the
-    recorded one, so calls that give another shape in training stand apart.
+    recorded one, so calls that give another shape in training stand apart. Layers do not: modules, and batch norms that
+    update statistics, take the shape from their operand, and apart they would not share the statistics.
     """
     one, other = evaluation.recording.entries[first], training.recording.entries[second]
     values = one.outcome.tensor, other.outcome.tensor
     if evaluation.is_folded(first) and training.is_folded(second):
         return values[0] is not None and values[1] is not None and same_tensor(values[0], values[1])
     shapes = [(entry.outcome.shape, entry.outcome.items) for entry in (one, other)]
-    same_shapes = shapes[0] == shapes[1] or isinstance(one, ModuleCall)
+    same_shapes = shapes[0] == shapes[1] or isinstance(one, ModuleCall) or other.changes_state
     return same_shapes and evaluation.is_folded(first) == training.is_folded(second)
 
 

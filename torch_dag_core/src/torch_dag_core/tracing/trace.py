@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -70,12 +70,13 @@ def trace(  # noqa: PLR0913
     with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
         move_parameters_to_meta(model)
         before.mark()
+        paths = {id(module): path for path, module in model.named_modules()}  # not of modules that the first run makes
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
                 recorder.input(name, tensor)
             with (
-                _recorded_modules(model, recorder, treatment), recorded_functions(recorder),
+                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder),
                 following(recorder.sizes.length, scopes), guarded_seeds(recorder.randomness),
                 scripted_as_python(recorder), capture_announced(), _explained(recorder),
             ):  # fmt: skip
@@ -138,12 +139,9 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: d
 
 
 @contextlib.contextmanager
-def _recorded_modules(model: nn.Module, recorder: Recorder, treatment: Treatments) -> Iterator[None]:
-    """Route this thread's calls of submodules through the recorder; a class-level patch, undone on exit."""
+def _recorded_modules(paths: Mapping[int, str], recorder: Recorder, treatment: Treatments) -> Iterator[None]:
+    """Route this thread's calls of modules, given by id, through the recorder; a class-level patch, undone on exit."""
     owner = threading.get_ident()
-    paths: dict[int, str] = {}
-    for path, module in model.named_modules():
-        paths.setdefault(id(module), path)
     original = nn.Module.__call__
 
     def call(module: nn.Module, *args: Live, **kwargs: Live) -> Live:
