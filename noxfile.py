@@ -135,6 +135,13 @@ def with_plugins(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
+def browser(session: nox.Session) -> None:
+    """Test the interactive page in Chromium, which has to be installed with its driver."""
+    provide(session, CORE, PRUNING, "plugins/torch_dag_show", tools=(*TEST_TOOLS, "selenium"))
+    test(session, "-m", "browser", "tests/plugins/show")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
 def subsets(session: nox.Session) -> None:
     """Test wheels in every subset that their dependencies allow, each in a light environment that borrows torch."""
     provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))

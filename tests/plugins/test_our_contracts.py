@@ -14,6 +14,7 @@ PLUGINS = {
     "pruning": (("pruning",), ["pruning.mask"]),
     "block_pruning": (("torch_dag_block_pruning",), []),
     "llrc": (("torch_dag_llrc",), []),
+    "show": (("torch_dag_show",), []),
     "transformers": (("torch_dag_transformers",), []),
 }
 # What there is to check of a module that is converted, and of an op.

@@ -11,8 +11,16 @@ from torch import nn
 
 from torch_dag_core.algorithms.algorithm import algorithms
 from torch_dag_core.cli.references import load_model
+from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins import hookspecs
-from torch_dag_core.plugins.loading import default_registry, first_answer, list_plugins, named_contributions
+from torch_dag_core.plugins.graph_formats import GraphFormat, Overlay
+from torch_dag_core.plugins.loading import (
+    contributions,
+    default_registry,
+    first_answer,
+    list_plugins,
+    named_contributions,
+)
 from torch_dag_core.testing import CHECKS
 from torch_dag_core.testing.collection import all_checks
 
@@ -114,6 +122,40 @@ def test_hook_commands(site):
     """
     site.install("art", source)
     assert named_contributions("torch_dag_commands", click.Command)["paint"].name == "paint"
+
+
+def test_hook_graph_formats(site):
+    source = """
+    from torch_dag_core.plugins.graph_formats import GraphFormat
+
+    @hookimpl
+    def torch_dag_graph_formats():
+        return [GraphFormat(".count", "a number", lambda dag, before: str(len(dag)))]
+    """
+    site.install("art", source)
+    (found,) = [item for _, item in contributions("torch_dag_graph_formats", GraphFormat)]
+    assert found.render(DagModule(), None) == "0"
+
+
+def test_a_graph_format_has_a_suffix_and_a_function():
+    with pytest.raises(TypeError, match=r"suffix of GraphFormat must be a suffix such as '.html', not 'html'"):
+        GraphFormat("html", "a page", str)
+    with pytest.raises(TypeError, match="render of GraphFormat must be callable"):
+        GraphFormat(".html", "a page", None)
+
+
+def test_hook_overlays(site):
+    source = """
+    from torch_dag_core.plugins.graph_formats import Overlay
+
+    @hookimpl
+    def torch_dag_overlays(dag):
+        return [Overlay("all", f"{len(dag)} vertices", ())]
+    """
+    site.install("art", source)
+    dag = DagModule()
+    dag.add_input("x")
+    assert ("sample-art", Overlay("all", "1 vertices", ())) in contributions("torch_dag_overlays", Overlay, dag=dag)
 
 
 def test_hook_contract_checks(site):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.graph.dag import DagModule
+    from torch_dag_core.plugins.graph_formats import Overlay
     from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
@@ -50,6 +52,14 @@ def torch_dag_commands() -> Iterable[click.Command]:
     from torch_dag_pruning.cli.command import prune
 
     return (prune,)
+
+
+@hookimpl
+def torch_dag_overlays(dag: DagModule) -> Iterable[Overlay]:
+    """Show each orbit in pictures."""
+    from torch_dag_pruning.analysis.overlays import orbit_overlays
+
+    return orbit_overlays(dag)
 
 
 @hookimpl

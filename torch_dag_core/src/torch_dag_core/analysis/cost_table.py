@@ -125,7 +125,7 @@ def _given_inputs(dag: DagModule, example_inputs: Any) -> tuple[Tensor, ...]:
 
 def _own_inputs(dag: DagModule) -> tuple[Tensor, ...]:
     specs = dag.input_spec.tensors
-    if not specs or any(spec.example_shape is None for spec in specs):
+    if not dag.input_spec.knows_sizes:
         message = "the graph does not know any input sizes; pass example_inputs"
         raise InputError(message)
     shapes = [spec.example_shape or () for spec in specs]

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from torch_dag_core.atomic_files import write_text
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.conversion.report import conversion_report
+from torch_dag_core.plugins.graph_formats import GraphFormat
+from torch_dag_core.plugins.loading import named_contributions
 
 
 @click.command()
@@ -28,10 +31,35 @@ def convert(choice: ModelChoice, out: Path) -> None:
 @click.command()
 @takes_model
 @click.option("--summary", is_flag=True, help="Counts instead of every vertex.")
-def show(choice: ModelChoice, summary: bool) -> None:  # noqa: FBT001
-    """Print the graph of MODEL, one line a vertex."""
-    dag = choice.graph()
-    click.echo(dag.summary() if summary else str(dag))
+@click.option("-o", "--out", type=OutputPath(), help="Write a picture; its ending, such as .html, says which kind.")
+@click.option("--before", metavar="MODEL", help="With --out: a model to compare with, such as the one that was pruned.")
+@may_overwrite
+def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | None) -> None:  # noqa: FBT001
+    """Print the graph of MODEL, one line a vertex, or write a picture of it.
+
+    Plugins draw the pictures: `torch-dag show MODEL --out model.html` needs torch-dag-show.
+    """
+    if out is None:
+        if before is not None:
+            message = "--before needs --out, since only pictures compare two graphs"
+            raise click.UsageError(message)
+        dag = choice.graph()
+        click.echo(dag.summary() if summary else str(dag))
+        return
+    render = _graph_format(out).render
+    dag, earlier = choice.graph(), None if before is None else ModelChoice(before).graph()
+    write_text(out, render(dag, earlier))
+    click.echo(f"wrote {out}")
+
+
+def _graph_format(out: Path) -> GraphFormat:
+    """Return the format that a file's ending names."""
+    formats = named_contributions("torch_dag_graph_formats", GraphFormat)
+    if out.suffix not in formats:
+        known = ", ".join(formats) or "none; pip install torch-dag-show adds .html, .dot and .json"
+        message = f"{str(out)!r}: no plugin writes {out.suffix or 'files without an ending'!r}; known endings: {known}"
+        raise click.UsageError(message)
+    return formats[out.suffix]
 
 
 def loading_lines(path: Path) -> str:

@@ -57,6 +57,11 @@ class InputSpec:
     assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def knows_sizes(self) -> bool:
+        """Whether the sizes at which the model was traced are known."""
+        return bool(self.tensors) and all(spec.example_shape is not None for spec in self.tensors)
+
     def for_inputs(self, count: int) -> InputSpec:
         """Return the spec; one without parameters takes ``count`` tensors positionally."""
         if self.parameters:

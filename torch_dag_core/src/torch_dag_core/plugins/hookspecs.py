@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.graph.dag import DagModule
+    from torch_dag_core.plugins.graph_formats import GraphFormat, Overlay
     from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
@@ -67,6 +69,16 @@ def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Mod
 @hookspec
 def torch_dag_commands() -> Iterable[click.Command]:
     """Add commands to ``torch-dag``."""
+
+
+@hookspec
+def torch_dag_graph_formats() -> Iterable[GraphFormat]:
+    """Add kinds of files that ``torch-dag show --out`` writes, chosen by the ending of the file's name."""
+
+
+@hookspec
+def torch_dag_overlays(dag: DagModule) -> Iterable[Overlay]:
+    """Name sets of vertices of a graph, such as those whose channels are pruned together, for pictures to show."""
 
 
 @hookspec

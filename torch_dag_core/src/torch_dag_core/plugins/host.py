@@ -145,7 +145,7 @@ class PluginHost:
             raise self._error(name, f"returned {got} from {hook}, not a {kind.__name__}")
         return item
 
-    def collect(self, name: str, hook: str, kind: type[T]) -> list[T]:
+    def collect(self, name: str, hook: str, kind: type[T], **arguments: Any) -> list[T]:
         """Return what one plugin adds through a hook.
 
         Raises:
@@ -153,26 +153,28 @@ class PluginHost:
         """
         try:
             # Generators run here, where it is still known whose they are.
-            items = [item for returned in self._call(name, hook) if returned is not None for item in returned]
+            items = [
+                item for returned in self._call(name, hook, **arguments) if returned is not None for item in returned
+            ]
         except PASSED_ON:
             raise
         except BaseException as error:
             raise self._hook_error(name, hook, error) from error
         return [self._check(name, hook, item, kind) for item in items]
 
-    def _additions(self, hook: str, kind: type[T]) -> Iterator[tuple[str, T]]:
+    def _additions(self, hook: str, kind: type[T], **arguments: Any) -> Iterator[tuple[str, T]]:
         """Iterate over what all plugins add through a hook, each with its plugin; a failing plugin is reported."""
         for name in self.names():
             try:
-                items = self.collect(name, hook, kind)
+                items = self.collect(name, hook, kind, **arguments)
             except PluginError as error:
                 self.report(error)
                 continue
             yield from ((name, item) for item in items)
 
-    def contributions(self, hook: str, kind: type[T]) -> list[tuple[str, T]]:
+    def contributions(self, hook: str, kind: type[T], **arguments: Any) -> list[tuple[str, T]]:
         """Return what all plugins add through a hook, each with its distribution."""
-        return [(self.origins[name].distribution, item) for name, item in self._additions(hook, kind)]
+        return [(self.origins[name].distribution, item) for name, item in self._additions(hook, kind, **arguments)]
 
     def keyed(
         self, hook: str, kind: type[T], keys: Callable[[T], Iterable[Any]], taken: Collection[str]

@@ -104,10 +104,16 @@ def default_registry() -> Registry:
     return registry
 
 
-def contributions(hook: str, kind: type[T]) -> list[tuple[str, T]]:
-    """Return what the core and all plugins add through a hook, each item with the distribution it comes from."""
+def contributions(hook: str, kind: type[T], **arguments: Any) -> list[tuple[str, T]]:
+    """Return what the core and all plugins add through a hook, each item with the distribution it comes from.
+
+    Args:
+        hook: Name of the hook.
+        kind: What it collects.
+        **arguments: What the hook is called with.
+    """
     host = _host()
-    found = host.contributions(hook, kind)
+    found = host.contributions(hook, kind, **arguments)
     host.warn()
     return found
 
