@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -18,22 +18,30 @@ class HeldTensor:
 
 
 class HeldTensors:
-    """Parameters, buffers and other tensor attributes of a model's modules; the model's own when it is made."""
+    """Parameters, buffers and other tensor attributes of a model's modules; the model's own when it is made.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        modules: The modules with their paths, in the order of `nn.Module.named_modules`.
+    """
+
+    def __init__(self, modules: Iterable[tuple[str, nn.Module]]) -> None:
         # Tensors are found by their ids, and kept here so that no other object gets the same id.
         self._registered: dict[int, HeldTensor] = {}
         self._attributes: dict[int, tuple[Tensor, str]] = {}
         self._parameters: dict[nn.Module, list[int]] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            self._registered.setdefault(id(parameter), HeldTensor(parameter, name, is_parameter=True))
-        for name, buffer in model.named_buffers(remove_duplicate=False):
-            self._registered.setdefault(id(buffer), HeldTensor(buffer, name, is_parameter=False))
-        for path, module in model.named_modules():
+        for path, module in modules:
+            prefix = f"{path}." if path else ""
             self._parameters[module] = _parameter_ids(module)
+            self._register(prefix, module._parameters, is_parameter=True)
+            self._register(prefix, module._buffers, is_parameter=False)
             for name, value in vars(module).items():
                 if isinstance(value, Tensor):
-                    self._attributes[id(value)] = (value, f"{path}.{name}" if path else name)
+                    self._attributes[id(value)] = (value, prefix + name)
+
+    def _register(self, prefix: str, tensors: Mapping[str, Tensor | None], *, is_parameter: bool) -> None:
+        for name, tensor in tensors.items():
+            if tensor is not None and id(tensor) not in self._registered:
+                self._registered[id(tensor)] = HeldTensor(tensor, prefix + name, is_parameter)
 
     def find(self, tensor: Tensor) -> HeldTensor | None:
         """Return the record of a parameter or buffer; None for any other tensor."""
@@ -49,9 +57,9 @@ class HeldTensors:
         for part in module.modules():
             if _parameter_ids(part) != self._parameters.get(part):
                 return True
-            others = (value for values in (part._buffers, vars(part)) for value in values.values())
-            if any(isinstance(v, Tensor) and id(v) not in self._registered and is_recorded(v) for v in others):
-                return True
+            for value in (*part._buffers.values(), *vars(part).values()):
+                if isinstance(value, Tensor) and id(value) not in self._registered and is_recorded(value):
+                    return True
         return False
 
 

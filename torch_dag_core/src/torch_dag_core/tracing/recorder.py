@@ -24,6 +24,7 @@ from torch_dag_core.tracing.settled import plain, settled
 from torch_dag_core.tracing.size_log import SizeLog
 from torch_dag_core.tracing.size_reads import SIZE_NAMES, SizeReads
 from torch_dag_core.tracing.sizes import Traced
+from torch_dag_core.tracing.submodules import named_submodules
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import tensors_in
 from torch_dag_core.tracing.tracker import Tracker, outcome_of
@@ -56,7 +57,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self._device = device
         self.location, self.pause = Location(), Pause()
-        self._held = HeldTensors(model)
+        self._held = HeldTensors(named_submodules(model))
         self._tape = Tape()
         self.tracker = Tracker(self._tape, self._held, self.location, earlier)
         self._writes = Writes(self._tape, self.tracker, self._held, self.location, hold)

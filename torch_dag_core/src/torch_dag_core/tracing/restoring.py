@@ -10,28 +10,42 @@ from torch import Tensor, nn
 
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.snapshot import Snapshot
+from torch_dag_core.tracing.submodules import has_own_mode, named_submodules
 
 
 def move_parameters_to_meta(model: nn.Module) -> None:
     """Replace every parameter by one without data; tied ones stay tied. Undone by `restored`."""
     moved: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    for _, module in named_submodules(model):
         for name, parameter in module._parameters.items():
-            if parameter is not None:
+            if id(parameter) in moved:
+                module._parameters[name] = moved[id(parameter)]
+            elif parameter is not None:
                 substitute = nn.Parameter(parameter.detach().to(META), requires_grad=parameter.requires_grad)
-                module._parameters[name] = moved.setdefault(id(parameter), substitute)
+                module._parameters[name] = moved[id(parameter)] = substitute
 
 
 @contextlib.contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Run the model in this mode; `restored` puts the modes of its parts back."""
-    # Modules that keep results between calls in evaluation forget them when training begins.
-    model.train()
-    model.train(training)
+    modules = [module for _, module in named_submodules(model)]
+    if any(map(has_own_mode, modules)):
+        # Modules that keep results between calls in evaluation forget them when training begins.
+        model.train()
+        model.train(training)
+        try:
+            yield
+        finally:
+            model.train()
+        return
+    modes = [(vars(module), module.training) for module in modules]
+    for attributes, _ in modes:
+        attributes["training"] = training
     try:
         yield
     finally:
-        model.train()
+        for attributes, mode in modes:
+            attributes["training"] = mode
 
 
 @contextlib.contextmanager
@@ -75,21 +89,35 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
 
 def frozen_modules(model: nn.Module) -> frozenset[nn.Module]:
     """Return the modules that stay in evaluation mode when the model is put into training mode."""
+    modes = [(module, module.training) for _, module in named_submodules(model)]
+    if not any(has_own_mode(module) for module, _ in modes):
+        return frozenset()
     with restored(model):
-        modes = [(module, module.training) for module in model.modules()]
         model.train()
         return frozenset(module for module, _ in modes if not module.training)
 
 
-def changed_attributes(model: nn.Module, before: dict[nn.Module, dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
-    """Iterate over (path, old value, new value) of tensors that are other tensors than before."""
-    for prefix, module in model.named_modules():
-        for name, old in before.get(module, {}).items():
-            new = module._buffers.get(name, vars(module).get(name))
-            if isinstance(old, Tensor) and new is not old:
-                yield (f"{prefix}.{name}" if prefix else name), old, new
+class TensorAttributes:
+    """The buffers and plain tensor attributes of a model's modules before a run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._before = [
+            (module, name, value)
+            for _, module in named_submodules(model)
+            for attributes in (vars(module), module._buffers)
+            for name, value in attributes.items()
+            if isinstance(value, Tensor)
+        ]
+
+    def changed(self) -> Iterator[tuple[str, Tensor, Any]]:
+        """Iterate over (path, old value, new value) of tensors that are other objects now."""
+        changed = [(module, name, old) for module, name, old in self._before if _attribute(module, name) is not old]
+        paths = {module: path for path, module in named_submodules(self._model)} if changed else {}
+        for module, name, old in changed:
+            if module in paths:
+                yield ".".join(filter(None, (paths[module], name))), old, _attribute(module, name)
 
 
-def tensors_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
-    """Return every module's buffers and plain attributes."""
-    return {module: {**vars(module), **module._buffers} for module in model.modules()}
+def _attribute(module: nn.Module, name: str) -> Any:
+    return module._buffers.get(name, vars(module).get(name))

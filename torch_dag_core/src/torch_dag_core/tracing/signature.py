@@ -19,6 +19,7 @@ from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.tracing.names import RANDOM, canonical
 from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
 from torch_dag_core.tracing.settled import plain
+from torch_dag_core.tracing.submodules import named_submodules
 
 _OVERWRITING = frozenset({"copy", "fill", "zero"})
 """Functions whose result has nothing of their first operand but shape and type."""
@@ -51,8 +52,14 @@ class Signatures:
 
     def __init__(self, model: nn.Module) -> None:
         # A buffer that the first run made is read by the next as another operand, or else it does not matter.
-        self._buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-        self._training = {path for path, module in model.named_modules(remove_duplicate=False) if module.training}
+        modules = named_submodules(model)
+        self._buffers = {
+            f"{path}.{name}" if path else name
+            for path, module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        }
+        self._training = {path for path, module in modules if module.training}
         self._numbers: dict[Hashable, int] = {}
         self._of: dict[Entry, int] = {}
         self._changing: set[Entry] = set()
