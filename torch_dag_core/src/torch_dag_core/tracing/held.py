@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from torch_dag_core.tracing.holders import ATOMS, CONTAINERS
+from torch_dag_core.tracing.submodules import named_submodules
+
+_WITHOUT_TENSORS = frozenset({*ATOMS, *(kind for kind, _ in CONTAINERS), tuple})
+"""Classes of most attributes of modules, none of which is a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +34,22 @@ class HeldTensors:
         # Tensors are found by their ids, and kept here so that no other object gets the same id.
         self._registered: dict[int, HeldTensor] = {}
         self._attributes: dict[int, tuple[Tensor, str]] = {}
+        self._places: list[tuple[nn.Module, str, Tensor]] = []
         self._parameters: dict[nn.Module, list[int]] = {}
         for path, module in modules:
             prefix = f"{path}." if path else ""
             self._parameters[module] = _parameter_ids(module)
             self._register(prefix, module._parameters, is_parameter=True)
             self._register(prefix, module._buffers, is_parameter=False)
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    self._attributes[id(value)] = (value, prefix + name)
+            self._places += [(module, name, buffer) for name, buffer in module._buffers.items() if buffer is not None]
+            if not _WITHOUT_TENSORS.issuperset(map(type, vars(module).values())):
+                self._note_attributes(prefix, module)
+
+    def _note_attributes(self, prefix: str, module: nn.Module) -> None:
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                self._attributes[id(value)] = (value, prefix + name)
+                self._places.append((module, name, value))
 
     def _register(self, prefix: str, tensors: Mapping[str, Tensor | None], *, is_parameter: bool) -> None:
         for name, tensor in tensors.items():
@@ -52,6 +65,14 @@ class HeldTensors:
         found = self._attributes.get(id(tensor))
         return None if found is None else found[1]
 
+    def replaced(self, model: nn.Module) -> Iterator[tuple[str, Tensor, object]]:
+        """Iterate over (path, old value, new value) of buffers and attributes that are other objects now."""
+        found = [(module, name, old) for module, name, old in self._places if _value(module, name) is not old]
+        paths = {module: path for path, module in named_submodules(model)} if found else {}
+        for module, name, old in found:
+            if module in paths:
+                yield f"{paths[module]}.{name}".removeprefix("."), old, _value(module, name)
+
     def is_altered(self, module: nn.Module, is_recorded: Callable[[Tensor], bool]) -> bool:
         """Tell whether a module has other tensors than before the trace, as `torch.func.functional_call` arranges."""
         for part in module.modules():
@@ -61,6 +82,10 @@ class HeldTensors:
                 if isinstance(value, Tensor) and id(value) not in self._registered and is_recorded(value):
                     return True
         return False
+
+
+def _value(module: nn.Module, name: str) -> object:
+    return module._buffers.get(name, vars(module).get(name))
 
 
 def _parameter_ids(module: nn.Module) -> list[int]:

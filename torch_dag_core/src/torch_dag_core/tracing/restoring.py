@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.snapshot import Snapshot
-from torch_dag_core.tracing.submodules import has_own_mode, named_submodules
+from torch_dag_core.tracing.submodules import have_own_modes, named_submodules
 
 
-def move_parameters_to_meta(model: nn.Module) -> None:
-    """Replace every parameter by one without data; tied ones stay tied. Undone by `restored`."""
+def move_parameters_to_meta(modules: Iterable[nn.Module], blanks: dict[int, Tensor]) -> None:
+    """Replace every parameter of these modules by one without data; tied ones stay tied. Undone by `restored`.
+
+    Args:
+        modules: The modules.
+        blanks: Takes tensors without data by the ids of parameters, to be used again in the next run.
+    """
     moved: dict[int, nn.Parameter] = {}
-    for _, module in named_submodules(model):
+    for module in modules:
         for name, parameter in module._parameters.items():
             if id(parameter) in moved:
                 module._parameters[name] = moved[id(parameter)]
             elif parameter is not None:
-                substitute = nn.Parameter(parameter.detach().to(META), requires_grad=parameter.requires_grad)
+                if id(parameter) not in blanks:
+                    blanks[id(parameter)] = parameter.detach().to(META)
+                substitute = nn.Parameter(blanks[id(parameter)], requires_grad=parameter.requires_grad)
                 module._parameters[name] = moved[id(parameter)] = substitute
 
 
@@ -29,7 +35,7 @@ def move_parameters_to_meta(model: nn.Module) -> None:
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Run the model in this mode; `restored` puts the modes of its parts back."""
     modules = [module for _, module in named_submodules(model)]
-    if any(map(has_own_mode, modules)):
+    if have_own_modes(modules):
         # Modules that keep results between calls in evaluation forget them when training begins.
         model.train()
         model.train(training)
@@ -90,34 +96,8 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
 def frozen_modules(model: nn.Module) -> frozenset[nn.Module]:
     """Return the modules that stay in evaluation mode when the model is put into training mode."""
     modes = [(module, module.training) for _, module in named_submodules(model)]
-    if not any(has_own_mode(module) for module, _ in modes):
+    if not have_own_modes([module for module, _ in modes]):
         return frozenset()
     with restored(model):
         model.train()
         return frozenset(module for module, _ in modes if not module.training)
-
-
-class TensorAttributes:
-    """The buffers and plain tensor attributes of a model's modules before a run."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._before = [
-            (module, name, value)
-            for _, module in named_submodules(model)
-            for attributes in (vars(module), module._buffers)
-            for name, value in attributes.items()
-            if isinstance(value, Tensor)
-        ]
-
-    def changed(self) -> Iterator[tuple[str, Tensor, Any]]:
-        """Iterate over (path, old value, new value) of tensors that are other objects now."""
-        changed = [(module, name, old) for module, name, old in self._before if _attribute(module, name) is not old]
-        paths = {module: path for path, module in named_submodules(self._model)} if changed else {}
-        for module, name, old in changed:
-            if module in paths:
-                yield ".".join(filter(None, (paths[module], name))), old, _attribute(module, name)
-
-
-def _attribute(module: nn.Module, name: str) -> Any:
-    return module._buffers.get(name, vars(module).get(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,6 @@ from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.tracing.names import RANDOM, canonical
 from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
 from torch_dag_core.tracing.settled import plain
-from torch_dag_core.tracing.submodules import named_submodules
 
 _OVERWRITING = frozenset({"copy", "fill", "zero"})
 """Functions whose result has nothing of their first operand but shape and type."""
@@ -47,12 +46,11 @@ class Signatures:
     """Numbers the entries of several recordings of one model in one mode.
 
     Args:
-        model: The model, before its first run.
+        modules: Every module of the model with its path, before the first run.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, modules: Sequence[tuple[str, nn.Module]]) -> None:
         # A buffer that the first run made is read by the next as another operand, or else it does not matter.
-        modules = named_submodules(model)
         self._buffers = {
             f"{path}.{name}" if path else name
             for path, module in modules

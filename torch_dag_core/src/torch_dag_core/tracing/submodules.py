@@ -24,8 +24,10 @@ def named_submodules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def has_own_mode(module: nn.Module) -> bool:
-    """Tell whether `nn.Module.train` does something else for this module than to set ``training``."""
-    cls = type(module)
-    is_plain = all(getattr(cls, name) is method for name, method in _MODE_METHODS.items())
-    return not is_plain or hasattr(cls, "training") or "train" in vars(module)
+def have_own_modes(modules: list[nn.Module]) -> bool:
+    """Tell whether `nn.Module.train` does something else for any of the modules than to set ``training``."""
+    return any(map(_has_own_mode, set(map(type, modules)))) or any("train" in vars(module) for module in modules)
+
+
+def _has_own_mode(cls: type[nn.Module]) -> bool:
+    return hasattr(cls, "training") or any(getattr(cls, name) is not own for name, own in _MODE_METHODS.items())

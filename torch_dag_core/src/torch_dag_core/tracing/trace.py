@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import TypeAlias
 
 import torch
@@ -28,10 +28,11 @@ from torch_dag_core.tracing.randomness import guarded_seeds
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.repeated_runs import RepeatedRuns
-from torch_dag_core.tracing.restoring import TensorAttributes, in_mode, move_parameters_to_meta, restored
+from torch_dag_core.tracing.restoring import in_mode, move_parameters_to_meta, restored
 from torch_dag_core.tracing.signature import Signatures
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.submodules import named_submodules
+from torch_dag_core.tracing.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,16 @@ def trace(  # noqa: PLR0913
         TraceError: the model failed, or cannot be traced; names module, file and line. Or its next call computes
             something else, because of state that is not in buffers.
     """
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     args, kwargs, tensors = _without_data(args, kwargs)
     with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
-        move_parameters_to_meta(model)
+        modules = named_submodules(model)  # not those that the first run makes
+        move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
-        paths = {
-            id(module): path for path, module in named_submodules(model)
-        }  # not of modules that the first run makes
+        paths = {id(module): path for path, module in modules}
+
+        def start(earlier: Tracker | None) -> Recorder:
+            return Recorder(modules if earlier is None else named_submodules(model), device, before.hold, earlier)
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
@@ -87,8 +90,7 @@ def trace(  # noqa: PLR0913
                 return _run(model, recorder, args, kwargs)
 
         with _without_compiling():
-            start = partial(Recorder, model, device, before.hold)
-            return RepeatedRuns(start, run, before, Signatures(model)).record()
+            return RepeatedRuns(start, run, before, Signatures(modules)).record()
 
 
 def _without_data(
@@ -128,10 +130,9 @@ def _explained(recorder: Recorder) -> Iterator[None]:
 
 def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Recording:
     """Run the model under the recorder."""
-    before = TensorAttributes(model)
     with recorder:
         result = model(*args, **kwargs)
-    for path, old, new in before.changed():
+    for path, old, new in list(recorder.replaced_tensors(model)):
         owner, _, name = path.rpartition(".")
         if name in model.get_submodule(owner)._buffers and isinstance(new, Tensor):
             recorder.reassigned(path, old, new)
