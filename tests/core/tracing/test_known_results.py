@@ -6,12 +6,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from torch_dag_core.tracing.shortcuts import known_result
 
 SHAPES = st.lists(st.integers(1, 3), max_size=3)
 TYPES = st.sampled_from([torch.float32, torch.float32, torch.float32, torch.float64, torch.int64])
 TENSORS = st.builds(lambda shape, dtype: torch.ones(shape, dtype=dtype), SHAPES, TYPES)
+SIZES = st.integers(0, 3) | st.none()
+
+
+def floats(rank, largest):
+    """Return tensors of one rank with sizes up to ``largest``."""
+    shapes = st.lists(st.integers(1, largest), min_size=rank, max_size=rank)
+    return shapes.map(torch.ones)
+
+
 CALLS = {
     "add": st.tuples(TENSORS, TENSORS | st.floats(1, 2)),
     "mul": st.tuples(TENSORS, TENSORS),
@@ -21,7 +31,15 @@ CALLS = {
     "flip": st.tuples(TENSORS, st.just((0,))),
     "roll": st.tuples(TENSORS, st.integers(0, 2)),
     "cat": st.tuples(st.lists(TENSORS, min_size=1, max_size=3), st.integers(-3, 2)),
-}
+    "mean": st.tuples(TENSORS, st.integers(-3, 2) | st.lists(st.integers(-3, 2), max_size=3), st.booleans()),
+    "matmul": st.tuples(TENSORS, TENSORS),
+    "conv1d": st.tuples(floats(3, 4), floats(3, 2), st.none() | floats(1, 2), *[st.integers(0, 2)] * 3),
+    "conv2d": st.tuples(
+        floats(4, 4), floats(4, 2), st.none(), *[st.integers(0, 2) | st.tuples(*[st.integers(0, 2)] * 2)] * 3,
+        st.integers(1, 2),
+    ),
+    "adaptive_avg_pool2d": st.tuples(floats(4, 3) | floats(3, 3), st.integers(0, 2) | st.tuples(*[SIZES] * 2)),
+}  # fmt: skip
 
 
 def blank(value):
@@ -37,7 +55,7 @@ def test_what_is_known_is_what_torch_gives(name):
         found = known_result(name, tuple(map(blank, args)), {})
         if found is None:
             return
-        expected = getattr(torch, name)(*args)
+        expected = (getattr(torch, name, None) or getattr(functional, name))(*args)
         assert (found.shape, found.dtype, found.is_meta) == (expected.shape, expected.dtype, True)
 
     check()
@@ -48,6 +66,34 @@ def test_sizes_that_broadcast_and_sizes_that_join_are_known():
     assert known_result("mul", (thin, wide), {}).shape == (2, 3, 4)
     assert known_result("cat", ([wide, wide, wide[:, :1]],), {"dim": -2}).shape == (2, 7, 4)
     assert known_result("add", (torch.empty(2, 1, device="meta"), torch.empty(1, 2, device="meta")), {}) is None
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "hardswish", "relu6", "leaky_relu", "hardtanh"])
+def test_activations_in_place_write_to_their_operand(name):
+    x = torch.empty(2, 3, device="meta")
+    version = x._version
+    assert known_result(name, (x,), {"inplace": True}) is x
+    assert x._version > version
+    assert known_result(name, (x,), {"inplace": False}) is not x
+    assert known_result("relu6", (x, True), {}) is x
+
+
+def test_what_torch_refuses_is_not_known():
+    x, weight = torch.empty(1, 4, 5, 5, device="meta"), torch.empty(2, 2, 3, 3, device="meta")
+    settings = (None, 1, 0, 1)
+    assert known_result("conv2d", (x, weight, *settings, 2), {}).shape == (1, 2, 3, 3)
+    for wrong in (
+        (x, weight),
+        (x[:, :2], weight, None, 1, 0, 3),
+        (x[:, :2], weight, None, 0),
+        (x, weight, None, 2, "same"),
+    ):
+        assert known_result("conv2d", wrong, {}) is None
+    assert known_result("conv1d", (x, weight, *settings, 2), {}) is None
+    assert known_result("conv2d", (x.transpose(2, 3)[:, :, :3], weight, *settings, 2), {}) is None
+    assert known_result("mean", (x,), {"dim": (2, -2)}) is None
+    assert known_result("mean", (x, (2, 3)), {"keepdim": True, "dtype": None}).shape == (1, 4, 1, 1)
+    assert known_result("matmul", (x, x[..., :4, :].double()), {}) is None
 
 
 def test_attention_is_known_only_where_its_mask_fits():

@@ -5,7 +5,7 @@ Everything here reads recordings and returns something new; no recording is chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_dag_core.conversion.free_sizes import Claim, Formula, FreeSize, SizeError, SizeOf, listed
 from torch_dag_core.graph.conditions import OPERATORS
-from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
+from torch_dag_core.graph.nested import leaves, map_pairs, map_together
 from torch_dag_core.tracing.expressions import EntrySize, Expression
 from torch_dag_core.tracing.recording import Argument, Entry, Outcome, Recording, Ref, Shape
 from torch_dag_core.tracing.settled import SettledFloat, SettledInt, plain
@@ -65,11 +65,11 @@ def equal(a: object, b: object) -> bool:
     return bool(a == b) or (a != a and b != b)  # noqa: PLR0124
 
 
-@dataclass(frozen=True, slots=True)
 class _Seen:
     """What stood at one place, in every recording."""
 
-    values: tuple[Argument, ...]
+    def __init__(self, values: tuple[Argument, ...]) -> None:
+        self.values = values
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ class Sizes:
     others: tuple[Recording, ...] = ()
     twin: Sizes | None = None
     unfolded: frozenset[int] = frozenset()
+    _joined: dict[int, Joined] = field(default_factory=dict, repr=False)
     _folded: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
-    _joined: dict[int, Joined] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, recording: Recording, *others: Recording) -> Sizes:
@@ -98,14 +98,24 @@ class Sizes:
         Raises:
             SizeError: their calls or results are not the same.
         """
+        sizes = cls(recording)
         for other in others:
-            if not same_calls(recording, other):
-                message = "the model makes other calls at other input sizes"
-                raise SizeError(message)
-            if recording.template != other.template:
-                message = "the model returns a number that follows the input sizes"
-                raise SizeError(message)
-        return cls(recording, others)
+            sizes = sizes.joined_with(other)
+        return sizes
+
+    def joined_with(self, recording: Recording) -> Sizes:
+        """Return the sizes with another recording of the same mode.
+
+        Raises:
+            SizeError: its calls or results are not the same.
+        """
+        if not same_calls(self.recording, recording):
+            message = "the model makes other calls at other input sizes"
+            raise SizeError(message)
+        if self.recording.template != recording.template:
+            message = "the model returns a number that follows the input sizes"
+            raise SizeError(message)
+        return Sizes(self.recording, (*self.others, recording))
 
     def in_training(self, recording: Recording) -> Sizes:
         """Return the sizes of a recording in training that has the same calls and numbers as this one."""
@@ -172,7 +182,9 @@ class Sizes:
         stack, seen = [index], {index}
         while stack:
             index = stack.pop()
-            claims += self._claims(self.recording.entries[index], self._all_seen(index))
+            entry = self.recording.entries[index]
+            seen_at_all = map_together(self._all_given(index), _Seen)
+            claims += (c for leaf in leaves(seen_at_all) for c in self._claims(entry, leaf.values))
             fresh = [operand for operand in self.recording.entries[index].operands if operand not in seen]
             seen.update(fresh)
             stack.extend(fresh)
@@ -189,10 +201,10 @@ class Sizes:
 
     def _seen_by(self, pick: Callable[[Recording], T]) -> T:
         """Return what ``pick`` finds, with a `FreeSize` for each integer that differs."""
-        first, *others = map(pick, self.recordings)
-        if all(other == first for other in others):
-            return first
-        joined: T = map_leaves(_side_by_side(first, others), self._leaf)
+        found = [pick(recording) for recording in self.recordings]
+        if found.count(found[0]) == len(found):
+            return found[0]
+        joined: T = map_together(found, self._leaf)
         return joined
 
     def _arguments(self, index: int) -> Joined:
@@ -200,69 +212,49 @@ class Sizes:
         if self.twin is not None:
             joined, claims = self.twin.arguments(index)
             return Joined(map_pairs(joined, _given(entry), _free_or_own), claims)
-        if _is_plain(_given(entry)) and all(_given(other.entries[index]) == _given(entry) for other in self.others):
+        if not entry.has_expressions and all(_given(o.entries[index]) == _given(entry) for o in self.others):
             return Joined(_given(entry), ())
-        seen = self._all_seen(index)
+        found: list[Claim] = []
+
+        def join(seen: tuple[Argument, ...]) -> Argument:
+            found.extend(self._claims(entry, seen))
+            return self._leaf(seen)
+
         try:
-            return Joined(map_leaves(seen, self._leaf), tuple(self._claims(entry, seen)))
+            return Joined(map_together(self._all_given(index), join), tuple(found))
         except SizeError as error:
             message = f"{error}, in {entry.name} at {entry.origin.source}"
             raise SizeError(message) from error
 
-    def _all_seen(self, index: int) -> object:
-        """Return the arguments of an entry, with a `_Seen` at every place."""
-        first, *others = (_given(recording.entries[index]) for recording in self.recordings)
-        return _side_by_side(first, others)
+    def _all_given(self, index: int) -> list[Given]:
+        return [_given(recording.entries[index]) for recording in self.recordings]
 
-    def _leaf(self, seen: object) -> Argument:
+    def _claims(self, entry: Entry, seen: tuple[Argument, ...]) -> Iterator[Claim]:
+        """Yield what a constant of a call rests on that was computed from sizes, but never differed."""
+        value = seen[0]
+        if isinstance(value, (SettledInt, SettledFloat)) and _is_one(plain(seen)):
+            yield Claim(self.resolved(value.expression), plain(value), entry.origin.source)
+
+    def _leaf(self, seen: tuple[Argument, ...]) -> Argument:
         """Return the one value of a place, or a `FreeSize`."""
-        if not isinstance(seen, _Seen):
+        if isinstance(seen[0], Ref):
+            return seen[0]
+        if isinstance(seen[0], (tuple, list, dict, slice)):
             message = "an argument of a call has another structure at other input sizes"
             raise SizeError(message)
-        values = plain(seen.values)
-        if isinstance(values[0], Ref) or _is_one(values):
+        values = plain(seen)
+        if _is_one(values):
             return values[0]
         numbers = tuple(value for value in values if type(value) is int)
         if len(numbers) == len(values):
-            expression = _expression_of(seen)
+            expression = getattr(seen[0], "expression", None)
             return FreeSize.make(numbers, None if expression is None else self.resolved(expression))
         message = f"a constant of a call is {listed(values)}"
         raise SizeError(message)
 
-    def _claims(self, entry: Entry, seen: object) -> list[Claim]:
-        """Return what the constants of a call rest on that were computed from sizes, but never differed."""
-        found = [(leaf, _expression_of(leaf)) for leaf in leaves(seen) if isinstance(leaf, _Seen)]
-        return [
-            Claim(self.resolved(expression), plain(leaf.values[0]), entry.origin.source)  # type: ignore[arg-type]
-            for leaf, expression in found
-            if expression is not None and _is_one(plain(leaf.values))
-        ]
-
 
 def _given(entry: Entry) -> Given:
     return entry.args, entry.keywords
-
-
-def _is_plain(given: Given) -> bool:
-    """Tell whether no number among arguments remembers an expression."""
-    return not any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves(given))
-
-
-def _side_by_side(first: object, others: list[object] | list[T]) -> object:
-    """Return ``first`` with a `_Seen` in place of each leaf, and None where the others have another structure."""
-    seen: object = map_leaves(first, lambda leaf: _Seen((leaf,)))
-    for other in others:
-        seen = map_pairs(seen, other, _appended)
-    return seen
-
-
-def _appended(seen: object, value: Argument) -> object:
-    return _Seen((*seen.values, value)) if isinstance(seen, _Seen) else None
-
-
-def _expression_of(seen: _Seen) -> Expression | None:
-    value = seen.values[0]
-    return value.expression if isinstance(value, (SettledInt, SettledFloat)) else None
 
 
 def _is_one(values: tuple[Argument, ...]) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.agreement import known_conditions, other_sizes, shapes_of
-from torch_dag_core.conversion.example_inputs import ExampleInputs
+from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs
 from torch_dag_core.conversion.folding import changing_constants, is_persistent
 from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
 from torch_dag_core.conversion.joining import Sizes, same_calls, same_numbers
@@ -38,6 +38,7 @@ class Traces:
     example: ExampleInputs
     treatment: Treatments
     _made: dict[tuple[tuple[Shape, ...], bool], Recording] = field(default_factory=dict)
+    _failed: dict[tuple[tuple[Shape, ...], bool], str] = field(default_factory=dict)
     _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
 
     def __post_init__(self) -> None:
@@ -52,13 +53,18 @@ class Traces:
             ResizedTraceError: the model fails at other sizes.
             TraceError: the model cannot be traced at all.
         """
-        count = 1 if variation.batch is None else 2
-        runs = [variation.of(self.example, run) for run in range(count)]
-        evaluation, training = self._at(runs)
+        if variation.step in STEPS[1:-1]:
+            # What holds at whole steps holds at whole multiples of them.
+            self._evaluation(replace(variation, step=STEPS[-1]))
+        evaluation = self._evaluation(variation)
+        training = self._training(evaluation, variation)
         # A model that never asks for a size makes the same calls at all of them.
-        while count > 1 and (further := self._further(evaluation, training, variation)) is not None:
-            runs.append(further)
-            evaluation, training = self._at(runs)
+        while variation.batch is not None and (further := self._further(evaluation, training, variation)) is not None:
+            evaluation = evaluation.joined_with(self._resized(further, training=False))
+            if training.twin is None:
+                training = training.joined_with(self._resized(further, training=True))
+            else:
+                training = evaluation.in_training(training.recording)
         unfolded = self._unfolded()
         return (
             replace(evaluation, unfolded=unfolded[evaluation.recording]),
@@ -71,15 +77,25 @@ class Traces:
         persistent = partial(is_persistent, self.model)
         return {recording: changing_constants(recording, overwritten, persistent) for recording in self._made.values()}
 
-    def _at(self, runs: list[list[Tensor]]) -> tuple[Sizes, Sizes]:
-        """Return the recordings of both modes at these sizes."""
-        run = self._trace if len(runs) == 1 else self._resized
-        evaluation = Sizes.of(*(run(inputs, training=False) for inputs in runs))
-        first = run(runs[0], training=True)
+    def _evaluation(self, variation: Variation) -> Sizes:
+        """Return the recordings in evaluation at the sizes of a variation."""
+        return Sizes.of(*self._runs(variation, training=False))
+
+    def _training(self, evaluation: Sizes, variation: Variation) -> Sizes:
+        runs = self._runs(variation, training=True)
+        first = next(runs)
         # Other sizes are needed only where training computes something else.
         if same_calls(evaluation.recording, first) and same_numbers(evaluation.recording, first):
-            return evaluation, evaluation.in_training(first)
-        return evaluation, Sizes.of(*(run(inputs, training=True) for inputs in runs))
+            return evaluation.in_training(first)
+        return Sizes.of(first, *runs)
+
+    def _runs(self, variation: Variation, *, training: bool) -> Iterator[Recording]:
+        """Make the runs of a variation, each when it is asked for."""
+        if variation.batch is None:
+            yield self._trace(variation.of(self.example, 0), training=training)
+            return
+        for run in range(2):
+            yield self._resized(variation.of(self.example, run), training=training)
 
     def _further(self, evaluation: Sizes, training: Sizes, variation: Variation) -> list[Tensor] | None:
         """Return the inputs of the next run that has to agree.
@@ -90,20 +106,28 @@ class Traces:
         if not any(sizes.recording.sizes.is_any for sizes in (evaluation, training)):
             return None
         known = [recording.input_shapes for recording in evaluation.recordings]
+        free = [[type(size) is FreeSize for size in shape] for shape in evaluation.input_shapes]
+        made = (shapes_of(self.example.tensors), *(shapes for shapes, _ in self._made))
+        others = [shapes for shapes in made if shapes not in known and _differ_only(shapes, known[0], free)]
+        if not others and len(known) >= _MOST_RUNS:
+            return None
         conditions = known_conditions((evaluation, training), variation, self.example.batch)
         if not hold(conditions, shapes_of(self.example.tensors)):
             message = "the model takes another path at other batch sizes"
             raise SizeError(message)
-        free = [[type(size) is FreeSize for size in shape] for shape in evaluation.input_shapes]
-        for shapes in (shapes_of(self.example.tensors), *(shapes for shapes, _ in self._made)):
-            if shapes not in known and _differ_only(shapes, known[0], free) and hold(conditions, shapes):
-                return self.example.shaped(shapes)
+        found = next((shapes for shapes in others if hold(conditions, shapes)), None)
+        if found is not None:
+            return self.example.shaped(found)
         return other_sizes(self.example, variation.step, conditions, known) if len(known) < _MOST_RUNS else None
 
     def _resized(self, inputs: list[Tensor], *, training: bool) -> Recording:
+        key = shapes_of(inputs), training
+        if key in self._failed:
+            raise ResizedTraceError(self._failed[key])
         try:
             return self._trace(inputs, training=training)
         except TraceError as error:
+            self._failed[key] = str(error)
             raise ResizedTraceError(str(error)) from error
 
     def _trace(self, inputs: list[Tensor], *, training: bool) -> Recording:

@@ -6,10 +6,15 @@ class; other subclasses of tuple (`torch.Size`, results of torch functions) beco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 _CONTAINERS = (tuple, list, dict, slice)
+_COMMON_LEAVES = frozenset({type(None), bool, int, float, str, Tensor, nn.Parameter, torch.dtype, torch.device})
+"""Classes of most leaves; to look them up is faster than to test for every kind of container."""
 
 
 def leaves(value: Any) -> list[Any]:
@@ -19,9 +24,17 @@ def leaves(value: Any) -> list[Any]:
     return found
 
 
-def _gather(items: Iterable[Any], found: list[Any]) -> None:
+def is_flat(items: Collection[Any]) -> bool:
+    """Tell quickly whether all items are leaves of the most common classes."""
+    return _COMMON_LEAVES.issuperset(map(type, items))
+
+
+def _gather(items: Collection[Any], found: list[Any]) -> None:
+    if is_flat(items):
+        found.extend(items)
+        return
     for item in items:
-        if not isinstance(item, _CONTAINERS):
+        if type(item) in _COMMON_LEAVES or not isinstance(item, _CONTAINERS):
             found.append(item)
         elif isinstance(item, dict):
             _gather(item.values(), found)
@@ -31,13 +44,13 @@ def _gather(items: Iterable[Any], found: list[Any]) -> None:
 
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     """Return ``value`` rebuilt with ``function`` applied to every leaf."""
-    if not isinstance(value, _CONTAINERS):
+    if type(value) in _COMMON_LEAVES or not isinstance(value, _CONTAINERS):
         return function(value)
     if isinstance(value, dict):
         return {key: map_leaves(item, function) for key, item in value.items()}
     if isinstance(value, slice):
         return slice(*[map_leaves(item, function) for item in (value.start, value.stop, value.step)])
-    items = [map_leaves(item, function) for item in value]
+    items = [function(item) if type(item) in _COMMON_LEAVES else map_leaves(item, function) for item in value]
     return items if isinstance(value, list) else _like(value, items)
 
 
@@ -46,17 +59,28 @@ def map_pairs(first: Any, second: Any, function: Callable[[Any, Any], Any]) -> A
 
     Where the two have different containers, or containers of different length, ``function`` gets both whole.
     """
-    if not isinstance(first, _CONTAINERS):
-        return function(first, second)
-    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
-        return {key: map_pairs(item, second[key], function) for key, item in first.items()}
-    if isinstance(first, slice) and isinstance(second, slice):
-        parts = ((getattr(first, name), getattr(second, name)) for name in ("start", "stop", "step"))
-        return slice(*[map_pairs(a, b, function) for a, b in parts])
-    if isinstance(first, (tuple, list)) and isinstance(second, (tuple, list)) and len(first) == len(second):
-        items = [map_pairs(a, b, function) for a, b in zip(first, second, strict=True)]
+    return map_together((first, second), lambda both: function(*both))
+
+
+def map_together(values: Sequence[Any], function: Callable[[tuple[Any, ...]], Any]) -> Any:
+    """Return the first of several values rebuilt with ``function`` applied to each leaf and its twins in the others.
+
+    Where they have different containers, or containers of different length, ``function`` gets all of them whole.
+    """
+    first, others = values[0], values[1:]
+    if type(first) in _COMMON_LEAVES or not isinstance(first, _CONTAINERS):
+        return function(tuple(values))
+    if isinstance(first, dict):
+        if all(isinstance(other, dict) and other.keys() == first.keys() for other in others):
+            return {key: map_together([value[key] for value in values], function) for key in first}
+    elif isinstance(first, slice):
+        if all(isinstance(other, slice) for other in others):
+            parts = ([getattr(value, name) for value in values] for name in ("start", "stop", "step"))
+            return slice(*[map_together(part, function) for part in parts])
+    elif all(isinstance(other, (tuple, list)) and len(other) == len(first) for other in others):
+        items = [map_together(twins, function) for twins in zip(*values, strict=True)]
         return items if isinstance(first, list) else _like(first, items)
-    return function(first, second)
+    return function(tuple(values))
 
 
 def _like(value: tuple[Any, ...], items: list[Any]) -> tuple[Any, ...]:

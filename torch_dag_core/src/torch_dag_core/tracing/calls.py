@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,8 +79,8 @@ class Calls:
         self._randomness.note()
         name = call.entry.name
         is_constant = not call.is_random and (name in CREATION or self._tape.all_constant(list(refs.values())))
-        ref = self._tape.append(replace(
-            call.entry, args=with_refs(call.args, refs), outcome=_outcome(result, is_constant),
+        ref = self._tape.append(call.entry.made(
+            args=with_refs(call.args, refs), outcome=_outcome(result, is_constant),
             keywords=with_refs(call.keywords, refs),
             changes_state=call.takes_statistics or bool(_changed(state)),
         ))  # fmt: skip

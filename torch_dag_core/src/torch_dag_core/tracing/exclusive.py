@@ -23,6 +23,7 @@ from torch.autograd import Function
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.execution import any_meta
 from torch_dag_core.tracing.functions import set_apply
+from torch_dag_core.tracing.module_calls import begin_routing, end_routing, route
 from torch_dag_core.tracing.recording import Live
 from torch_dag_core.tracing.restoring import undoing
 from torch_dag_core.tracing.settings import Settings
@@ -59,7 +60,7 @@ def _guarded(model: nn.Module) -> Iterator[None]:
         if threading.get_ident() != owner and id(self) in tree and not any_meta((args, kwargs)):
             # Operands without data come from the conversion: the model hands its work to threads of its own.
             wait_unless_under_way()
-        result: Live = original(self, *args, **kwargs)
+        result: Live = route(original, self, args, kwargs) if is_routing else original(self, *args, **kwargs)
         return result
 
     def wait_unless_under_way() -> None:
@@ -72,10 +73,12 @@ def _guarded(model: nn.Module) -> Iterator[None]:
     def undo() -> None:
         settings.put_back()  # an interrupt may keep a context manager of torch from doing it
         set_apply(apply)
+        end_routing(tree)
         nn.Module.__call__ = original  # type: ignore[method-assign]
 
     codes.add(call.__code__)
     with undoing(undo):
+        is_routing = begin_routing(tree)
         nn.Module.__call__ = call  # type: ignore[method-assign]
         _await_calls(tree, codes)
         yield

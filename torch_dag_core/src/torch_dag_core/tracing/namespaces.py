@@ -43,8 +43,9 @@ def imported_functions() -> tuple[tuple[Scope, str], ...]:
     namespaces = [getattr(module, "__dict__", None) for module in modules]
     # A module may stand in `sys.modules` under several names.
     scopes = {id(scope): scope for scope in namespaces if isinstance(scope, dict) and scope is not vars(math)}
-    functions = ON_NUMBERS.items()
-    return tuple((scope, name) for scope in scopes.values() for name, given in functions if scope.get(name) is given)
+    names = ON_NUMBERS.keys()
+    found = ((scope, name) for scope in scopes.values() for name in names & scope.keys())
+    return tuple((scope, name) for scope, name in found if scope[name] is ON_NUMBERS[name])
 
 
 def note_scope(scopes: list[Scope], name: str) -> None:

@@ -27,6 +27,7 @@ from torch_dag_core.tracing.holders import (
     Namespace,
     write_cell,
 )
+from torch_dag_core.tracing.submodules import named_submodules
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "torch_dag_core", "numpy"})
 _ATOM_CLASSES = frozenset(ATOMS)
@@ -52,7 +53,7 @@ class Reachable:
         self._seen: dict[int, object] = {}
         self._stack: list[tuple[str, str, object, bool]] = []
         classes: dict[type, None] = {}
-        for path, module in model.named_modules():
+        for path, module in named_submodules(model):
             self._stack.append((path, path, module, True))
             classes.update(dict.fromkeys(type(module).__mro__))
         for cls in classes:

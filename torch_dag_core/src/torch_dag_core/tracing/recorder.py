@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -37,7 +37,7 @@ class Recorder(TorchFunctionMode):
     """Intercepts calls, runs them without data, and writes them onto a tape.
 
     Args:
-        model: The model as it is before the run.
+        modules: Every module of the model with its path, as they are before the run.
         device: The device that the model is told it runs on.
         hold: Called with every tensor from outside of the trace before it is written to.
         earlier: The tracker of the run before, where this run starts from the Python state which that one left.
@@ -51,12 +51,13 @@ class Recorder(TorchFunctionMode):
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, hold: Callable[[Tensor], None], earlier: Tracker | None = None
-    ) -> None:
+        self, modules: Sequence[tuple[str, nn.Module]], device: torch.device, hold: Callable[[Tensor], None],
+        earlier: Tracker | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._device = device
         self.location, self.pause = Location(), Pause()
-        self._held = HeldTensors(model)
+        self._held = HeldTensors(modules)
         self._tape = Tape()
         self.tracker = Tracker(self._tape, self._held, self.location, earlier)
         self._writes = Writes(self._tape, self.tracker, self._held, self.location, hold)
@@ -126,6 +127,10 @@ class Recorder(TorchFunctionMode):
         """Refuse a tensor attribute, not a buffer, that the model read and then replaced."""
         if self.tracker.has_adopted(before):
             self.location.fail(f"the model keeps a tensor in {path!r} from one call to the next; make it a buffer")
+
+    def replaced_tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor, object]]:
+        """Iterate over (path, old value, new value) of buffers and attributes that are other objects now."""
+        return self._held.replaced(model)
 
     def is_altered(self, module: nn.Module) -> bool:
         """Tell whether a module has other tensors than before the trace."""

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.snapshot import Snapshot
+from torch_dag_core.tracing.submodules import have_own_modes, named_submodules
 
 
-def move_parameters_to_meta(model: nn.Module) -> None:
-    """Replace every parameter by one without data; tied ones stay tied. Undone by `restored`."""
+def move_parameters_to_meta(modules: Iterable[nn.Module], blanks: dict[int, Tensor]) -> None:
+    """Replace every parameter of these modules by one without data; tied ones stay tied. Undone by `restored`.
+
+    Args:
+        modules: The modules.
+        blanks: Takes tensors without data by the ids of parameters, to be used again in the next run.
+    """
     moved: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    for module in modules:
         for name, parameter in module._parameters.items():
-            if parameter is not None:
-                substitute = nn.Parameter(parameter.detach().to(META), requires_grad=parameter.requires_grad)
-                module._parameters[name] = moved.setdefault(id(parameter), substitute)
+            if id(parameter) in moved:
+                module._parameters[name] = moved[id(parameter)]
+            elif parameter is not None:
+                if id(parameter) not in blanks:
+                    blanks[id(parameter)] = parameter.detach().to(META)
+                substitute = nn.Parameter(blanks[id(parameter)], requires_grad=parameter.requires_grad)
+                module._parameters[name] = moved[id(parameter)] = substitute
 
 
 @contextlib.contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Run the model in this mode; `restored` puts the modes of its parts back."""
-    # Modules that keep results between calls in evaluation forget them when training begins.
-    model.train()
-    model.train(training)
+    modules = [module for _, module in named_submodules(model)]
+    if have_own_modes(modules):
+        # Modules that keep results between calls in evaluation forget them when training begins.
+        model.train()
+        model.train(training)
+        try:
+            yield
+        finally:
+            model.train()
+        return
+    modes = [(vars(module), module.training) for module in modules]
+    for attributes, _ in modes:
+        attributes["training"] = training
     try:
         yield
     finally:
-        model.train()
+        for attributes, mode in modes:
+            attributes["training"] = mode
 
 
 @contextlib.contextmanager
@@ -75,21 +95,9 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
 
 def frozen_modules(model: nn.Module) -> frozenset[nn.Module]:
     """Return the modules that stay in evaluation mode when the model is put into training mode."""
+    modes = [(module, module.training) for _, module in named_submodules(model)]
+    if not have_own_modes([module for module, _ in modes]):
+        return frozenset()
     with restored(model):
-        modes = [(module, module.training) for module in model.modules()]
         model.train()
         return frozenset(module for module, _ in modes if not module.training)
-
-
-def changed_attributes(model: nn.Module, before: dict[nn.Module, dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
-    """Iterate over (path, old value, new value) of tensors that are other tensors than before."""
-    for prefix, module in model.named_modules():
-        for name, old in before.get(module, {}).items():
-            new = module._buffers.get(name, vars(module).get(name))
-            if isinstance(old, Tensor) and new is not old:
-                yield (f"{prefix}.{name}" if prefix else name), old, new
-
-
-def tensors_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
-    """Return every module's buffers and plain attributes."""
-    return {module: {**vars(module), **module._buffers} for module in model.modules()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch_dag_core.graph.nested import leaves, map_leaves
+from torch_dag_core.graph.nested import is_flat, leaves, map_leaves
 from torch_dag_core.tracing.expressions import Expression
 from torch_dag_core.tracing.sizes import TracedFloat, TracedInt, ordinary
 
@@ -50,13 +50,15 @@ SETTLING: dict[type, Callable[[Any], object]] = {TracedInt: _settled_int, Traced
 
 def plain(value: T) -> T:
     """Return ``value`` with every number inside that remembers an expression replaced by an ordinary one."""
-    if not any(type(leaf) in PLAIN for leaf in leaves(value)):
+    if PLAIN.keys().isdisjoint(map(type, leaves(value))):
         return value  # containers of any other class, which a leaf module may expect, stay what they are
     return _replaced(value, PLAIN)
 
 
 def settled(value: T) -> T:
     """Return a copy of ``value``; each traced number inside becomes one that keeps its expression and logs no more."""
+    if isinstance(value, tuple) and is_flat(value):
+        return value
     return _replaced(value, SETTLING)
 
 

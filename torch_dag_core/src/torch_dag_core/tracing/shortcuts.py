@@ -6,6 +6,7 @@ Torch takes up to milliseconds for some of these, and imports its compiler for t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -16,10 +17,13 @@ from torch_dag_core.tracing.recording import Live
 _ARITHMETIC = frozenset({
     "add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "mul", "__mul__", "__rmul__", "div", "true_divide",
     "__truediv__", "__rtruediv__", "neg", "__neg__", "abs", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh",
-    "sigmoid", "relu", "relu6", "silu", "gelu", "hardswish", "hardsigmoid", "mish", "erf", "reciprocal", "square",
-    "elu", "leaky_relu", "selu", "softplus", "logsigmoid", "hardtanh", "maximum", "minimum", "clamp",
+    "sigmoid", "gelu", "erf", "reciprocal", "square", "softplus", "logsigmoid", "maximum", "minimum", "clamp",
 })  # fmt: skip
 """Elementwise functions: like the largest operand where every other one is a number, or broadcasts to it."""
+_ACTIVATIONS = frozenset({
+    "relu", "relu6", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "selu", "hardtanh",
+})  # fmt: skip
+"""The same; where a flag among the arguments is set, the function works in place."""
 _FOLLOWING = frozenset({
     "batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "softmax", "log_softmax", "roll", "flip",
 })  # fmt: skip
@@ -62,6 +66,12 @@ def _fits(shape: Sequence[int], larger: Sequence[int]) -> bool:
     return len(shape) <= len(larger) and all(n in (1, m) for n, m in zip(shape[::-1], larger[::-1], strict=False))
 
 
+def _activation(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    if isinstance(args[0], Tensor) and any(value is True for value in (*args[1:], kwargs.get("inplace"))):
+        return args[0].zero_()  # any write has the effects that a trace can see
+    return _elementwise(args, kwargs)
+
+
 def _following(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
     has_type = kwargs.get("dtype") is not None or any(isinstance(value, torch.dtype) for value in args)
     return args[0].clone() if isinstance(args[0], Tensor) and not has_type else None
@@ -74,6 +84,84 @@ def _linear(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
     if weight.dim() != 2 or x.dim() == 0 or x.shape[-1] != weight.shape[1] or x.dtype != weight.dtype:
         return None
     return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
+
+
+def _product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    x, y = args[0], args[1] if len(args) == 2 else None
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or kwargs or x.dtype != y.dtype or not y.is_meta:
+        return None
+    if min(x.dim(), y.dim()) < 2 or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-2]:
+        return None
+    return torch.empty((*x.shape[:-1], y.shape[-1]), dtype=x.dtype, device=x.device)
+
+
+def _mean(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    x, dims = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
+    keeps = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
+    others = {key for key, value in kwargs.items() if value is not None} - {"dim", "keepdim"}
+    if not isinstance(x, Tensor) or not x.is_contiguous() or len(args) > 3 or others:
+        return None
+    given = dims if isinstance(dims, (tuple, list)) else (dims,)
+    places = {dim % x.dim() for dim in given if isinstance(dim, int) and -x.dim() <= dim < x.dim()}
+    if not given or len(places) != len(given) or not isinstance(keeps, bool):
+        return None
+    sizes = [1 if place in places else size for place, size in enumerate(x.shape) if keeps or place not in places]
+    return torch.empty(sizes, dtype=x.dtype, device=x.device)
+
+
+def _adaptive_pool(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    x, sizes = args[0], args[1] if len(args) == 2 else None
+    sizes = (sizes, sizes) if isinstance(sizes, int) else sizes
+    if not isinstance(x, Tensor) or not isinstance(sizes, (tuple, list)) or kwargs or x.dim() not in (3, 4):
+        return None
+    if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None
+    if not x.is_contiguous() or x.numel() == 0:
+        return None
+    return torch.empty((*x.shape[:-2], *sizes), dtype=x.dtype, device=x.device)
+
+
+def _convolution(rank: int, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    """Follow a convolution of contiguous operands; errors, and paddings by name, are left to torch."""
+    given: tuple[Live, ...] = (*args, *_CONVOLUTION[len(args) :])
+    x, weight, bias, stride, padding, dilation, groups = given
+    if kwargs or not isinstance(x, Tensor) or not isinstance(weight, Tensor) or x.dim() != rank:
+        return None
+    if not _convolves(x, weight, bias, groups):
+        return None
+    settings = [_repeated(value, rank - 2) for value in (stride, padding, dilation)]
+    if not all(settings) or min(*settings[0], *settings[2]) < 1 or min(settings[1]) < 0:
+        return None
+    sizes = [
+        (size + 2 * pad - step * (kernel - 1) - 1) // hop + 1
+        for size, kernel, hop, pad, step in zip(x.shape[2:], weight.shape[2:], *settings, strict=True)
+    ]
+    shape = (x.shape[0], weight.shape[0], *sizes)
+    return torch.empty(shape, dtype=x.dtype, device=x.device) if min(sizes) > 0 else None
+
+
+def _convolves(x: Tensor, weight: Tensor, bias: Live, groups: Live) -> bool:
+    """Tell whether operands of a convolution fit together, and decide on its shape and type in the ordinary way."""
+    if weight.dim() != x.dim() or x.numel() == 0 or type(groups) is not int or groups < 1:
+        return False
+    if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or x.dtype != weight.dtype:
+        return False
+    if isinstance(bias, Tensor) and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype or not bias.is_meta):
+        return False
+    return weight.is_meta and x.is_contiguous() and weight.is_contiguous()
+
+
+_CONVOLUTION: tuple[Live, ...] = (None, None, None, 1, 0, 1, 1)
+"""Defaults of the arguments of a convolution: bias, stride, padding, dilation and groups from the third on."""
+
+
+def _repeated(value: Live, count: int) -> tuple[int, ...]:
+    """Return one integer for each dimension; nothing where they are given in another way."""
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    numbers = tuple(item for item in given if isinstance(item, int) and not isinstance(item, bool))
+    if len(numbers) != len(given):
+        return ()
+    return numbers * count if len(numbers) == 1 else numbers if len(numbers) == count else ()
 
 
 def _cat(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
@@ -134,7 +222,10 @@ def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor 
 
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_FOLLOWING, _following), "linear": _linear,
+    **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_ACTIVATIONS, _activation),
+    **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": _mean, "adaptive_avg_pool2d": _adaptive_pool,
+    **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
+    "conv1d": partial(_convolution, 3), "conv2d": partial(_convolution, 4), "conv3d": partial(_convolution, 5),
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "scaled_dot_product_attention": _attention, "grouped_mm": _grouped_product, "_grouped_mm": _grouped_product,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +46,18 @@ class Signatures:
     """Numbers the entries of several recordings of one model in one mode.
 
     Args:
-        model: The model, before its first run.
+        modules: Every module of the model with its path, before the first run.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, modules: Sequence[tuple[str, nn.Module]]) -> None:
         # A buffer that the first run made is read by the next as another operand, or else it does not matter.
-        self._buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-        self._training = {path for path, module in model.named_modules(remove_duplicate=False) if module.training}
+        self._buffers = {
+            f"{path}.{name}" if path else name
+            for path, module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        }
+        self._training = {path for path, module in modules if module.training}
         self._numbers: dict[Hashable, int] = {}
         self._of: dict[Entry, int] = {}
         self._changing: set[Entry] = set()

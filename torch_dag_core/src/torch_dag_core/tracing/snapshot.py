@@ -43,10 +43,12 @@ class Snapshot:
 
     Attributes:
         settings: Random states and settings of torch.
+        blanks: What traces put in place of parameters, see `move_parameters_to_meta`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.settings = Settings()
+        self.blanks: dict[int, Tensor] = {}
         reachable = Reachable(model)
         self._before = [(holder, holder.read()) for holder in reachable.holders]
         self._contents: dict[int, Content] = {}

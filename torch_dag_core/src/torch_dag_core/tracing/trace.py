@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import TypeAlias
 
 import torch
@@ -21,15 +21,18 @@ from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.following import following
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
+from torch_dag_core.tracing.module_calls import Original, handled
 from torch_dag_core.tracing.namespaces import NO_SCOPES, Scopes
 from torch_dag_core.tracing.python_functions import scripted_as_python
 from torch_dag_core.tracing.randomness import guarded_seeds
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.repeated_runs import RepeatedRuns
-from torch_dag_core.tracing.restoring import changed_attributes, in_mode, move_parameters_to_meta, restored, tensors_of
+from torch_dag_core.tracing.restoring import in_mode, move_parameters_to_meta, restored
 from torch_dag_core.tracing.signature import Signatures
 from torch_dag_core.tracing.snapshot import Snapshot
+from torch_dag_core.tracing.submodules import named_submodules
+from torch_dag_core.tracing.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,16 @@ def trace(  # noqa: PLR0913
         TraceError: the model failed, or cannot be traced; names module, file and line. Or its next call computes
             something else, because of state that is not in buffers.
     """
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     args, kwargs, tensors = _without_data(args, kwargs)
     with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
-        move_parameters_to_meta(model)
+        modules = named_submodules(model)  # not those that the first run makes
+        move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
-        paths = {id(module): path for path, module in model.named_modules()}  # not of modules that the first run makes
+        paths = {id(module): path for path, module in modules}
+
+        def start(earlier: Tracker | None) -> Recorder:
+            return Recorder(modules if earlier is None else named_submodules(model), device, before.hold, earlier)
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
@@ -83,8 +90,7 @@ def trace(  # noqa: PLR0913
                 return _run(model, recorder, args, kwargs)
 
         with _without_compiling():
-            start = partial(Recorder, model, device, before.hold)
-            return RepeatedRuns(start, run, before, Signatures(model)).record()
+            return RepeatedRuns(start, run, before, Signatures(modules)).record()
 
 
 def _without_data(
@@ -124,10 +130,9 @@ def _explained(recorder: Recorder) -> Iterator[None]:
 
 def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Recording:
     """Run the model under the recorder."""
-    before = tensors_of(model)
     with recorder:
         result = model(*args, **kwargs)
-    for path, old, new in changed_attributes(model, before):
+    for path, old, new in list(recorder.replaced_tensors(model)):
         owner, _, name = path.rpartition(".")
         if name in model.get_submodule(owner)._buffers and isinstance(new, Tensor):
             recorder.reassigned(path, old, new)
@@ -140,11 +145,10 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: d
 
 @contextlib.contextmanager
 def _recorded_modules(paths: Mapping[int, str], recorder: Recorder, treatment: Treatments) -> Iterator[None]:
-    """Route this thread's calls of modules, given by id, through the recorder; a class-level patch, undone on exit."""
+    """Route this thread's calls of modules, given by id, through the recorder."""
     owner = threading.get_ident()
-    original = nn.Module.__call__
 
-    def call(module: nn.Module, *args: Live, **kwargs: Live) -> Live:
+    def call(original: Original, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         path, is_paused = paths.get(id(module)), recorder.pause or threading.get_ident() != owner
         if is_paused or path is None:
             if isinstance(module, Op) and not is_paused:
@@ -163,9 +167,5 @@ def _recorded_modules(paths: Mapping[int, str], recorder: Recorder, treatment: T
         del recorder.location.modules[depth:]  # not where the call failed: what stays names the module in the error
         return result
 
-    try:
-        nn.Module.__call__ = call  # type: ignore[method-assign]
+    with handled(call):
         yield
-    finally:
-        if nn.Module.__call__ is call:  # an interrupt may delay this until the conversion has undone it
-            nn.Module.__call__ = original  # type: ignore[method-assign]
