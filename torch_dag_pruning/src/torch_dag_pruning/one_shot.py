@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,26 +20,42 @@ from torch_dag_core.algorithms.settings import CompressionConfig, choose, requir
 from torch_dag_core.analysis.random_inputs import random_input
 from torch_dag_core.errors import InputError, SettingsError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_pruning.analysis.analysis import Analysis, Orbit, analyze
+from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
+from torch_dag_pruning.plan.ordering import SCOPES
+from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.plan.selection import PRICES, SCOPES
+from torch_dag_pruning.plan.selection import PRICES, Choice
 from torch_dag_pruning.recovery.recovery import Recovery
 from torch_dag_pruning.recovery.settings import METHODS
 from torch_dag_pruning.removal.proof import Proof
 from torch_dag_pruning.statistics.statistics import Statistics
 
 _RECOVERIES = (*METHODS, "none")
+_SHOWN = 20
+_OTHER_BUDGETS = ("keep_parameters",)
+_CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
 _PRICES = tuple(price for price in PRICES if price is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotConfig(CompressionConfig):
-    """Settings of `OneShotChannelPruning`."""
+    """Settings of `OneShotChannelPruning`.
 
+    Selectors name layers: ``"layer1"`` (with all that is inside), patterns such as ``"blocks.*.attn"``, ``"re:..."``,
+    ``"class:Conv2d"``, ``"@stem"``, ``"@head"`` or ``"conv1.weight:0"``; in Python also classes of modules. See
+    `torch_dag_pruning.plan.selectors`.
+    """
+
+    keep_flops: float = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "share of the FLOPs that stays, above 0 and up to 1"}
+    )
+    keep_parameters: float | None = field(
+        default=None, metadata={"help": "share of the parameters that stays, above 0 and up to 1"}
+    )
     criterion: str = field(
         default="l2",
         metadata={
@@ -52,7 +68,20 @@ class OneShotConfig(CompressionConfig):
         metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
     )
     per: str | None = field(default=None, metadata={"help": "what scores are divided by: flops or parameters"})
-    multiple_of: int = field(default=1, metadata={"help": "widths become multiples of this"})
+    multiple_of: int | tuple[str, ...] = field(
+        default=1, metadata={"help": "widths become multiples of this; SELECTOR=NUMBER,... for some of them"}
+    )
+    ignore: tuple[str, ...] = field(default=(), metadata={"help": "selectors of layers that stay as they are"})
+    only: tuple[str, ...] = field(default=(), metadata={"help": "selectors of the layers whose outputs are pruned"})
+    kinds: tuple[str, ...] = field(
+        default=(), metadata={"help": "what is pruned: widths, heads, head_widths, groups; all by default"}
+    )
+    bounds: tuple[str, ...] = field(
+        default=(), metadata={"help": "SELECTOR=LEAST..MOST,...: how many slots stay, or with a point which share"}
+    )
+    free: tuple[str, ...] = field(
+        default=(), metadata={"help": "selectors of layers whose channels may go although the graph returns them"}
+    )
     verify: bool = field(default=True, metadata={"help": "compare the masked with the removed model at every vertex"})
     recover: str = field(
         default="least_squares",
@@ -68,16 +97,45 @@ class OneShotConfig(CompressionConfig):
         Raises:
             SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
+        self._complete_budgets(self.keep_flops)
         super().__post_init__()
         choose("scope", self.scope, tuple(SCOPES))
         choose("recover", self.recover, _RECOVERIES)
         if self.per is not None:
             choose("per", self.per, _PRICES)
-        require_count("multiple_of", self.multiple_of)
+        if isinstance(self.multiple_of, int):
+            require_count("multiple_of", self.multiple_of)
+        self._require_choice()
         require_flag("verify", self.verify)
         if self.save_plan is not None and not Path(self.save_plan).parent.is_dir():
             message = f"save_plan: there is no folder {str(Path(self.save_plan).parent)!r}"
             raise SettingsError(message)
+
+    def choice(self, keep_flops: float) -> Choice:
+        """Return how slots are chosen.
+
+        Args:
+            keep_flops: The share of FLOPs to keep.
+        """
+        settings = {name: getattr(self, name) for name in (*_OTHER_BUDGETS, *_CHOICE)}
+        return Choice.of(keep_flops=keep_flops, **settings)
+
+    def _complete_budgets(self, keep_flops: float | None) -> None:
+        """Let all FLOPs stay if there is another budget and none of FLOPs."""
+        if keep_flops is None:
+            self._require_other_budget()
+            object.__setattr__(self, "keep_flops", 1.0)
+
+    def _require_other_budget(self) -> None:
+        if all(getattr(self, name) is None for name in _OTHER_BUDGETS):
+            message = f"channel pruning needs a budget: give {' or '.join(('keep_flops', *_OTHER_BUDGETS))}"
+            raise SettingsError(message)
+
+    def _require_choice(self) -> None:
+        try:
+            self.choice(self.keep_flops)
+        except PlanError as error:
+            raise SettingsError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,18 +171,22 @@ class OneShotChannelPruning(CompressionAlgorithm):
     config_type = OneShotConfig
     config: OneShotConfig
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(
+        self, model: DagModule, input_shape: Sequence[int] | None, keep_flops: float | None = None, **settings: Any
+    ) -> None:
         """Analyse the graph and choose the slots to keep.
 
         Args:
-            *arguments: The graph, the shape of one sample, and the share of FLOPs to keep: see `CompressionAlgorithm`.
-            **settings: The fields of `OneShotConfig`, by name.
+            model: The graph to prune.
+            input_shape: Shape of one sample, without the batch dimension; None uses the example inputs of the graph.
+            keep_flops: Share of the FLOPs to keep; may be left out if another budget is given.
+            **settings: The other fields of `OneShotConfig`, by name.
 
         Raises:
             SettingsError: a setting has a wrong value.
             PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
-        super().__init__(*arguments, **settings)
+        super().__init__(model, input_shape, keep_flops=keep_flops, **settings)
         self.proof: Proof | None = None
         self.recovery: Recovery | None = None
         self._batches: list[Any] = []
@@ -167,16 +229,12 @@ class OneShotChannelPruning(CompressionAlgorithm):
                 "line --calibrate"
             )
             raise PlanError(message)
-        config = self.config
-        return Plan.by_importance(
-            self.analysis, self._criterion, self._share, statistics=self._statistics, scope=config.scope,
-            per=config.per, multiple_of=config.multiple_of,
-        )  # fmt: skip
+        return Plan.chosen(self.analysis, self._criterion, self.config.choice(self._share), self._statistics)
 
     @cached_property
     def analysis(self) -> Analysis:
         """The analysis of a copy of the graph."""
-        return analyze(self.model.clone(), _example(self.model, self.input_shape))
+        return analyze_freed(self.model.clone(), _example(self.model, self.input_shape), self.config.free)
 
     @cached_property
     def cut(self) -> Cut:
@@ -253,8 +311,16 @@ class OneShotChannelPruning(CompressionAlgorithm):
         return any(not torch.equal(tensor, before[name]) for name, tensor in now.items())
 
     def conclusion(self) -> str:
-        """Return how far the masked and the removed graph are apart, and what repairing the weights did."""
-        return "\n".join(str(part) for part in (self.proof, self.recovery) if part is not None)
+        """Return how far the masked and the removed graph are apart, what repairing did, and which outputs are left."""
+        found = [str(part) for part in (self.proof, self.recovery) if part is not None]
+        for name, dims in kept_outputs(self.analysis, self.plan).items():
+            found += [f"output {name!r} keeps {_listed(slots)} along dimension {dim}" for dim, slots in dims.items()]
+        return "\n".join(found)
+
+
+def _listed(slots: list[int]) -> str:
+    shown = ", ".join(map(str, slots[:_SHOWN]))
+    return f"{len(slots)} positions ({shown}{', ...' if len(slots) > _SHOWN else ''})"
 
 
 def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:

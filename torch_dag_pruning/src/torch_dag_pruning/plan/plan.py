@@ -18,6 +18,7 @@ from torch_dag_pruning.plan.plan_file import read_document
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
+    from torch_dag_pruning.plan.selection import Choice
     from torch_dag_pruning.statistics.statistics import Statistics
 
 _FORMAT = 1
@@ -95,34 +96,49 @@ class Plan:
 
     @classmethod
     def by_importance(
-        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *,
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float | None = None, *,
         statistics: Statistics | None = None, **choice: Any,
     ) -> Plan:  # fmt: skip
-        """Return the plan that keeps the most important slots within the share ``keep_flops`` of the FLOPs.
+        """Return the plan that keeps the most important slots within a budget.
+
+        As few slots go as the budget needs: with one more, the plan would exceed it.
 
         Args:
             analysis: The analysis of the graph to prune.
-            criterion: Scores the slots: an object, or a registered name such as ``"l2"``.
-            keep_flops: Share of the FLOPs to keep, between 0 and 1.
+            criterion: Scores the slots: an object, or a registered name such as ``"l2"``. Slots with the score ``inf``
+                stay in any case, those with ``-inf`` go. Of slots with equal scores the first of an orbit stay, and
+                such slots of several orbits go turn by turn.
+            keep_flops: Share of the FLOPs to keep, above 0 and at most 1.
             statistics: Statistics of the graph, for criteria that use data.
-            **choice: ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not
-                say that theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them
-                within classes of orbits that occur in the same kinds of layers, and keeps the same share of every
-                class. ``scope="local"`` keeps the same share of every orbit. ``per="flops"`` or ``per="parameters"``
-                divides scores by what goes with a slot. ``multiple_of=8`` makes widths multiples of 8 where the orbit
-                has as many slots.
+            **choice: ``keep_parameters`` is another budget; of several, all are kept to. ``scope="global"`` (the
+                default) compares scores of all orbits; those of criteria that do not say that theirs can be compared
+                are divided by their orbit's mean. ``scope="isomorphic"`` compares them within classes of orbits that
+                occur in the same kinds of layers, and keeps the same share of every class. ``scope="local"`` keeps
+                the same share of every orbit. ``per="flops"`` or ``per="parameters"`` divides scores by what goes
+                with a slot. ``ignore``, ``only``, ``kinds``, ``bounds`` and ``multiple_of`` say what may be pruned and
+                how far: see `torch_dag_pruning.plan.limits.Limits`.
 
         Raises:
-            PlanError: the FLOPs cannot be reached (the message says which share can), an unknown scope or
-                criterion, or the criterion looks at data and there are no statistics.
+            PlanError: a budget cannot be reached (the message says what can), an unknown scope or criterion, a
+                selector that names nothing, scores that are missing or NaN, or the criterion looks at data and there
+                are no statistics.
             CalibrationError: the statistics are of another graph, or lack gradients.
         """
-        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
-        from torch_dag_pruning.plan.selection import Choice, select
+        from torch_dag_pruning.plan.selection import Choice
 
-        settings = Choice(keep_flops=keep_flops, **choice)
-        chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
-        return cls.keeping(analysis, select(analysis, with_statistics(chosen, statistics), settings))
+        return cls.chosen(analysis, criterion, Choice.of(keep_flops=keep_flops, **choice), statistics)
+
+    @classmethod
+    def chosen(
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, choice: Choice,
+        statistics: Statistics | None = None,
+    ) -> Plan:  # fmt: skip
+        """Return the plan of `by_importance`, with its settings as one object."""
+        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+        from torch_dag_pruning.plan.selection import select
+
+        named = criterion_named(criterion) if isinstance(criterion, str) else criterion
+        return cls.keeping(analysis, select(analysis, with_statistics(named, statistics), choice))
 
     # Reading and editing ---------------------------------------------------------------------------------------
 
