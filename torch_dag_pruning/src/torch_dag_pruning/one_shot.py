@@ -22,7 +22,8 @@ from torch_dag_core.errors import InputError, SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
-from torch_dag_pruning.errors import PlanError
+from torch_dag_pruning.errors import LatencyError, PlanError
+from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
 from torch_dag_pruning.plan.ordering import SCOPES
@@ -36,7 +37,7 @@ from torch_dag_pruning.statistics.statistics import Statistics
 
 _RECOVERIES = (*METHODS, "none")
 _SHOWN = 20
-_OTHER_BUDGETS = ("keep_parameters",)
+_OTHER_BUDGETS = ("keep_parameters", "keep_memory", "latency_ms")
 _CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
 _PRICES = tuple(price for price in PRICES if price is not None)
 
@@ -56,6 +57,17 @@ class OneShotConfig(CompressionConfig):
     keep_parameters: float | None = field(
         default=None, metadata={"help": "share of the parameters that stays, above 0 and up to 1"}
     )
+    keep_memory: float | None = field(
+        default=None, metadata={"help": "share of the peak memory of activations that stays, above 0 and up to 1"}
+    )
+    latency_ms: float | None = field(
+        default=None, metadata={"help": "milliseconds that one call may take, measured op by op on a device"}
+    )
+    latency_on: str = field(default="cpu", metadata={"help": "the device: cpu, cuda, cuda:1, or what a plugin offers"})
+    latency_table: Path | None = field(
+        default=None, metadata={"help": "file that measured times are read from and added to"}
+    )
+    latency_batch: int = field(default=1, metadata={"help": "samples in a call that is measured"})
     criterion: str = field(
         default="l2",
         metadata={
@@ -67,7 +79,9 @@ class OneShotConfig(CompressionConfig):
         default="global",
         metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
     )
-    per: str | None = field(default=None, metadata={"help": "what scores are divided by: flops or parameters"})
+    per: str | None = field(
+        default=None, metadata={"help": "what scores are divided by: flops, parameters, memory or latency"}
+    )
     multiple_of: int | tuple[str, ...] = field(
         default=1, metadata={"help": "widths become multiples of this; SELECTOR=NUMBER,... for some of them"}
     )
@@ -118,7 +132,14 @@ class OneShotConfig(CompressionConfig):
             keep_flops: The share of FLOPs to keep.
         """
         settings = {name: getattr(self, name) for name in (*_OTHER_BUDGETS, *_CHOICE)}
-        return Choice.of(keep_flops=keep_flops, **settings)
+        return Choice.of(keep_flops=keep_flops, latency=self.latency, **settings)
+
+    @cached_property
+    def latency(self) -> Latency | None:
+        """How the time of a graph is found, if it matters."""
+        if self.latency_ms is None and self.per != "latency":
+            return None
+        return Latency(on=self.latency_on, table=self.latency_table, batch=self.latency_batch)
 
     def _complete_budgets(self, keep_flops: float | None) -> None:
         """Let all FLOPs stay if there is another budget and none of FLOPs."""
@@ -134,7 +155,7 @@ class OneShotConfig(CompressionConfig):
     def _require_choice(self) -> None:
         try:
             self.choice(self.keep_flops)
-        except PlanError as error:
+        except (LatencyError, PlanError) as error:
             raise SettingsError(str(error)) from error
 
 
@@ -189,6 +210,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
         super().__init__(model, input_shape, keep_flops=keep_flops, **settings)
         self.proof: Proof | None = None
         self.recovery: Recovery | None = None
+        self._removed: DagModule | None = None
         self._batches: list[Any] = []
         self._statistics: Statistics | None = None
         self._criterion = criterion_named(self.config.criterion)
@@ -296,7 +318,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
             RemovalError: an op cannot be made smaller.
             RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
-        removed = self.cut.removed()
+        removed = self._removed = self.cut.removed()
         self.proof = self.cut.prove(removed) if self.config.verify else None
         if self.config.save_plan is not None:
             self.plan.save(self.config.save_plan)
@@ -313,9 +335,15 @@ class OneShotChannelPruning(CompressionAlgorithm):
     def conclusion(self) -> str:
         """Return how far the masked and the removed graph are apart, what repairing did, and which outputs are left."""
         found = [str(part) for part in (self.proof, self.recovery) if part is not None]
+        if self.config.latency is not None and self._removed is not None:
+            found.append(self._timed(self.config.latency, self._removed))
         for name, dims in kept_outputs(self.analysis, self.plan).items():
             found += [f"output {name!r} keeps {_listed(slots)} along dimension {dim}" for dim, slots in dims.items()]
         return "\n".join(found)
+
+    def _timed(self, latency: Latency, removed: DagModule) -> str:
+        predicted = latency.of(self.analysis)(self.plan.atom_counts(self.analysis))
+        return f"{latency.measured(removed):.3g} ms on {latency.provider.name}, where {predicted:.3g} were predicted"
 
 
 def _listed(slots: list[int]) -> str:

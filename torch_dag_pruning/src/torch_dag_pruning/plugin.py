@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
     from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
+    from torch_dag_pruning.latency.providers import LatencyProvider
 
 
 @hookimpl
@@ -58,3 +59,11 @@ def torch_dag_contract_checks() -> Iterable[ContractCheck]:
     from torch_dag_pruning.contract import CHECKS
 
     return CHECKS
+
+
+@hookimpl(optionalhook=True)
+def torch_dag_latency() -> Iterable[LatencyProvider]:
+    """Add the devices of this machine."""
+    from torch_dag_pruning.latency.providers import own_devices
+
+    return own_devices()

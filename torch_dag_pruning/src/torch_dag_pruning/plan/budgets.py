@@ -1,4 +1,4 @@
-"""What plans may cost: FLOPs and parameters, as shares of those of the graph."""
+"""What plans may cost: FLOPs, parameters and memory as shares of those of the graph, and time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.plan.limits import Width
+from torch_dag_pruning.plan.memory import PeakMemory
 from torch_dag_pruning.plan.ordering import Order
 from torch_dag_pruning.plan.scores import Cost
 
@@ -85,8 +86,10 @@ def _parameters(analysis: Analysis) -> Cost:
     return lambda counts: float(analysis.parameters_count(counts))
 
 
-COSTS: Final[Mapping[str, Callable[[Analysis], Cost]]] = {"flops": _flops, "parameters": _parameters}
-_UNITS: Final = {"flops": " of the FLOPs", "parameters": " of the parameters"}
+COSTS: Final[Mapping[str, Callable[[Analysis], Cost]]] = {
+    "flops": _flops, "parameters": _parameters, "memory": PeakMemory,
+}  # fmt: skip
+_UNITS: Final = {"flops": "FLOPs", "parameters": "parameters", "memory": "peak memory of activations"}
 
 
 def share_of(analysis: Analysis, what: str, share: float) -> Budget:
@@ -99,4 +102,4 @@ def share_of(analysis: Analysis, what: str, share: float) -> Budget:
     """
     cost = COSTS[what](analysis)
     whole = cost({})
-    return Budget(f"keep_{what}", share * whole, cost, lambda value: f"{value / whole:.2%}", _UNITS[what])
+    return Budget(f"keep_{what}", share * whole, cost, lambda value: f"{value / whole:.2%}", f" of the {_UNITS[what]}")

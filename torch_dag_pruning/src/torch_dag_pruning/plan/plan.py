@@ -110,13 +110,14 @@ class Plan:
                 such slots of several orbits go turn by turn.
             keep_flops: Share of the FLOPs to keep, above 0 and at most 1.
             statistics: Statistics of the graph, for criteria that use data.
-            **choice: ``keep_parameters`` is another budget; of several, all are kept to. ``scope="global"`` (the
-                default) compares scores of all orbits; those of criteria that do not say that theirs can be compared
-                are divided by their orbit's mean. ``scope="isomorphic"`` compares them within classes of orbits that
-                occur in the same kinds of layers, and keeps the same share of every class. ``scope="local"`` keeps
-                the same share of every orbit. ``per="flops"`` or ``per="parameters"`` divides scores by what goes
-                with a slot. ``ignore``, ``only``, ``kinds``, ``bounds`` and ``multiple_of`` say what may be pruned and
-                how far: see `torch_dag_pruning.plan.limits.Limits`.
+            **choice: The fields of `Choice` and `Limits` in `torch_dag_pruning.plan`. ``keep_parameters``,
+                ``keep_memory`` and ``latency_ms`` are other budgets; of several, all are kept to.
+                ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not say that
+                theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them within
+                classes of orbits that occur in the same kinds of layers, and keeps the same share of every class.
+                ``scope="local"`` keeps the same share of every orbit. ``per="flops"``, ``"parameters"``, ``"memory"``
+                or ``"latency"`` divides scores by what goes with a slot. ``ignore``, ``only``, ``kinds``, ``bounds``
+                and ``multiple_of`` say what may be pruned and how far.
 
         Raises:
             PlanError: a budget cannot be reached (the message says what can), an unknown scope or criterion, a

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from torch import Tensor
 
@@ -16,12 +16,19 @@ from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.known_criteria import described
 from torch_dag_pruning.plan.limits import Limits
 from torch_dag_pruning.plan.ordering import SCOPES, removal_order
-from torch_dag_pruning.plan.scores import checked_scores, comparable, per_cost
+from torch_dag_pruning.plan.scores import Cost, checked_scores, comparable, per_cost
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
 
-PRICES: Final = (None, *COSTS)
+PRICES: Final = (None, *COSTS, "latency")
+
+
+class Timing(Protocol):
+    """A way to find the time that a graph takes."""
+
+    def of(self, analysis: Analysis) -> Cost:
+        """Return the milliseconds that the graph takes, as a function of the kept slots by atom id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +38,21 @@ class Choice:
     Attributes:
         keep_flops: Fraction of FLOPs that may stay.
         keep_parameters: Fraction of parameters that may stay.
+        latency_ms: Milliseconds that one call may take, on the device of ``latency``.
+        latency: How the time of a graph is found, such as a `torch_dag_pruning.Latency`; needed for ``latency_ms`` and
+            ``per="latency"``.
+        keep_memory: Fraction of the peak memory of activations that may stay; see `PeakMemory`.
         scope: ``"global"``, ``"isomorphic"`` or ``"local"``; see `Plan.by_importance`.
-        per: What scores are divided by: ``"flops"`` or ``"parameters"`` that go with a slot, or None.
+        per: What scores are divided by: ``"flops"``, ``"parameters"``, ``"memory"`` or ``"latency"`` that go with a
+            slot, or None.
         limits: What is held back, and bounds on the number of slots of orbits.
     """
 
     keep_flops: float | None = None
     keep_parameters: float | None = None
+    keep_memory: float | None = None
+    latency_ms: float | None = None
+    latency: Timing | None = None
     scope: str = "global"
     per: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -51,9 +66,11 @@ class Choice:
         shares = self._shares
         for what, share in shares.items():
             _require_share(what, share)
-        if not shares:
-            message = f"a plan needs a budget: pass {' or '.join(f'keep_{what}' for what in COSTS)}"
+        if not shares and self.latency_ms is None:
+            names = [f"keep_{what}" for what in COSTS]
+            message = f"a plan needs a budget: pass {' or '.join([*names, 'latency_ms'])}"
             raise PlanError(message)
+        self._check_latency()
         if self.scope not in SCOPES:
             message = f"there is no scope {self.scope!r}; there are {', '.join(map(repr, SCOPES))}"
             raise PlanError(message)
@@ -81,7 +98,28 @@ class Choice:
 
     def budgets(self, analysis: Analysis) -> list[Budget]:
         """Return what a plan for this graph may cost."""
-        return [share_of(analysis, what, share) for what, share in self._shares.items()]
+        budgets = [share_of(analysis, what, share) for what, share in self._shares.items()]
+        if self.latency_ms is None:
+            return budgets
+        return [*budgets, Budget("latency_ms", self.latency_ms, self._time(analysis), lambda ms: f"{ms:.3g} ms")]
+
+    def price(self, analysis: Analysis) -> Cost | None:
+        """Return the cost that scores are divided by, if any."""
+        if self.per is None:
+            return None
+        return self._time(analysis) if self.per == "latency" else COSTS[self.per](analysis)
+
+    def _time(self, analysis: Analysis) -> Cost:
+        assert self.latency is not None
+        return self.latency.of(analysis)
+
+    def _check_latency(self) -> None:
+        if self.latency_ms is not None and not (type(self.latency_ms) in (int, float) and self.latency_ms > 0):
+            message = f"latency_ms is the time that one call may take, above 0; got {self.latency_ms!r}"
+            raise PlanError(message)
+        if self.latency is None and (self.latency_ms is not None or self.per == "latency"):
+            message = "latency is measured on a device; pass latency=torch_dag_pruning.Latency(on=...)"
+            raise PlanError(message)
 
 
 def _require_share(what: str, share: Any) -> None:
@@ -96,8 +134,9 @@ def select(analysis: Analysis, criterion: ImportanceCriterion, choice: Choice) -
     scores = checked_scores(analysis, criterion)
     _require_enough_left(criterion, scores, analysis)
     worth = comparable(scores, criterion)
-    if choice.per is not None:
-        worth = per_cost(analysis.orbits, worth, COSTS[choice.per](analysis), far=False)
+    price = choice.price(analysis)
+    if price is not None:
+        worth = per_cost(analysis.orbits, worth, price, far=choice.per == "latency")
     order = removal_order(analysis, worth, choice.scope)
     counts = fitting_counts(analysis, choice.budgets(analysis), order, widths)
     return {key: _best(scores[key], count) for key, count in counts.items()}
