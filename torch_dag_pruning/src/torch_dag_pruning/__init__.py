@@ -20,7 +20,8 @@ from torch_dag_pruning.errors import (
 from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.latency.providers import LatencyProvider
 from torch_dag_pruning.masking.masking import Masking
-from torch_dag_pruning.one_shot import OneShotChannelPruning, OneShotConfig
+from torch_dag_pruning.one_shot import OneShotChannelPruning
+from torch_dag_pruning.one_shot_config import OneShotConfig
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.limits import Limits
 from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs

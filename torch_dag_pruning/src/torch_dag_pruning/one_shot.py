@@ -1,13 +1,12 @@
-"""One-shot channel pruning: the least important channels are removed at once, without training."""
+"""One-shot channel pruning: the least important channels are removed at once, or in steps, without training."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,147 +15,23 @@ from torch import Tensor
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
-from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
 from torch_dag_core.analysis.random_inputs import random_input
-from torch_dag_core.errors import InputError, SettingsError
+from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
-from torch_dag_pruning.errors import LatencyError, PlanError
+from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.masking.masking import Masking
-from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
-from torch_dag_pruning.plan.ordering import SCOPES
+from torch_dag_pruning.one_shot_config import OneShotConfig
+from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data
 from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.plan.selection import PRICES, Choice
 from torch_dag_pruning.recovery.recovery import Recovery
-from torch_dag_pruning.recovery.settings import METHODS
 from torch_dag_pruning.removal.proof import Proof
-from torch_dag_pruning.statistics.statistics import Statistics
+from torch_dag_pruning.schedule import LastStep, Rounds
 
-_RECOVERIES = (*METHODS, "none")
 _SHOWN = 20
-_OTHER_BUDGETS = ("keep_parameters", "keep_memory", "latency_ms")
-_CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
-_PRICES = tuple(price for price in PRICES if price is not None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneShotConfig(CompressionConfig):
-    """Settings of `OneShotChannelPruning`.
-
-    Selectors name layers: ``"layer1"`` (with all that is inside), patterns such as ``"blocks.*.attn"``, ``"re:..."``,
-    ``"class:Conv2d"``, ``"@stem"``, ``"@head"`` or ``"conv1.weight:0"``; in Python also classes of modules. See
-    `torch_dag_pruning.plan.selectors`.
-    """
-
-    keep_flops: float = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "share of the FLOPs that stays, above 0 and up to 1"}
-    )
-    keep_parameters: float | None = field(
-        default=None, metadata={"help": "share of the parameters that stays, above 0 and up to 1"}
-    )
-    keep_memory: float | None = field(
-        default=None, metadata={"help": "share of the peak memory of activations that stays, above 0 and up to 1"}
-    )
-    latency_ms: float | None = field(
-        default=None, metadata={"help": "milliseconds that one call may take, measured op by op on a device"}
-    )
-    latency_on: str = field(default="cpu", metadata={"help": "the device: cpu, cuda, cuda:1, or what a plugin offers"})
-    latency_table: Path | None = field(
-        default=None, metadata={"help": "file that measured times are read from and added to"}
-    )
-    latency_batch: int = field(default=1, metadata={"help": "samples in a call that is measured"})
-    criterion: str = field(
-        default="l2",
-        metadata={
-            "help": "how slots are scored: l1, l2, bn_scale, fpgm, random; with data taylor, fisher, l2_fisher, "
-            "variance, wanda, obs; or what a plugin offers"
-        },
-    )
-    scope: str = field(
-        default="global",
-        metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
-    )
-    per: str | None = field(
-        default=None, metadata={"help": "what scores are divided by: flops, parameters, memory or latency"}
-    )
-    multiple_of: int | tuple[str, ...] = field(
-        default=1, metadata={"help": "widths become multiples of this; SELECTOR=NUMBER,... for some of them"}
-    )
-    ignore: tuple[str, ...] = field(default=(), metadata={"help": "selectors of layers that stay as they are"})
-    only: tuple[str, ...] = field(default=(), metadata={"help": "selectors of the layers whose outputs are pruned"})
-    kinds: tuple[str, ...] = field(
-        default=(), metadata={"help": "what is pruned: widths, heads, head_widths, groups; all by default"}
-    )
-    bounds: tuple[str, ...] = field(
-        default=(), metadata={"help": "SELECTOR=LEAST..MOST,...: how many slots stay, or with a point which share"}
-    )
-    free: tuple[str, ...] = field(
-        default=(), metadata={"help": "selectors of layers whose channels may go although the graph returns them"}
-    )
-    verify: bool = field(default=True, metadata={"help": "compare the masked with the removed model at every vertex"})
-    recover: str = field(
-        default="least_squares",
-        metadata={"help": "how weights are repaired with data: least_squares, mean, batch_norm, none"},
-    )
-    save_plan: Path | None = field(
-        default=None, metadata={"help": "where to write what was kept, as JSON", "output": True}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            SettingsError: a setting has a wrong value; the message names it and what is allowed.
-        """
-        self._complete_budgets(self.keep_flops)
-        super().__post_init__()
-        choose("scope", self.scope, tuple(SCOPES))
-        choose("recover", self.recover, _RECOVERIES)
-        if self.per is not None:
-            choose("per", self.per, _PRICES)
-        if isinstance(self.multiple_of, int):
-            require_count("multiple_of", self.multiple_of)
-        self._require_choice()
-        require_flag("verify", self.verify)
-        if self.save_plan is not None and not Path(self.save_plan).parent.is_dir():
-            message = f"save_plan: there is no folder {str(Path(self.save_plan).parent)!r}"
-            raise SettingsError(message)
-
-    def choice(self, keep_flops: float) -> Choice:
-        """Return how slots are chosen.
-
-        Args:
-            keep_flops: The share of FLOPs to keep.
-        """
-        settings = {name: getattr(self, name) for name in (*_OTHER_BUDGETS, *_CHOICE)}
-        return Choice.of(keep_flops=keep_flops, latency=self.latency, **settings)
-
-    @cached_property
-    def latency(self) -> Latency | None:
-        """How the time of a graph is found, if it matters."""
-        if self.latency_ms is None and self.per != "latency":
-            return None
-        return Latency(on=self.latency_on, table=self.latency_table, batch=self.latency_batch)
-
-    def _complete_budgets(self, keep_flops: float | None) -> None:
-        """Let all FLOPs stay if there is another budget and none of FLOPs."""
-        if keep_flops is None:
-            self._require_other_budget()
-            object.__setattr__(self, "keep_flops", 1.0)
-
-    def _require_other_budget(self) -> None:
-        if all(getattr(self, name) is None for name in _OTHER_BUDGETS):
-            message = f"channel pruning needs a budget: give {' or '.join(('keep_flops', *_OTHER_BUDGETS))}"
-            raise SettingsError(message)
-
-    def _require_choice(self) -> None:
-        try:
-            self.choice(self.keep_flops)
-        except (LatencyError, PlanError) as error:
-            raise SettingsError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +50,7 @@ class ChannelReport(CompressionReport):
 
 
 class OneShotChannelPruning(CompressionAlgorithm):
-    """Scores the channels of a graph once, and removes the least important ones.
+    """Scores the channels of a graph, and removes the least important ones: at once, or in ``steps``.
 
     No training is needed: `finalize` may be called at once. With data (`calibrate`), the weights of the result are
     repaired (`recover`). The prepared graph, in which the dropped slots are masked, can be trained first; `finalize`
@@ -212,15 +87,22 @@ class OneShotChannelPruning(CompressionAlgorithm):
         self.recovery: Recovery | None = None
         self._removed: DagModule | None = None
         self._batches: list[Any] = []
-        self._statistics: Statistics | None = None
         self._criterion = criterion_named(self.config.criterion)
-        if not looks_at_data(self._criterion):
-            _ = self.plan  # refuses here what cannot be reached
+        self._require_reachable()
+
+    def _require_reachable(self) -> None:
+        """Refuse a plan that does not fit, and budgets that cannot be reached, unless only data can tell."""
+        if self.config.plan is None and looks_at_data(self._criterion):
+            return
+        if self.config.plan is None and self.config.steps > 1:
+            Plan.chosen(self.analysis, self._criterion, self.config.choice(self._share))
+        else:
+            _ = self.plan
 
     @property
     def looks_at_data(self) -> bool:
         """Whether `calibrate` makes a difference, with these settings."""
-        return self.config.recover != "none" or looks_at_data(self._criterion)
+        return self.config.recover != "none" or (self.config.plan is None and looks_at_data(self._criterion))
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Keep data for the choice of slots, where the criterion looks at it, and for the repair of the result.
@@ -233,9 +115,9 @@ class OneShotChannelPruning(CompressionAlgorithm):
             PlanError: the FLOPs cannot be reached (the message says how far down they go).
         """
         self._batches = list(batches)
-        if looks_at_data(self._criterion):
-            loss = "outputs" if needs_gradients(self._criterion) else None
-            self._statistics = Statistics.collect(self.analysis, self._batches, loss=loss)  # type: ignore[arg-type]
+        if self.config.plan is None and (looks_at_data(self._criterion) or self.config.steps > 1):
+            for name in ("_last", "plan", "cut"):
+                self.__dict__.pop(name, None)
         _ = self.plan
 
     @cached_property
@@ -245,18 +127,41 @@ class OneShotChannelPruning(CompressionAlgorithm):
         Raises:
             PlanError: the FLOPs cannot be reached, or the criterion looks at data and there is none yet.
         """
-        if looks_at_data(self._criterion) and self._statistics is None:
+        if self.config.plan is not None:
+            plan = Plan.load(self.config.plan)
+            plan.validate(self.analysis)
+            return plan
+        if looks_at_data(self._criterion) and not self._batches:
             message = (
                 f"the criterion {self._criterion.name!r} looks at data; call calibrate(batches) first, on the command "
                 "line --calibrate"
             )
             raise PlanError(message)
-        return Plan.chosen(self.analysis, self._criterion, self.config.choice(self._share), self._statistics)
+        return self._last.plan
+
+    @cached_property
+    def _last(self) -> LastStep:
+        """The slots that stay after all steps, and the last step."""
+        config = self.config
+        rounds = Rounds(
+            criterion=self._criterion,
+            choice=config.choice(self._share),
+            schedule=config.in_steps,
+            again=self._analysis_of,
+            batches=self._batches,
+            recover=None if config.recover == "none" else config.recover,
+            verify=config.verify,
+            progress=functools.partial(self.progress, "pruning in steps"),
+        )
+        return rounds.run(self.analysis)
 
     @cached_property
     def analysis(self) -> Analysis:
         """The analysis of a copy of the graph."""
-        return analyze_freed(self.model.clone(), _example(self.model, self.input_shape), self.config.free)
+        return self._analysis_of(self.model.clone())
+
+    def _analysis_of(self, dag: DagModule) -> Analysis:
+        return analyze_freed(dag, _example(self.model, self.input_shape), self.config.free)
 
     @cached_property
     def cut(self) -> Cut:
@@ -318,11 +223,14 @@ class OneShotChannelPruning(CompressionAlgorithm):
             RemovalError: an op cannot be made smaller.
             RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
-        removed = self._removed = self.cut.removed()
-        self.proof = self.cut.prove(removed) if self.config.verify else None
+        was_trained = self._was_trained()
+        # Trained weights are cut at once; otherwise the last step goes on with the weights that the others left.
+        cut = self.cut if was_trained or self.config.plan is not None else self._last.cut
+        removed = self._removed = cut.removed()
+        self.proof = cut.prove(removed) if self.config.verify else None
         if self.config.save_plan is not None:
             self.plan.save(self.config.save_plan)
-        if not self._batches or self.config.recover == "none" or self._was_trained():
+        if not self._batches or self.config.recover == "none" or was_trained:
             return removed
         show = functools.partial(self.progress, "repairing")
         self.recovery = self.cut.recover(removed, self._batches, method=self.config.recover, progress=show)

@@ -135,11 +135,9 @@ class Plan:
         statistics: Statistics | None = None,
     ) -> Plan:  # fmt: skip
         """Return the plan of `by_importance`, with its settings as one object."""
-        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
         from torch_dag_pruning.plan.selection import select
 
-        named = criterion_named(criterion) if isinstance(criterion, str) else criterion
-        return cls.keeping(analysis, select(analysis, with_statistics(named, statistics), choice))
+        return cls.keeping(analysis, select(analysis, _scoring(criterion, statistics), choice))
 
     # Reading and editing ---------------------------------------------------------------------------------------
 
@@ -153,6 +151,44 @@ class Plan:
             message = f"the plan has no orbit {key!r}; list(plan.kept) names them"
             raise PlanError(message)
         return Plan({**self.kept, key: tuple(kept)}, self.sizes)
+
+    def then(self, other: Plan) -> Plan:
+        """Return the plan that keeps what a second plan keeps, which was made for the graph that this one leaves.
+
+        Raises:
+            PlanError: the second plan has an orbit that this one lacks, or that is of another size.
+        """
+        kept = dict(self.kept)
+        for key, slots in other.kept.items():
+            if key not in kept or len(kept[key]) != other.sizes[key]:
+                found = f"{len(kept[key])} slots" if key in kept else "no such orbit"
+                message = f"the second plan is for {other.sizes[key]} slots of orbit {key!r}, the first leaves {found}"
+                raise PlanError(message)
+            kept[key] = tuple(kept[key][slot] for slot in slots)
+        return Plan(kept, self.sizes)
+
+    def resized(
+        self, analysis: Analysis, sizes: Mapping[str, float], criterion: str | ImportanceCriterion = "l2",
+        statistics: Statistics | None = None,
+    ) -> Plan:  # fmt: skip
+        """Return a copy of the plan that keeps other numbers of slots of some orbits.
+
+        Args:
+            analysis: The analysis that the plan is for.
+            sizes: By selector (see `torch_dag_pruning.plan.selectors`) of the layers that make the slots: ints are
+                slots, floats are shares of the orbit.
+            criterion: Scores the slots. An orbit that shrinks loses the kept slots with the lowest scores; one that
+                grows gets the dropped slots with the highest.
+            statistics: For criteria that look at data.
+
+        Raises:
+            PlanError: a selector names nothing, a number is out of range, or the plan is for another graph.
+        """
+        from torch_dag_pruning.plan.resizing import resized_slots
+
+        self.validate(analysis)
+        slots = resized_slots(self, analysis, sizes, _scoring(criterion, statistics))
+        return Plan.keeping(analysis, {**self.kept, **slots})
 
     def counts(self) -> dict[str, int]:
         """Return the number of kept slots of each orbit in the plan, by key."""
@@ -241,6 +277,13 @@ class Plan:
             {key: tuple(entry["kept"]) for key, entry in orbits.items()},
             {key: entry["size"] for key, entry in orbits.items()},
         )
+
+
+def _scoring(criterion: str | ImportanceCriterion, statistics: Statistics | None) -> ImportanceCriterion:
+    """Return a criterion that may be given by name, with statistics."""
+    from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+
+    return with_statistics(criterion_named(criterion) if isinstance(criterion, str) else criterion, statistics)
 
 
 def _check_slots(key: str, slots: Iterable[int], size: int) -> None:

@@ -14,7 +14,7 @@ from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.plan.budgets import COSTS, Budget, fitting_counts, share_of
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.known_criteria import described
-from torch_dag_pruning.plan.limits import Limits
+from torch_dag_pruning.plan.limits import Limits, Width
 from torch_dag_pruning.plan.ordering import SCOPES, removal_order
 from torch_dag_pruning.plan.scores import Cost, checked_scores, comparable, per_cost
 
@@ -130,7 +130,13 @@ def _require_share(what: str, share: Any) -> None:
 
 def select(analysis: Analysis, criterion: ImportanceCriterion, choice: Choice) -> dict[str, list[int]]:
     """Return the slots that stay, by orbit key; see `Plan.by_importance`."""
-    widths = choice.limits.widths(analysis)
+    return select_within(analysis, criterion, choice, choice.limits.widths(analysis), choice.budgets(analysis))
+
+
+def select_within(
+    analysis: Analysis, criterion: ImportanceCriterion, choice: Choice, widths: list[Width], budgets: list[Budget]
+) -> dict[str, list[int]]:
+    """Return the slots that stay, by orbit key, within given widths and budgets instead of those of the choice."""
     scores = checked_scores(analysis, criterion)
     _require_enough_left(criterion, scores, analysis)
     worth = comparable(scores, criterion)
@@ -138,7 +144,7 @@ def select(analysis: Analysis, criterion: ImportanceCriterion, choice: Choice) -
     if price is not None:
         worth = per_cost(analysis.orbits, worth, price, far=choice.per == "latency")
     order = removal_order(analysis, worth, choice.scope)
-    counts = fitting_counts(analysis, choice.budgets(analysis), order, widths)
+    counts = fitting_counts(analysis, budgets, order, widths)
     return {key: _best(scores[key], count) for key, count in counts.items()}
 
 
