@@ -29,6 +29,7 @@ from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.recovery.recovery import Recovery
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.proof import Proof
+from torch_dag_pruning.sensitivity import Sensitivity, sensitivity
 from torch_dag_pruning.statistics.statistics import Statistics, StatisticsSettings
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Relation",
     "RemovalError",
     "RemovalMismatchError",
+    "Sensitivity",
     "Sink",
     "Statistics",
     "StatisticsSettings",
@@ -80,4 +82,5 @@ __all__ = [
     "recover",
     "removal_proof",
     "remove_channels",
+    "sensitivity",
 ]

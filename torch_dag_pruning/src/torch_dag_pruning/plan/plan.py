@@ -137,7 +137,18 @@ class Plan:
         """Return the plan of `by_importance`, with its settings as one object."""
         from torch_dag_pruning.plan.selection import select
 
-        return cls.keeping(analysis, select(analysis, _scoring(criterion, statistics), choice))
+        return cls.keeping(analysis, select(analysis, cls.scoring(criterion, statistics), choice))
+
+    @staticmethod
+    def scoring(criterion: str | ImportanceCriterion, statistics: Statistics | None = None) -> ImportanceCriterion:
+        """Return a criterion that may be given by its name, with statistics if it looks at data.
+
+        Raises:
+            PlanError: there is no criterion of that name.
+        """
+        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+
+        return with_statistics(criterion_named(criterion) if isinstance(criterion, str) else criterion, statistics)
 
     # Reading and editing ---------------------------------------------------------------------------------------
 
@@ -187,7 +198,7 @@ class Plan:
         from torch_dag_pruning.plan.resizing import resized_slots
 
         self.validate(analysis)
-        slots = resized_slots(self, analysis, sizes, _scoring(criterion, statistics))
+        slots = resized_slots(self, analysis, sizes, self.scoring(criterion, statistics))
         return Plan.keeping(analysis, {**self.kept, **slots})
 
     def counts(self) -> dict[str, int]:
@@ -277,13 +288,6 @@ class Plan:
             {key: tuple(entry["kept"]) for key, entry in orbits.items()},
             {key: entry["size"] for key, entry in orbits.items()},
         )
-
-
-def _scoring(criterion: str | ImportanceCriterion, statistics: Statistics | None) -> ImportanceCriterion:
-    """Return a criterion that may be given by name, with statistics."""
-    from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
-
-    return with_statistics(criterion_named(criterion) if isinstance(criterion, str) else criterion, statistics)
 
 
 def _check_slots(key: str, slots: Iterable[int], size: int) -> None:

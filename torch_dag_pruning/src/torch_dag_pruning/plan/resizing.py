@@ -41,5 +41,10 @@ def _count(key: str, wanted: Any, n: int) -> int:
 
 def _slots(score: Tensor, kept: tuple[int, ...], count: int) -> list[int]:
     """Return the best slots, of which those that are kept come before all others."""
+    return sorted(best_slots(score, score.numel()), key=lambda slot: slot not in kept)[:count]
+
+
+def best_slots(score: Tensor, count: int) -> list[int]:
+    """Return the slots with the highest scores, best first; of equal ones the first."""
     order: list[int] = score.sort(descending=True, stable=True).indices.tolist()
-    return sorted(order, key=lambda slot: slot not in kept)[:count]
+    return order[:count]

@@ -16,6 +16,7 @@ from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.known_criteria import described
 from torch_dag_pruning.plan.limits import Limits, Width
 from torch_dag_pruning.plan.ordering import SCOPES, removal_order
+from torch_dag_pruning.plan.resizing import best_slots
 from torch_dag_pruning.plan.scores import Cost, checked_scores, comparable, per_cost
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def select_within(
         worth = per_cost(analysis.orbits, worth, price, far=choice.per == "latency")
     order = removal_order(analysis, worth, choice.scope)
     counts = fitting_counts(analysis, budgets, order, widths)
-    return {key: _best(scores[key], count) for key, count in counts.items()}
+    return {key: best_slots(scores[key], count) for key, count in counts.items()}
 
 
 def _require_enough_left(criterion: ImportanceCriterion, scores: Mapping[str, Tensor], analysis: Analysis) -> None:
@@ -158,9 +159,3 @@ def _require_enough_left(criterion: ImportanceCriterion, scores: Mapping[str, Te
                 f"which needs at least {max(1, orbit.minimum)}"
             )
             raise PlanError(message)
-
-
-def _best(score: Tensor, count: int) -> list[int]:
-    """Return the slots with the highest scores; of equal ones the first."""
-    order: list[int] = score.sort(descending=True, stable=True).indices.tolist()
-    return order[:count]
