@@ -111,3 +111,29 @@ def test_memory_is_known_for_every_network(network_and_input):
     assert 0 < predicted <= PeakMemory(analysis)({})
     after = analyze(remove_channels(dag, plan, analysis=analysis, verify=False), x)
     assert PeakMemory(after)({}) == pytest.approx(predicted)
+
+
+class Narrow(nn.Module):
+    """A wide beginning, which decides the peak, and an end that does not matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1)
+        self.c, self.d = nn.Linear(16, 48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.d(F.relu(self.c(F.relu(self.b(F.relu(self.a(x)))).mean((2, 3)))))
+
+
+def test_slots_that_do_not_lower_the_peak_stay():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 12, 12)
+    analysis = analyze(build_from_unstructured_module(awaken(Narrow()).eval(), x), x)
+    peak = PeakMemory(analysis)
+    plan = Plan.by_importance(analysis, "l2", keep_memory=0.5)
+    counts = plan.atom_counts(analysis)
+    assert peak(counts) <= 0.5 * peak({})
+    assert len(plan.kept["c.weight:0"]) == 48
+    for orbit in analysis.orbits:
+        more = counts | {orbit.atom.id: min(orbit.n, counts[orbit.atom.id] + 1)}
+        assert peak(more) > 0.5 * peak({}) or more == counts

@@ -26,6 +26,7 @@ class Budget:
         cost: What the graph costs.
         shown: Turns a cost into text.
         unit: What that text is of.
+        counts_all: Whether every slot adds to the cost. Otherwise slots that went without lowering it are given back.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Budget:
     cost: Cost
     shown: Callable[[float], str]
     unit: str = ""
+    counts_all: bool = True
 
 
 def fitting_counts(analysis: Analysis, budgets: list[Budget], order: Order, widths: list[Width]) -> dict[str, int]:
@@ -43,24 +45,47 @@ def fitting_counts(analysis: Analysis, budgets: list[Budget], order: Order, widt
     Raises:
         PlanError: more slots must go than may; the message says how far down the cost goes.
     """
-    atoms = {orbit.key: orbit.atom.id for orbit in analysis.orbits}
-
-    def counts_at(gone: int) -> dict[str, int]:
-        left = order.counts(gone)
-        return {width.key: width.allowed(left[width.key]) for width in widths}
-
-    def fits(gone: int) -> bool:
-        counts = {atoms[key]: count for key, count in counts_at(gone).items()}
-        return all(budget.cost(counts) <= budget.limit for budget in budgets)
-
-    least = counts_at(order.free)
+    search = _Search({orbit.key: orbit.atom.id for orbit in analysis.orbits}, budgets, order, widths)
+    least = search.atom_counts(order.free, {})
     for budget in budgets:
-        _require_reachable(budget, budget.cost({atoms[key]: count for key, count in least.items()}), widths, order)
-    too_few, enough = order.forced - 1, order.free
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        too_few, enough = (too_few, middle) if fits(middle) else (middle, enough)
-    return counts_at(enough)
+        _require_reachable(budget, budget.cost(least), widths, order)
+    held: dict[str, int] = {}
+    gone = search.fewest(order.free, held)
+    while gone > order.forced and not all(budget.counts_all for budget in budgets):
+        # With one slot more of this orbit a budget would be exceeded; slots of others may come back.
+        tight = order.keys[int(order.going[gone - 1])]
+        held[tight] = search.counts(gone, held)[tight]
+        gone = search.fewest(gone, held)
+    return search.counts(gone, held)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Finds out how many slots have to go."""
+
+    atoms: Mapping[str, int]
+    budgets: list[Budget]
+    order: Order
+    widths: list[Width]
+
+    def counts(self, gone: int, held: Mapping[str, int]) -> dict[str, int]:
+        """Return how many slots of each orbit stay when the first ``gone`` have gone, except in the orbits in ``held``."""
+        left = self.order.counts(gone)
+        return {width.key: held.get(width.key, width.allowed(left[width.key])) for width in self.widths}
+
+    def atom_counts(self, gone: int, held: Mapping[str, int]) -> dict[int, int]:
+        """Return the same by the ids of the atoms."""
+        return {self.atoms[key]: count for key, count in self.counts(gone, held).items()}
+
+    def fewest(self, enough: int, held: Mapping[str, int]) -> int:
+        """Return how many slots have to go at least; ``enough`` is known to do."""
+        too_few = self.order.forced - 1
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            counts = self.atom_counts(middle, held)
+            fits = all(budget.cost(counts) <= budget.limit for budget in self.budgets)
+            too_few, enough = (too_few, middle) if fits else (middle, enough)
+        return enough
 
 
 def _require_reachable(budget: Budget, least: float, widths: list[Width], order: Order) -> None:
@@ -102,4 +127,11 @@ def share_of(analysis: Analysis, what: str, share: float) -> Budget:
     """
     cost = COSTS[what](analysis)
     whole = cost({})
-    return Budget(f"keep_{what}", share * whole, cost, lambda value: f"{value / whole:.2%}", f" of the {_UNITS[what]}")
+    return Budget(
+        f"keep_{what}",
+        share * whole,
+        cost,
+        lambda value: f"{value / whole:.2%}",
+        f" of the {_UNITS[what]}",
+        what != "memory",
+    )
