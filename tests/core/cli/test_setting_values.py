@@ -29,6 +29,8 @@ from torch_dag_core.cli.setting_values import read_value, show_type
         (tuple[int, ...], "", ()),
         (tuple[str, ...], "residual,gate", ("residual", "gate")),
         (tuple[str, ...], "('residual',)", ("residual",)),
+        (tuple[str, ...], "blocks.[01],head", ("blocks.[01]", "head")),
+        (tuple[str, ...], "head,blocks.[01]", ("head", "blocks.[01]")),
         (tuple[int, str], "1,a", (1, "a")),
         (dict[str, int], "{'a': 1}", {"a": 1}),
     ],

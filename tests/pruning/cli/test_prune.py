@@ -125,3 +125,28 @@ def test_criteria_look_at_the_data(saved, data, tmp_path, criterion):
 def test_data_that_nothing_looks_at_is_refused(saved, data, tmp_path):
     with pytest.raises(TorchDagError, match="does not look at data with these settings; leave out --calibrate"):
         run(saved, "--keep-flops", "0.5", "--recover", "none", "--calibrate", data, "--out", tmp_path / "s.safetensors")
+
+
+def test_layers_are_held_back_and_outputs_freed_by_name(saved, tmp_path):
+    out, plan = tmp_path / "small.safetensors", tmp_path / "plan.json"
+    options = ("--keep-flops", "0.6", "--out", out, "--save-plan", plan, "--force")
+    assert run(saved, *options, "--ignore", "layers.[0]").exit_code == 0
+    assert len(Plan.load(plan).kept["layers.0.weight:0"]) == 24
+    assert run(saved, *options, "--only", "layers.0", "--bounds", "layers.0=..12").exit_code == 0
+    assert Plan.load(plan).counts() == {"layers.0.weight:0": 12, "layers.2.weight:0": 16}
+    assert run(saved, *options, "--kinds", "widths", "--multiple-of", "8,layers.2=4").exit_code == 0
+    assert {count % 4 for count in Plan.load(plan).counts().values()} == {0}
+    result = run(saved, *options, "--free", "head", "--bounds", "head=..2")
+    assert "output 'head' keeps 2 positions" in " ".join(result.output.split())
+    assert DagModule.load(out)(torch.randn(1, 3, 16, 16)).shape == (1, 2)
+    with pytest.raises(TorchDagError, match="ignore: nothing in the graph matches 'layer'; did you mean"):
+        run(saved, *options, "--ignore", "layer")
+
+
+def test_parameters_are_a_budget_of_their_own(saved, tmp_path):
+    out = tmp_path / "small.safetensors"
+    assert run(saved, "--keep-parameters", "0.3", "--out", out).exit_code == 0
+    sizes = [sum(parameter.numel() for parameter in DagModule.load(path).parameters()) for path in (saved, out)]
+    assert sizes[1] <= 0.3 * sizes[0]
+    with pytest.raises(TorchDagError, match="needs a budget: give keep_flops or keep_parameters"):
+        run(saved, "--out", out, "--force")

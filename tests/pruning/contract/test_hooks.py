@@ -14,7 +14,7 @@ from torch_dag_core.plugins.loading import list_plugins
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.analysis.installed_rules import axis_rules
 from torch_dag_pruning.cut import remove_channels
-from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.errors import AnalysisError, PlanError
 from torch_dag_pruning.plan.known_criteria import criterion_named
 from torch_dag_pruning.plan.plan import Plan
 
@@ -181,3 +181,23 @@ def test_a_criterion_cannot_replace_a_built_in_one(site):
     site.install("art", source)
     with pytest.warns(PluginWarning, match="adds the ImportanceCriterion 'l2', which torch-dag itself has"):
         assert type(criterion_named("l2")).__name__ == "Magnitude"
+
+
+def test_a_plugin_whose_criterion_gives_nan_is_named(site):
+    source = """
+    import torch
+
+    class Broken:
+        name = "broken"
+
+        def score(self, analysis):
+            return {orbit.key: torch.full((orbit.n,), torch.nan) for orbit in analysis.orbits}
+
+    @hookimpl(optionalhook=True)
+    def torch_dag_importance_criteria():
+        return [Broken()]
+    """
+    site.install("art", source)
+    dag = build_from_unstructured_module(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), torch.ones(2, 4))
+    with pytest.raises(PlanError, match=r"the criterion 'broken' of 'sample-art' .*gives slot 0 of orbit .* NaN"):
+        Plan.by_importance(analyze(dag), "broken", 0.5)

@@ -49,6 +49,16 @@ def test_scores_need_no_gradients_and_leave_none(small):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["l1", "l2", "fpgm", "bn_scale"])
+def test_scores_are_the_same_where_gradients_are_switched_off(small, name, switched_off):
+    _, analysis = small
+    (wanted,) = criterion_named(name).score(analysis).values()
+    with switched_off():
+        (score,) = criterion_named(name).score(analysis).values()
+    assert torch.equal(score, wanted)
+
+
 def test_a_slot_of_a_product_gets_the_sum_of_its_places():
     solver = AxisSolver()
     heads, width = solver.atom(3, "heads"), solver.atom(4, "width")

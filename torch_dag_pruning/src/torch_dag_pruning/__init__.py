@@ -8,6 +8,7 @@ from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, recover, r
 from torch_dag_pruning.errors import (
     AnalysisError,
     CalibrationError,
+    LatencyError,
     MissingModeError,
     PlanError,
     PruningError,
@@ -16,13 +17,19 @@ from torch_dag_pruning.errors import (
     RemovalError,
     RemovalMismatchError,
 )
+from torch_dag_pruning.latency.latency import Latency
+from torch_dag_pruning.latency.providers import LatencyProvider
 from torch_dag_pruning.masking.masking import Masking
-from torch_dag_pruning.one_shot import OneShotChannelPruning, OneShotConfig
+from torch_dag_pruning.one_shot import OneShotChannelPruning
+from torch_dag_pruning.one_shot_config import OneShotConfig
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
+from torch_dag_pruning.plan.limits import Limits
+from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.recovery.recovery import Recovery
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.proof import Proof
+from torch_dag_pruning.sensitivity import Sensitivity, sensitivity
 from torch_dag_pruning.statistics.statistics import Statistics, StatisticsSettings
 
 __all__ = [
@@ -40,6 +47,10 @@ __all__ = [
     "Cut",
     "Fixed",
     "ImportanceCriterion",
+    "Latency",
+    "LatencyError",
+    "LatencyProvider",
+    "Limits",
     "Masking",
     "MissingModeError",
     "OneShotChannelPruning",
@@ -58,14 +69,18 @@ __all__ = [
     "Relation",
     "RemovalError",
     "RemovalMismatchError",
+    "Sensitivity",
     "Sink",
     "Statistics",
     "StatisticsSettings",
     "analyze",
+    "analyze_freed",
     "axis_rule",
     "carry_optimizer",
+    "kept_outputs",
     "masked_model",
     "recover",
     "removal_proof",
     "remove_channels",
+    "sensitivity",
 ]

@@ -57,3 +57,7 @@ class CalibrationError(PruningError, ValueError):
 
 class RecoveryError(PruningError):
     """A pruned graph cannot be repaired: it is not what the plan leaves of its reference, or does not fit in memory."""
+
+
+class LatencyError(PruningError, ValueError):
+    """A latency cannot be measured: there is no such device, an op does not run on it, or a table cannot be read."""

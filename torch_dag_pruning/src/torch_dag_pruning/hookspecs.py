@@ -9,6 +9,7 @@ from torch_dag_core.plugins.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from torch_dag_pruning.axes.relation import AxisRule
+    from torch_dag_pruning.latency.providers import LatencyProvider
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
 
 
@@ -20,3 +21,8 @@ def torch_dag_axis_rules() -> Iterable[AxisRule]:
 @hookspec
 def torch_dag_importance_criteria() -> Iterable[ImportanceCriterion]:
     """Add scores by which slots are kept or removed."""
+
+
+@hookspec
+def torch_dag_latency() -> Iterable[LatencyProvider]:
+    """Add devices and runtimes that latency is measured on."""

@@ -1,13 +1,12 @@
-"""One-shot channel pruning: the least important channels are removed at once, without training."""
+"""One-shot channel pruning: the least important channels are removed at once, or in steps, without training."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,68 +15,23 @@ from torch import Tensor
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
-from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
 from torch_dag_core.analysis.random_inputs import random_input
-from torch_dag_core.errors import InputError, SettingsError
+from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_pruning.analysis.analysis import Analysis, Orbit, analyze
+from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
 from torch_dag_pruning.errors import PlanError
+from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.masking.masking import Masking
-from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
+from torch_dag_pruning.one_shot_config import OneShotConfig
+from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data
+from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.plan.selection import PRICES, SCOPES
 from torch_dag_pruning.recovery.recovery import Recovery
-from torch_dag_pruning.recovery.settings import METHODS
 from torch_dag_pruning.removal.proof import Proof
-from torch_dag_pruning.statistics.statistics import Statistics
+from torch_dag_pruning.schedule import LastStep, Rounds
 
-_RECOVERIES = (*METHODS, "none")
-_PRICES = tuple(price for price in PRICES if price is not None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneShotConfig(CompressionConfig):
-    """Settings of `OneShotChannelPruning`."""
-
-    criterion: str = field(
-        default="l2",
-        metadata={
-            "help": "how slots are scored: l1, l2, bn_scale, fpgm, random; with data taylor, fisher, l2_fisher, "
-            "variance, wanda, obs; or what a plugin offers"
-        },
-    )
-    scope: str = field(
-        default="global",
-        metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
-    )
-    per: str | None = field(default=None, metadata={"help": "what scores are divided by: flops or parameters"})
-    multiple_of: int = field(default=1, metadata={"help": "widths become multiples of this"})
-    verify: bool = field(default=True, metadata={"help": "compare the masked with the removed model at every vertex"})
-    recover: str = field(
-        default="least_squares",
-        metadata={"help": "how weights are repaired with data: least_squares, mean, batch_norm, none"},
-    )
-    save_plan: Path | None = field(
-        default=None, metadata={"help": "where to write what was kept, as JSON", "output": True}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            SettingsError: a setting has a wrong value; the message names it and what is allowed.
-        """
-        super().__post_init__()
-        choose("scope", self.scope, tuple(SCOPES))
-        choose("recover", self.recover, _RECOVERIES)
-        if self.per is not None:
-            choose("per", self.per, _PRICES)
-        require_count("multiple_of", self.multiple_of)
-        require_flag("verify", self.verify)
-        if self.save_plan is not None and not Path(self.save_plan).parent.is_dir():
-            message = f"save_plan: there is no folder {str(Path(self.save_plan).parent)!r}"
-            raise SettingsError(message)
+_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +50,7 @@ class ChannelReport(CompressionReport):
 
 
 class OneShotChannelPruning(CompressionAlgorithm):
-    """Scores the channels of a graph once, and removes the least important ones.
+    """Scores the channels of a graph, and removes the least important ones: at once, or in ``steps``.
 
     No training is needed: `finalize` may be called at once. With data (`calibrate`), the weights of the result are
     repaired (`recover`). The prepared graph, in which the dropped slots are masked, can be trained first; `finalize`
@@ -113,30 +67,42 @@ class OneShotChannelPruning(CompressionAlgorithm):
     config_type = OneShotConfig
     config: OneShotConfig
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(
+        self, model: DagModule, input_shape: Sequence[int] | None, keep_flops: float | None = None, **settings: Any
+    ) -> None:
         """Analyse the graph and choose the slots to keep.
 
         Args:
-            *arguments: The graph, the shape of one sample, and the share of FLOPs to keep: see `CompressionAlgorithm`.
-            **settings: The fields of `OneShotConfig`, by name.
+            model: The graph to prune.
+            input_shape: Shape of one sample, without the batch dimension; None uses the example inputs of the graph.
+            keep_flops: Share of the FLOPs to keep; may be left out if another budget is given.
+            **settings: The other fields of `OneShotConfig`, by name.
 
         Raises:
             SettingsError: a setting has a wrong value.
             PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
-        super().__init__(*arguments, **settings)
+        super().__init__(model, input_shape, keep_flops=keep_flops, **settings)
         self.proof: Proof | None = None
         self.recovery: Recovery | None = None
+        self._removed: DagModule | None = None
         self._batches: list[Any] = []
-        self._statistics: Statistics | None = None
         self._criterion = criterion_named(self.config.criterion)
-        if not looks_at_data(self._criterion):
-            _ = self.plan  # refuses here what cannot be reached
+        self._require_reachable()
+
+    def _require_reachable(self) -> None:
+        """Refuse a plan that does not fit, and budgets that cannot be reached, unless only data can tell."""
+        if self.config.plan is None and looks_at_data(self._criterion):
+            return
+        if self.config.plan is None and self.config.steps > 1:
+            Plan.chosen(self.analysis, self._criterion, self.config.choice(self._share))
+        else:
+            _ = self.plan
 
     @property
     def looks_at_data(self) -> bool:
         """Whether `calibrate` makes a difference, with these settings."""
-        return self.config.recover != "none" or looks_at_data(self._criterion)
+        return self.config.recover != "none" or (self.config.plan is None and looks_at_data(self._criterion))
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Keep data for the choice of slots, where the criterion looks at it, and for the repair of the result.
@@ -149,9 +115,9 @@ class OneShotChannelPruning(CompressionAlgorithm):
             PlanError: the FLOPs cannot be reached (the message says how far down they go).
         """
         self._batches = list(batches)
-        if looks_at_data(self._criterion):
-            loss = "outputs" if needs_gradients(self._criterion) else None
-            self._statistics = Statistics.collect(self.analysis, self._batches, loss=loss)  # type: ignore[arg-type]
+        if self.config.plan is None and (looks_at_data(self._criterion) or self.config.steps > 1):
+            for name in ("_last", "plan", "cut"):
+                self.__dict__.pop(name, None)
         _ = self.plan
 
     @cached_property
@@ -161,22 +127,41 @@ class OneShotChannelPruning(CompressionAlgorithm):
         Raises:
             PlanError: the FLOPs cannot be reached, or the criterion looks at data and there is none yet.
         """
-        if looks_at_data(self._criterion) and self._statistics is None:
+        if self.config.plan is not None:
+            plan = Plan.load(self.config.plan)
+            plan.validate(self.analysis)
+            return plan
+        if looks_at_data(self._criterion) and not self._batches:
             message = (
                 f"the criterion {self._criterion.name!r} looks at data; call calibrate(batches) first, on the command "
                 "line --calibrate"
             )
             raise PlanError(message)
+        return self._last.plan
+
+    @cached_property
+    def _last(self) -> LastStep:
+        """The slots that stay after all steps, and the last step."""
         config = self.config
-        return Plan.by_importance(
-            self.analysis, self._criterion, self._share, statistics=self._statistics, scope=config.scope,
-            per=config.per, multiple_of=config.multiple_of,
-        )  # fmt: skip
+        rounds = Rounds(
+            criterion=self._criterion,
+            choice=config.choice(self._share),
+            schedule=config.in_steps,
+            again=self._analysis_of,
+            batches=self._batches,
+            recover=None if config.recover == "none" else config.recover,
+            verify=config.verify,
+            progress=functools.partial(self.progress, "pruning in steps"),
+        )
+        return rounds.run(self.analysis)
 
     @cached_property
     def analysis(self) -> Analysis:
         """The analysis of a copy of the graph."""
-        return analyze(self.model.clone(), _example(self.model, self.input_shape))
+        return self._analysis_of(self.model.clone())
+
+    def _analysis_of(self, dag: DagModule) -> Analysis:
+        return analyze_freed(dag, _example(self.model, self.input_shape), self.config.free)
 
     @cached_property
     def cut(self) -> Cut:
@@ -238,11 +223,14 @@ class OneShotChannelPruning(CompressionAlgorithm):
             RemovalError: an op cannot be made smaller.
             RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
-        removed = self.cut.removed()
-        self.proof = self.cut.prove(removed) if self.config.verify else None
+        was_trained = self._was_trained()
+        # Trained weights are cut at once; otherwise the last step goes on with the weights that the others left.
+        cut = self.cut if was_trained or self.config.plan is not None else self._last.cut
+        removed = self._removed = cut.removed()
+        self.proof = cut.prove(removed) if self.config.verify else None
         if self.config.save_plan is not None:
             self.plan.save(self.config.save_plan)
-        if not self._batches or self.config.recover == "none" or self._was_trained():
+        if not self._batches or self.config.recover == "none" or was_trained:
             return removed
         show = functools.partial(self.progress, "repairing")
         self.recovery = self.cut.recover(removed, self._batches, method=self.config.recover, progress=show)
@@ -253,8 +241,22 @@ class OneShotChannelPruning(CompressionAlgorithm):
         return any(not torch.equal(tensor, before[name]) for name, tensor in now.items())
 
     def conclusion(self) -> str:
-        """Return how far the masked and the removed graph are apart, and what repairing the weights did."""
-        return "\n".join(str(part) for part in (self.proof, self.recovery) if part is not None)
+        """Return how far the masked and the removed graph are apart, what repairing did, and which outputs are left."""
+        found = [str(part) for part in (self.proof, self.recovery) if part is not None]
+        if self.config.latency is not None and self._removed is not None:
+            found.append(self._timed(self.config.latency, self._removed))
+        for name, dims in kept_outputs(self.analysis, self.plan).items():
+            found += [f"output {name!r} keeps {_listed(slots)} along dimension {dim}" for dim, slots in dims.items()]
+        return "\n".join(found)
+
+    def _timed(self, latency: Latency, removed: DagModule) -> str:
+        predicted = latency.of(self.analysis)(self.plan.atom_counts(self.analysis))
+        return f"{latency.measured(removed):.3g} ms on {latency.provider.name}, where {predicted:.3g} were predicted"
+
+
+def _listed(slots: list[int]) -> str:
+    shown = ", ".join(map(str, slots[:_SHOWN]))
+    return f"{len(slots)} positions ({shown}{', ...' if len(slots) > _SHOWN else ''})"
 
 
 def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:

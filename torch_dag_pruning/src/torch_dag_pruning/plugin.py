@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch_dag_core.plugins.graph_formats import Overlay
     from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
+    from torch_dag_pruning.latency.providers import LatencyProvider
 
 
 @hookimpl
@@ -48,10 +49,11 @@ def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
 
 @hookimpl
 def torch_dag_commands() -> Iterable[click.Command]:
-    """Add ``torch-dag prune``."""
+    """Add ``torch-dag prune`` and ``torch-dag sensitivity``."""
     from torch_dag_pruning.cli.command import prune
+    from torch_dag_pruning.cli.sensitivity import sensitivity
 
-    return (prune,)
+    return (prune, sensitivity)
 
 
 @hookimpl
@@ -68,3 +70,11 @@ def torch_dag_contract_checks() -> Iterable[ContractCheck]:
     from torch_dag_pruning.contract import CHECKS
 
     return CHECKS
+
+
+@hookimpl(optionalhook=True)
+def torch_dag_latency() -> Iterable[LatencyProvider]:
+    """Add the devices of this machine."""
+    from torch_dag_pruning.latency.providers import own_devices
+
+    return own_devices()

@@ -133,7 +133,10 @@ def _read_literal(hint: Any, text: str) -> Any:
 
 def _read_tuple(hint: Any, text: str) -> tuple[Any, ...]:
     """Read items with commas between them, with or without brackets."""
-    items = [item.strip().strip("'\"") for item in text.strip("()[] ").split(",") if item.strip()]
+    inside = text.strip()
+    if inside[:1] + inside[-1:] in ("()", "[]"):
+        inside = inside[1:-1]
+    items = [item.strip().strip("'\"") for item in inside.split(",") if item.strip()]
     kinds = get_args(hint)
     if kinds[-1:] == (Ellipsis,):
         kinds = kinds[:1] * len(items)

@@ -96,6 +96,7 @@ def pulled_back(axis: Axis, positions: Tensor) -> dict[int, Tensor]:
     inside = atoms(axis)
     if not inside:
         return {}
-    masks = {atom.id: torch.ones(atom.n, dtype=positions.dtype, requires_grad=True) for atom in inside}
-    gradients = torch.autograd.grad(mask(axis, masks) @ positions, list(masks.values()))
+    with torch.inference_mode(mode=False), torch.enable_grad():  # whatever the caller has switched off
+        masks = {atom.id: torch.ones(atom.n, dtype=positions.dtype, requires_grad=True) for atom in inside}
+        gradients = torch.autograd.grad(mask(axis, masks) @ positions.clone(), list(masks.values()))
     return {atom.id: gradient for atom, gradient in zip(inside, gradients, strict=True)}

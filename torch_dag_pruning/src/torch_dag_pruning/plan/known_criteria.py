@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from torch_dag_core.plugins.loading import add_hookspecs, named_contributions
+from torch_dag_core.plugins.calling import is_foreign, release_name
+from torch_dag_core.plugins.loading import add_hookspecs, by_key
 from torch_dag_pruning import hookspecs
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.plan.criteria import ImportanceCriterion, Magnitude, Random
@@ -17,19 +18,34 @@ BUILT_IN: Final[tuple[ImportanceCriterion, ...]] = (
 )  # fmt: skip
 
 
+_HOOK: Final = "torch_dag_importance_criteria"
+
+
 def criterion_named(name: str) -> ImportanceCriterion:
     """Return the criterion that some plugin offers under a name.
 
     Raises:
         PlanError: neither the library nor a plugin offers it.
     """
-    add_hookspecs(hookspecs)
     own = {criterion.name: criterion for criterion in BUILT_IN}
-    found = own | named_contributions("torch_dag_importance_criteria", ImportanceCriterion, taken=own)  # type: ignore[type-abstract]
+    found = own | {key: criterion for key, (_, criterion) in _offered().items()}
     if name not in found:
         message = f"there is no importance criterion {name!r}; there are {', '.join(sorted(found))}"
         raise PlanError(message)
     return found[name]
+
+
+def _offered() -> dict[str, tuple[str, ImportanceCriterion]]:
+    """Return the criteria of plugins by name, each with its distribution."""
+    add_hookspecs(hookspecs)
+    return by_key(_HOOK, ImportanceCriterion, taken=[criterion.name for criterion in BUILT_IN])  # type: ignore[type-abstract]
+
+
+def described(criterion: ImportanceCriterion) -> str:
+    """Return a criterion in words, for errors: its name, and the plugin that offers it, if one does."""
+    what = f"the criterion {criterion.name!r}"
+    owners = [owner for owner, offered in _offered().values() if type(offered) is type(criterion)]
+    return f"{what} of {release_name(owners[0])}" if owners and is_foreign(owners[0]) else what
 
 
 def with_statistics(criterion: ImportanceCriterion, statistics: Statistics | None) -> ImportanceCriterion:

@@ -18,6 +18,7 @@ from torch_dag_pruning.plan.plan_file import read_document
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
+    from torch_dag_pruning.plan.selection import Choice
     from torch_dag_pruning.statistics.statistics import Statistics
 
 _FORMAT = 1
@@ -95,34 +96,59 @@ class Plan:
 
     @classmethod
     def by_importance(
-        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float, *,
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, keep_flops: float | None = None, *,
         statistics: Statistics | None = None, **choice: Any,
     ) -> Plan:  # fmt: skip
-        """Return the plan that keeps the most important slots within the share ``keep_flops`` of the FLOPs.
+        """Return the plan that keeps the most important slots within a budget.
+
+        As few slots go as the budget needs: with one more, the plan would exceed it.
 
         Args:
             analysis: The analysis of the graph to prune.
-            criterion: Scores the slots: an object, or a registered name such as ``"l2"``.
-            keep_flops: Share of the FLOPs to keep, between 0 and 1.
+            criterion: Scores the slots: an object, or a registered name such as ``"l2"``. Slots with the score ``inf``
+                stay in any case, those with ``-inf`` go. Of slots with equal scores the first of an orbit stay, and
+                such slots of several orbits go turn by turn.
+            keep_flops: Share of the FLOPs to keep, above 0 and at most 1.
             statistics: Statistics of the graph, for criteria that use data.
-            **choice: ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not
-                say that theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them
-                within classes of orbits that occur in the same kinds of layers, and keeps the same share of every
-                class. ``scope="local"`` keeps the same share of every orbit. ``per="flops"`` or ``per="parameters"``
-                divides scores by what goes with a slot. ``multiple_of=8`` makes widths multiples of 8 where the orbit
-                has as many slots.
+            **choice: The fields of `Choice` and `Limits` in `torch_dag_pruning.plan`. ``keep_parameters``,
+                ``keep_memory`` and ``latency_ms`` are other budgets; of several, all are kept to.
+                ``scope="global"`` (the default) compares scores of all orbits; those of criteria that do not say that
+                theirs can be compared are divided by their orbit's mean. ``scope="isomorphic"`` compares them within
+                classes of orbits that occur in the same kinds of layers, and keeps the same share of every class.
+                ``scope="local"`` keeps the same share of every orbit. ``per="flops"``, ``"parameters"``, ``"memory"``
+                or ``"latency"`` divides scores by what goes with a slot. ``ignore``, ``only``, ``kinds``, ``bounds``
+                and ``multiple_of`` say what may be pruned and how far.
 
         Raises:
-            PlanError: the FLOPs cannot be reached (the message says which share can), an unknown scope or
-                criterion, or the criterion looks at data and there are no statistics.
+            PlanError: a budget cannot be reached (the message says what can), an unknown scope or criterion, a
+                selector that names nothing, scores that are missing or NaN, or the criterion looks at data and there
+                are no statistics.
             CalibrationError: the statistics are of another graph, or lack gradients.
         """
-        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
-        from torch_dag_pruning.plan.selection import Choice, select
+        from torch_dag_pruning.plan.selection import Choice
 
-        settings = Choice(keep_flops=keep_flops, **choice)
-        chosen = criterion_named(criterion) if isinstance(criterion, str) else criterion
-        return cls.keeping(analysis, select(analysis, with_statistics(chosen, statistics), settings))
+        return cls.chosen(analysis, criterion, Choice.of(keep_flops=keep_flops, **choice), statistics)
+
+    @classmethod
+    def chosen(
+        cls, analysis: Analysis, criterion: str | ImportanceCriterion, choice: Choice,
+        statistics: Statistics | None = None,
+    ) -> Plan:  # fmt: skip
+        """Return the plan of `by_importance`, with its settings as one object."""
+        from torch_dag_pruning.plan.selection import select
+
+        return cls.keeping(analysis, select(analysis, cls.scoring(criterion, statistics), choice))
+
+    @staticmethod
+    def scoring(criterion: str | ImportanceCriterion, statistics: Statistics | None = None) -> ImportanceCriterion:
+        """Return a criterion that may be given by its name, with statistics if it looks at data.
+
+        Raises:
+            PlanError: there is no criterion of that name.
+        """
+        from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+
+        return with_statistics(criterion_named(criterion) if isinstance(criterion, str) else criterion, statistics)
 
     # Reading and editing ---------------------------------------------------------------------------------------
 
@@ -136,6 +162,44 @@ class Plan:
             message = f"the plan has no orbit {key!r}; list(plan.kept) names them"
             raise PlanError(message)
         return Plan({**self.kept, key: tuple(kept)}, self.sizes)
+
+    def then(self, other: Plan) -> Plan:
+        """Return the plan that keeps what a second plan keeps, which was made for the graph that this one leaves.
+
+        Raises:
+            PlanError: the second plan has an orbit that this one lacks, or that is of another size.
+        """
+        kept = dict(self.kept)
+        for key, slots in other.kept.items():
+            if key not in kept or len(kept[key]) != other.sizes[key]:
+                found = f"{len(kept[key])} slots" if key in kept else "no such orbit"
+                message = f"the second plan is for {other.sizes[key]} slots of orbit {key!r}, the first leaves {found}"
+                raise PlanError(message)
+            kept[key] = tuple(kept[key][slot] for slot in slots)
+        return Plan(kept, self.sizes)
+
+    def resized(
+        self, analysis: Analysis, sizes: Mapping[str, float], criterion: str | ImportanceCriterion = "l2",
+        statistics: Statistics | None = None,
+    ) -> Plan:  # fmt: skip
+        """Return a copy of the plan that keeps other numbers of slots of some orbits.
+
+        Args:
+            analysis: The analysis that the plan is for.
+            sizes: By selector (see `torch_dag_pruning.plan.selectors`) of the layers that make the slots: ints are
+                slots, floats are shares of the orbit.
+            criterion: Scores the slots. An orbit that shrinks loses the kept slots with the lowest scores; one that
+                grows gets the dropped slots with the highest.
+            statistics: For criteria that look at data.
+
+        Raises:
+            PlanError: a selector names nothing, a number is out of range, or the plan is for another graph.
+        """
+        from torch_dag_pruning.plan.resizing import resized_slots
+
+        self.validate(analysis)
+        slots = resized_slots(self, analysis, sizes, self.scoring(criterion, statistics))
+        return Plan.keeping(analysis, {**self.kept, **slots})
 
     def counts(self) -> dict[str, int]:
         """Return the number of kept slots of each orbit in the plan, by key."""

@@ -1,43 +1,62 @@
-"""Which slots stay within a budget of FLOPs: one threshold on the scores of all orbits, found by bisection."""
+"""Which slots stay within a budget: all slots in the order in which they go, and how many of them have to."""
 
 from __future__ import annotations
 
-import bisect
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import torch
 from torch import Tensor
 
-from torch_dag_pruning.axes import Atom, Axis, Product, atoms
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan.criteria import ImportanceCriterion, learned_tensors
-from torch_dag_pruning.plan.isomorphism import isomorphic_classes
-from torch_dag_pruning.plan.known_criteria import is_comparable
+from torch_dag_pruning.plan.budgets import COSTS, Budget, fitting_counts, share_of
+from torch_dag_pruning.plan.criteria import ImportanceCriterion
+from torch_dag_pruning.plan.known_criteria import described
+from torch_dag_pruning.plan.limits import Limits, Width
+from torch_dag_pruning.plan.ordering import SCOPES, removal_order
+from torch_dag_pruning.plan.resizing import best_slots
+from torch_dag_pruning.plan.scores import Cost, checked_scores, comparable, per_cost
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
 
-Counts = dict[str, int]
+PRICES: Final = (None, *COSTS, "latency")
+
+
+class Timing(Protocol):
+    """A way to find the time that a graph takes."""
+
+    def of(self, analysis: Analysis) -> Cost:
+        """Return the milliseconds that the graph takes, as a function of the kept slots by atom id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How slots are chosen from their scores.
+    """How slots are chosen from their scores. At least one budget must be given; a plan stays within all of them.
 
     Attributes:
         keep_flops: Fraction of FLOPs that may stay.
+        keep_parameters: Fraction of parameters that may stay.
+        latency_ms: Milliseconds that one call may take, on the device of ``latency``.
+        latency: How the time of a graph is found, such as a `torch_dag_pruning.Latency`; needed for ``latency_ms`` and
+            ``per="latency"``.
+        keep_memory: Fraction of the peak memory of activations that may stay; see `PeakMemory`.
         scope: ``"global"``, ``"isomorphic"`` or ``"local"``; see `Plan.by_importance`.
-        per: What scores are divided by: ``"flops"`` or ``"parameters"`` that go with a slot, or None.
-        multiple_of: Widths become multiples of this where the orbit has as many slots.
+        per: What scores are divided by: ``"flops"``, ``"parameters"``, ``"memory"`` or ``"latency"`` that go with a
+            slot, or None.
+        limits: What is held back, and bounds on the number of slots of orbits.
     """
 
-    keep_flops: float
+    keep_flops: float | None = None
+    keep_parameters: float | None = None
+    keep_memory: float | None = None
+    latency_ms: float | None = None
+    latency: Timing | None = None
     scope: str = "global"
     per: str | None = None
-    multiple_of: int = 1
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -45,152 +64,98 @@ class Choice:
         Raises:
             PlanError: names the field and what it may be.
         """
-        if not 0.0 < self.keep_flops <= 1.0:
-            message = f"keep_flops is the fraction of FLOPs that stays, above 0 and at most 1; got {self.keep_flops!r}"
+        shares = self._shares
+        for what, share in shares.items():
+            _require_share(what, share)
+        if not shares and self.latency_ms is None:
+            names = [f"keep_{what}" for what in COSTS]
+            message = f"a plan needs a budget: pass {' or '.join([*names, 'latency_ms'])}"
             raise PlanError(message)
+        self._check_latency()
         if self.scope not in SCOPES:
             message = f"there is no scope {self.scope!r}; there are {', '.join(map(repr, SCOPES))}"
             raise PlanError(message)
         if self.per not in PRICES:
             message = f"per must be one of {', '.join(map(repr, PRICES))}, got {self.per!r}"
             raise PlanError(message)
-        if self.multiple_of < 1:
-            message = f"multiple_of must be at least 1, got {self.multiple_of}"
+
+    @classmethod
+    def of(cls, **settings: Any) -> Choice:
+        """Return the choice with these settings: the fields of this class and those of `Limits`.
+
+        Raises:
+            PlanError: a setting has a wrong value.
+            TypeError: there is no setting of that name.
+        """
+        names = [each.name for each in dataclasses.fields(Limits)]
+        limits = {name: settings.pop(name) for name in names if name in settings}
+        return cls(**settings, limits=Limits.of(**limits))
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        """The shares to keep, by what they are shares of."""
+        shares = {what: getattr(self, f"keep_{what}") for what in COSTS}
+        return {what: share for what, share in shares.items() if share is not None}
+
+    def budgets(self, analysis: Analysis) -> list[Budget]:
+        """Return what a plan for this graph may cost."""
+        budgets = [share_of(analysis, what, share) for what, share in self._shares.items()]
+        if self.latency_ms is None:
+            return budgets
+        return [*budgets, Budget("latency_ms", self.latency_ms, self._time(analysis), lambda ms: f"{ms:.3g} ms")]
+
+    def price(self, analysis: Analysis) -> Cost | None:
+        """Return the cost that scores are divided by, if any."""
+        if self.per is None:
+            return None
+        return self._time(analysis) if self.per == "latency" else COSTS[self.per](analysis)
+
+    def _time(self, analysis: Analysis) -> Cost:
+        assert self.latency is not None
+        return self.latency.of(analysis)
+
+    def _check_latency(self) -> None:
+        if self.latency_ms is not None and not (type(self.latency_ms) in (int, float) and self.latency_ms > 0):
+            message = f"latency_ms is the time that one call may take, above 0; got {self.latency_ms!r}"
             raise PlanError(message)
+        if self.latency is None and (self.latency_ms is not None or self.per == "latency"):
+            message = "latency is measured on a device; pass latency=torch_dag_pruning.Latency(on=...)"
+            raise PlanError(message)
+
+
+def _require_share(what: str, share: Any) -> None:
+    if type(share) not in (int, float) or not 0.0 < share <= 1.0:
+        message = f"keep_{what} is the fraction of {what} that stays, above 0 and at most 1; got {share!r}"
+        raise PlanError(message)
 
 
 def select(analysis: Analysis, criterion: ImportanceCriterion, choice: Choice) -> dict[str, list[int]]:
     """Return the slots that stay, by orbit key; see `Plan.by_importance`."""
-    scores = {key: score.to(torch.float64) for key, score in criterion.score(analysis).items()}
-    inner, step = _innermost(analysis), choice.multiple_of
-    widths = [
-        _Width(o.key, o.n, max(1, o.minimum), step if o.atom in inner and o.n >= step else 1) for o in analysis.orbits
-    ]
-    worth = scores if is_comparable(criterion) else {key: score / _mean(score) for key, score in scores.items()}
-    if choice.per is not None:
-        worth = _per_cost(analysis, worth, choice.per)
-    counts_at, levels = SCOPES[choice.scope](analysis, worth, widths)
-    counts = _cheapest(analysis, choice.keep_flops, counts_at, levels)
-    return {key: _best(scores[key], count) for key, count in counts.items()}
+    return select_within(analysis, criterion, choice, choice.limits.widths(analysis), choice.budgets(analysis))
 
 
-def _mean(score: Tensor) -> Tensor:
-    return score.mean().clamp_min(1e-300)
+def select_within(
+    analysis: Analysis, criterion: ImportanceCriterion, choice: Choice, widths: list[Width], budgets: list[Budget]
+) -> dict[str, list[int]]:
+    """Return the slots that stay, by orbit key, within given widths and budgets instead of those of the choice."""
+    scores = checked_scores(analysis, criterion)
+    _require_enough_left(criterion, scores, analysis)
+    worth = comparable(scores, criterion)
+    price = choice.price(analysis)
+    if price is not None:
+        worth = per_cost(analysis.orbits, worth, price, far=choice.per == "latency")
+    order = removal_order(analysis, worth, choice.scope)
+    counts = fitting_counts(analysis, budgets, order, widths)
+    return {key: best_slots(scores[key], count) for key, count in counts.items()}
 
 
-def _per_cost(analysis: Analysis, scores: Mapping[str, Tensor], per: str) -> dict[str, Tensor]:
-    """Divide scores by what goes with one slot of their orbit, relative to the whole graph."""
-    cost = analysis.cost if per == "flops" else analysis.parameters_count
-    whole = float(cost())
-    shares = {o.key: 1.0 - float(cost({o.atom.id: o.n - 1})) / whole for o in analysis.orbits}
-    return {key: score / max(shares[key], 1e-300) for key, score in scores.items()}
-
-
-@dataclass(frozen=True)
-class _Width:
-    """How many slots an orbit may keep."""
-
-    key: str
-    n: int
-    least: int
-    step: int
-
-    def allowed(self, count: int) -> int:
-        """Return the smallest allowed number of slots that is not below ``count``."""
-        wanted = max(count, self.least)
-        return min(self.n, math.ceil(wanted / self.step) * self.step)
-
-
-def _cheapest(analysis: Analysis, keep_flops: float, counts_at: Callable[[int], Counts], levels: int) -> Counts:
-    """Return the largest counts within the budget; they shrink from level 0, which keeps everything."""
-    atoms = {orbit.key: orbit.atom.id for orbit in analysis.orbits}
-
-    def flops_at(level: int) -> float:
-        return float(analysis.cost({atoms[key]: count for key, count in counts_at(level).items()}))
-
-    whole = float(analysis.cost())
-    # Levels that exceed the budget come first: 0 for those, 1 for the others.
-    level = bisect.bisect_left(range(levels), 1, key=lambda at: int(flops_at(at) <= keep_flops * whole))
-    if level == levels:
-        least = flops_at(levels - 1) / whole
-        message = f"{keep_flops:.2%} of the FLOPs cannot be reached: with every orbit at its minimum {least:.2%} stay"
-        raise PlanError(message)
-    return counts_at(level)
-
-
-_Levels = tuple[Callable[[int], Counts], int]
-
-
-def _globally(_analysis: Analysis, worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
-    """Rank the slots of all orbits together."""
-    ranked = {key: score.sort().values for key, score in worth.items()}
-    everything = torch.cat([*ranked.values(), torch.tensor([-math.inf, math.inf], dtype=torch.float64)])
-    marks = torch.unique(everything)
-
-    def counts_at(level: int) -> Counts:
-        above = {key: score.numel() - int(torch.searchsorted(score, marks[level])) for key, score in ranked.items()}
-        return {width.key: width.allowed(above[width.key]) for width in widths}
-
-    return counts_at, marks.numel()
-
-
-def _isomorphically(analysis: Analysis, worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
-    """Rank the slots of isomorphic orbits together, and keep the same share of every class."""
-    classes = isomorphic_classes(analysis)
-    ranked = {name: torch.cat([worth[key] for key in keys]).sort().values for name, keys in classes.items()}
-    class_of = {key: name for name, keys in classes.items() for key in keys}
-    steps = max((values.numel() for values in ranked.values()), default=1)
-
-    def counts_at(level: int) -> Counts:
-        counts: Counts = {}
-        for width in widths:
-            values = ranked[class_of[width.key]]
-            gone = round(values.numel() * level / steps)
-            mark = values[gone] if gone < values.numel() else torch.tensor(math.inf)
-            counts[width.key] = width.allowed(int((worth[width.key] >= mark).sum()))
-        return counts
-
-    return counts_at, steps + 1
-
-
-def _locally(_analysis: Analysis, _worth: Mapping[str, Tensor], widths: list[_Width]) -> _Levels:
-    """Keep the same share of every orbit."""
-    steps = max((width.n for width in widths), default=1)
-
-    def counts_at(level: int) -> Counts:
-        return {width.key: width.allowed(round(width.n * (1 - level / steps))) for width in widths}
-
-    return counts_at, steps + 1
-
-
-SCOPES: Final = {"global": _globally, "isomorphic": _isomorphically, "local": _locally}
-PRICES: Final = (None, "flops", "parameters")
-
-
-def _innermost(analysis: Analysis) -> set[Atom]:
-    """Return the atoms whose slots lie next to each other wherever they occur: widths, but not heads or groups."""
-    inner: set[Atom] = set()
-    outer: set[Atom] = set()
-    for _, axes in learned_tensors(analysis):
-        for axis in axes:
-            found = _last_atoms(axis)
-            inner |= found
-            outer |= set(atoms(axis)) - found
-    return inner - outer
-
-
-def _last_atoms(axis: Axis) -> set[Atom]:
-    found: set[Atom] = set()
-    stack = [axis]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Atom):
-            found.add(node)
-        stack += node.children[-1:] if isinstance(node, Product) else node.children
-    return found
-
-
-def _best(score: Tensor, count: int) -> list[int]:
-    """Return the slots with the highest scores; of equal ones the first."""
-    order: list[int] = score.sort(descending=True, stable=True).indices.tolist()
-    return order[:count]
+def _require_enough_left(criterion: ImportanceCriterion, scores: Mapping[str, Tensor], analysis: Analysis) -> None:
+    """Refuse scores that drop more slots than an orbit can do without."""
+    for orbit in analysis.orbits:
+        left = int((scores[orbit.key] > -math.inf).sum())
+        if left < max(1, orbit.minimum):
+            message = (
+                f"{described(criterion)} drops all but {left} slots of orbit {orbit.key!r} (their scores are -inf), "
+                f"which needs at least {max(1, orbit.minimum)}"
+            )
+            raise PlanError(message)
