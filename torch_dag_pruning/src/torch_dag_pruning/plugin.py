@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.cli.coverage.check import CoverageCheck
     from torch_dag_core.plugins.registry import OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
@@ -56,5 +57,13 @@ def torch_dag_commands() -> Iterable[click.Command]:
 def torch_dag_contract_checks() -> Iterable[ContractCheck]:
     """Add that ops are pruned exactly."""
     from torch_dag_pruning.contract import CHECKS
+
+    return CHECKS
+
+
+@hookimpl
+def torch_dag_coverage_checks() -> Iterable[CoverageCheck]:
+    """Add what can be removed of a model, and the proof of a random removal."""
+    from torch_dag_pruning.coverage import CHECKS
 
     return CHECKS

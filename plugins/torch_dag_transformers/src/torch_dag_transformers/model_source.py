@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.plugins.model_sources import ModelList
 
 PREFIX = "transformers:"
 _WIDTH, _HEADS, _GROUPS, _LAYERS, _INNER, _TOKENS, _IMAGE, _PATCH = 64, 4, 2, 2, 128, 1_000, 64, 16
@@ -82,3 +83,19 @@ def _small_values(plain: Any) -> dict[str, Any]:
             if isinstance(number, int) and number >= _TOKENS:
                 values[name] = place
     return values
+
+
+def model_list() -> ModelList:
+    """Return the list of the model types that transformers has a configuration for."""
+    return ModelList(
+        name=PREFIX.removesuffix(":"), names=_names, distribution="transformers", packages=("transformers",)
+    )
+
+
+def _names() -> list[str]:
+    try:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    except ImportError as error:
+        message = "transformers cannot be imported; pip install 'torch-dag-transformers[transformers]'"
+        raise ModelReferenceError(message) from error
+    return list(CONFIG_MAPPING.keys())

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.cli.coverage.check import CoverageCheck
+    from torch_dag_core.plugins.model_sources import ModelList
     from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
@@ -65,6 +67,11 @@ def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Mod
 
 
 @hookspec
+def torch_dag_model_lists() -> Iterable[ModelList]:
+    """List the models under your own prefix, for commands that go through all of them."""
+
+
+@hookspec
 def torch_dag_commands() -> Iterable[click.Command]:
     """Add commands to ``torch-dag``."""
 
@@ -72,3 +79,8 @@ def torch_dag_commands() -> Iterable[click.Command]:
 @hookspec
 def torch_dag_contract_checks() -> Iterable[ContractCheck]:
     """Add checks to the contract that `torch_dag_core.testing` runs over what plugins register."""
+
+
+@hookspec
+def torch_dag_coverage_checks() -> Iterable[CoverageCheck]:
+    """Add checks of every converted model to ``torch-dag coverage``."""
