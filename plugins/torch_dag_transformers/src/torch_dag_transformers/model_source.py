@@ -36,7 +36,8 @@ def model_of(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
         options: Values for the configuration, and ``auto``: the class that builds the model, ``AutoModel`` by default.
 
     Raises:
-        ModelReferenceError: there is no such model type, it cannot be built so, or transformers is not installed.
+        ModelReferenceError: there is no such model type, it cannot be built so, trained weights are asked for, or
+            transformers is not installed.
     """
     if not reference.startswith(PREFIX):
         return None
@@ -53,6 +54,9 @@ def model_of(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
         raise ModelReferenceError(message)
     given = dict(options)
     auto = str(given.pop("auto", "AutoModel"))
+    if given.pop("pretrained", False):
+        message = f"{reference!r} is a small model without trained weights; name your own with package.module:callable"
+        raise ModelReferenceError(message)
     try:
         model: nn.Module = getattr(transformers, auto).from_config(_config(CONFIG_MAPPING[name], given))
     except Exception as error:

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FORCE = "torch_dag_core.cli.force"
 _OUTPUTS = "torch_dag_core.cli.outputs"
-_INPUTS = ("reference", "weights")
+_INPUTS = ("reference", "weights", "file")
 """Eager parameters of commands that name files which are read; see `model_choice.takes_model`."""
 
 

@@ -62,7 +62,8 @@ def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Mod
     """Build the model that a reference such as ``timm:resnet18`` names; None lets others answer.
 
     Answer only references that start with your own prefix, and raise `ModelReferenceError` for a name under that
-    prefix which you do not have. ``options`` are keyword arguments for whatever builds the model.
+    prefix which you do not have. ``options`` are keyword arguments for whatever builds the model; ``pretrained=True``
+    among them asks for trained weights, without which those of a model are random.
     """
 
 

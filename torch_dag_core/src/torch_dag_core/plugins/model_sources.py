@@ -67,10 +67,12 @@ def _torchvision_names() -> list[str]:
 
 
 def torchvision_model(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
-    """Build the model that ``torchvision:NAME`` names, without weights; None for other references.
+    """Build the model that ``torchvision:NAME`` names, by default without weights; None for other references.
+
+    The option ``pretrained=True`` asks for torchvision's default weights.
 
     Raises:
-        ModelReferenceError: torchvision is not installed, or has no such model.
+        ModelReferenceError: torchvision is not installed, has no such model, or it cannot be built with these options.
     """
     if not reference.startswith(PREFIX):
         return None
@@ -83,7 +85,13 @@ def torchvision_model(reference: str, options: Mapping[str, Any]) -> nn.Module |
     if name not in models.list_models():
         message = f"torchvision has no model {name!r}; torchvision.models.list_models() lists them"
         raise ModelReferenceError(message)
-    return cast("nn.Module", models.get_model(name, **{"weights": None, **options}))
+    given = dict(options)
+    weights = "DEFAULT" if given.pop("pretrained", False) else None
+    try:
+        return cast("nn.Module", models.get_model(name, **{"weights": weights, **given}))
+    except Exception as error:
+        message = f"{reference!r} cannot be built with {dict(options)!r}: {type(error).__name__}: {error}"
+        raise ModelReferenceError(message) from error
 
 
 def torchvision_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
