@@ -47,10 +47,11 @@ def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
 
 @hookimpl
 def torch_dag_commands() -> Iterable[click.Command]:
-    """Add ``torch-dag prune``."""
+    """Add ``torch-dag prune`` and ``torch-dag inspect``."""
     from torch_dag_pruning.cli.command import prune
+    from torch_dag_pruning.cli.inspection import inspect
 
-    return (prune,)
+    return (prune, inspect)
 
 
 @hookimpl
