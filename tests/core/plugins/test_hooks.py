@@ -10,7 +10,10 @@ import pytest
 from torch import nn
 
 from torch_dag_core.algorithms.algorithm import algorithms
+from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
+from torch_dag_core.cli.coverage.survey import model_list
 from torch_dag_core.cli.references import load_model
+from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins import hookspecs
 from torch_dag_core.plugins.graph_formats import GraphFormat, Overlay
@@ -168,6 +171,39 @@ def test_hook_contract_checks(site):
     """
     site.install("art", source)
     assert [check.name for check in all_checks() if check not in CHECKS] == ["shines"]
+
+
+def test_hook_model_lists(site):
+    source = """
+    from torch_dag_core.plugins.model_sources import ModelList
+
+    @hookimpl
+    def torch_dag_model_lists():
+        return [ModelList(name="art", names=lambda: ["line", "circle"], distribution="sample-art")]
+    """
+    site.install("art", source)
+    assert list(model_list("art").names()) == ["line", "circle"]
+    assert model_list("torchvision").distribution == "torchvision"
+
+
+def test_hook_coverage_checks(site):
+    source = """
+    from torch_dag_core.cli.coverage.check import CoverageCheck
+
+    @hookimpl
+    def torch_dag_coverage_checks():
+        return [CoverageCheck("brightness", lambda subject: {"vertices": len(subject.dag.inner_vertices)})]
+    """
+    site.install("art", source)
+    found = named_contributions("torch_dag_coverage_checks", CoverageCheck)["brightness"]
+    dag = build_from_unstructured_module(nn.Linear(4, 2))
+    assert found.run(Subject(dag, has_weights=True, keep=lambda *_: None)) == {"vertices": 1}
+
+
+@pytest.mark.parametrize(("name", "run"), [("no name", len), ("name", None)])
+def test_coverage_checks_are_checked(name, run):
+    with pytest.raises(TypeError, match="of CoverageCheck must be"):
+        CoverageCheck(name, run)
 
 
 def test_a_plugin_is_asked_before_the_core(site):

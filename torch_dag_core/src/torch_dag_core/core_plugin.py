@@ -14,6 +14,7 @@ from torch_dag_core import conversion
 from torch_dag_core.ops import vocabulary
 from torch_dag_core.plugins import model_sources
 from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.model_sources import ModelList
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
 
 
@@ -36,6 +37,18 @@ def torch_dag_normalizers() -> Iterable[Normalizer]:
 
 
 @hookimpl
+def torch_dag_example_inputs(model: nn.Module) -> tuple[Any, ...] | None:
+    """Offer inputs for some models of torchvision."""
+    return model_sources.torchvision_inputs(model)
+
+
+@hookimpl
 def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
     """Build the models of torchvision, if that is installed."""
     return model_sources.torchvision_model(reference, options)
+
+
+@hookimpl
+def torch_dag_model_lists() -> Iterable[ModelList]:
+    """List the models of torchvision."""
+    return (model_sources.torchvision_models(),)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.cli.coverage.check import CoverageCheck
     from torch_dag_core.graph.dag import DagModule
     from torch_dag_core.plugins.graph_formats import Overlay
     from torch_dag_core.plugins.registry import OpSpec
@@ -49,11 +50,12 @@ def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
 
 @hookimpl
 def torch_dag_commands() -> Iterable[click.Command]:
-    """Add ``torch-dag prune`` and ``torch-dag sensitivity``."""
+    """Add ``torch-dag prune``, ``torch-dag inspect`` and ``torch-dag sensitivity``."""
     from torch_dag_pruning.cli.command import prune
+    from torch_dag_pruning.cli.inspection import inspect
     from torch_dag_pruning.cli.sensitivity import sensitivity
 
-    return (prune, sensitivity)
+    return (prune, inspect, sensitivity)
 
 
 @hookimpl
@@ -78,3 +80,11 @@ def torch_dag_latency() -> Iterable[LatencyProvider]:
     from torch_dag_pruning.latency.providers import own_devices
 
     return own_devices()
+
+
+@hookimpl
+def torch_dag_coverage_checks() -> Iterable[CoverageCheck]:
+    """Add what can be removed of a model, and the proof of a random removal."""
+    from torch_dag_pruning.coverage import CHECKS
+
+    return CHECKS

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.plugins.model_sources import ModelList
 
 PREFIX = "timm:"
 
@@ -32,3 +33,15 @@ def timm_model(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
         message = f"{reference!r} cannot be built with {dict(options)!r}: {type(error).__name__}: {error}"
         raise ModelReferenceError(message) from error
     return model
+
+
+def timm_models() -> ModelList:
+    """Return the list of timm's models."""
+    return ModelList(name=PREFIX.removesuffix(":"), names=_names, distribution="timm", packages=("timm",))
+
+
+def _names() -> list[str]:
+    import timm
+
+    names: list[str] = timm.list_models()
+    return names

@@ -10,6 +10,7 @@ from torch import nn
 import torch_dag_timm
 from torch_dag_core.plugins.declarations import gather
 from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.model_sources import ModelList
 from torch_dag_core.plugins.registry import AtomicSpec
 from torch_dag_timm import example_inputs, model_source
 
@@ -32,3 +33,9 @@ def torch_dag_example_inputs(model: nn.Module) -> tuple[Any, ...] | None:
 def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
     """Build the model that ``timm:NAME`` names."""
     return model_source.timm_model(reference, options)
+
+
+@hookimpl
+def torch_dag_model_lists() -> Iterable[ModelList]:
+    """List the models of timm."""
+    return (model_source.timm_models(),)

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from torch_dag_block_pruning.algorithm import BlockPruning
 from torch_dag_block_pruning.config import BlockPruningConfig
+from torch_dag_block_pruning.coverage import CHECK
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+from torch_dag_core.cli.coverage.check import CoverageCheck
 from torch_dag_core.plugins.hookspecs import hookimpl
 
 TORCH_DAG_HOOK_API = 1
@@ -22,3 +24,9 @@ def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
         create=BlockPruning.from_config,
         status="stub",
     )
+
+
+@hookimpl
+def torch_dag_coverage_checks() -> Iterable[CoverageCheck]:
+    """Add the share of FLOPs that can be removed in whole blocks."""
+    yield CHECK

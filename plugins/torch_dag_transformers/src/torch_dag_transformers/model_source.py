@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.plugins.model_sources import ModelList
 
 PREFIX = "transformers:"
 _WIDTH, _HEADS, _GROUPS, _LAYERS, _INNER, _TOKENS, _IMAGE, _PATCH = 64, 4, 2, 2, 128, 1_000, 64, 16
@@ -35,7 +36,8 @@ def model_of(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
         options: Values for the configuration, and ``auto``: the class that builds the model, ``AutoModel`` by default.
 
     Raises:
-        ModelReferenceError: there is no such model type, it cannot be built so, or transformers is not installed.
+        ModelReferenceError: there is no such model type, it cannot be built so, trained weights are asked for, or
+            transformers is not installed.
     """
     if not reference.startswith(PREFIX):
         return None
@@ -52,6 +54,9 @@ def model_of(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
         raise ModelReferenceError(message)
     given = dict(options)
     auto = str(given.pop("auto", "AutoModel"))
+    if given.pop("pretrained", False):
+        message = f"{reference!r} is a small model without trained weights; name your own with package.module:callable"
+        raise ModelReferenceError(message)
     try:
         model: nn.Module = getattr(transformers, auto).from_config(_config(CONFIG_MAPPING[name], given))
     except Exception as error:
@@ -82,3 +87,19 @@ def _small_values(plain: Any) -> dict[str, Any]:
             if isinstance(number, int) and number >= _TOKENS:
                 values[name] = place
     return values
+
+
+def model_list() -> ModelList:
+    """Return the list of the model types that transformers has a configuration for."""
+    return ModelList(
+        name=PREFIX.removesuffix(":"), names=_names, distribution="transformers", packages=("transformers",)
+    )
+
+
+def _names() -> list[str]:
+    try:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    except ImportError as error:
+        message = "transformers cannot be imported; pip install 'torch-dag-transformers[transformers]'"
+        raise ModelReferenceError(message) from error
+    return list(CONFIG_MAPPING.keys())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
 from torch_dag_core.plugins.hookspecs import hookimpl
+from torch_dag_core.plugins.model_sources import ModelList
 from torch_dag_transformers import example_inputs, model_source
 
 TORCH_DAG_HOOK_API = 1
@@ -23,3 +24,9 @@ def torch_dag_example_inputs(model: nn.Module) -> tuple[Any, ...] | None:
 def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Module | None:
     """Build the model that ``transformers:CONFIG`` names."""
     return model_source.model_of(reference, options)
+
+
+@hookimpl
+def torch_dag_model_lists() -> Iterable[ModelList]:
+    """List the model types of transformers."""
+    return (model_source.model_list(),)

@@ -102,6 +102,19 @@ def compare_module_outputs(a: nn.Module, b: nn.Module, inputs: Any, *, tolerance
     return Comparison(result, tuple(steps), tolerance)
 
 
+def largest_difference(expected: Any, found: Any) -> float:
+    """Return the largest difference of two results, relative to the largest element of the expected tensor.
+
+    Args:
+        expected: A tensor, or nested tuples, lists and dicts of tensors.
+        found: The same.
+
+    Returns:
+        0 where both are equal; infinity where their shapes differ.
+    """
+    return _difference("", _tensors(expected), _tensors(found)).relative
+
+
 def _seeded_values(model: nn.Module, args: Any, kwargs: Any) -> Iterator[tuple[str, list[Tensor]]]:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(_SEED)

@@ -13,6 +13,8 @@ from torch_dag_core.cli.algorithm_table import list_algorithms
 from torch_dag_core.cli.compare import compare
 from torch_dag_core.cli.console import print_line
 from torch_dag_core.cli.convert import convert, show
+from torch_dag_core.cli.coverage.command import coverage, coverage_table
+from torch_dag_core.cli.module_costs import flops
 from torch_dag_core.cli.new_plugin import new_plugin
 from torch_dag_core.cli.plugin_table import plugins
 from torch_dag_core.cli.run import run
@@ -77,6 +79,9 @@ def app() -> None:
 
 app.add_command(compare)
 app.add_command(convert)
+app.add_command(coverage)
+app.add_command(coverage_table)
+app.add_command(flops)
 app.add_command(list_algorithms)
 app.add_command(new_plugin)
 app.add_command(plugins)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 from torch import Tensor
 
 from torch_dag_core.analysis.comparing import compare_module_outputs
+from torch_dag_core.cli.answers import answer, answers, say
 from torch_dag_core.cli.console import console
+from torch_dag_core.cli.graph_calls import random_arguments
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
-from torch_dag_core.errors import ModelReferenceError, TorchDagError
+from torch_dag_core.errors import InputError, ModelReferenceError, TorchDagError
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.structure import pack
 
 
 class DifferenceError(TorchDagError):
@@ -25,6 +30,7 @@ class DifferenceError(TorchDagError):
 @click.option("--photos", is_flag=True, help="Compare on the photographs that scikit-image ships.")
 @click.option("--images", multiple=True, type=click.Path(path_type=Path), help="An image file to compare on.")
 @click.option("--tolerance", type=float, default=0.0, show_default=True, help="Relative difference that is accepted.")
+@answers
 def compare(
     *, choice: ModelChoice, against: str | None, photos: bool, images: Sequence[Path], tolerance: float
 ) -> None:
@@ -32,27 +38,42 @@ def compare(
     with console().status(f"converting {choice.reference}"):
         model = choice.model()
         graph = choice.graph(model)
-        other = graph if against is None else ModelChoice(against).model()
-    shape = _shape(choice, graph.input_spec.tensors[0].example_shape)
+        other = graph if against is None else ModelChoice(against, seed=choice.seed, device=choice.device).model()
     paths = [*images, *(shipped_photographs() if photos else [])]
-    inputs = read_images(paths, shape[-2:]) if paths else torch.randn(2, *shape)
-    with console().status(f"running both on {len(inputs)} inputs"):
+    inputs = _photographs(graph, paths).to(choice.device) if paths else choice.inputs() or random_arguments(graph)
+    what = f"{len(paths)} photographs" if paths else "random inputs"
+    with console().status(f"running both on {what}"):
         comparison = compare_module_outputs(model, other, inputs, tolerance=tolerance)
-    what = f"{len(inputs)} photographs" if paths else "2 random inputs"
-    click.echo(f"{choice.reference} against {against or 'its graph'} on {what} of {tuple(shape)}")
-    click.echo("equal bit for bit" if comparison.equal else str(comparison))
+    say(f"{choice.reference} against {against or 'its graph'} on {what}, {_sizes(inputs)}")
+    say("equal bit for bit" if comparison.equal else str(comparison))
+    first = comparison.first
+    answer(
+        model=choice.reference, against=against, inputs=what, equal=comparison.equal, absolute=comparison.absolute,
+        relative=comparison.relative, tolerance=tolerance, first_difference=None if first is None else first.name,
+    )  # fmt: skip
     if not comparison.relative <= tolerance:
         message = f"the results differ by {comparison.relative:.3g} of the largest, more than --tolerance {tolerance:g}"
         raise DifferenceError(message)
 
 
-def _shape(choice: ModelChoice, example: Sequence[int] | None) -> Sequence[int]:
-    if choice.size is not None:
-        return choice.size
-    if example is None:
-        message = "the graph does not remember an input size; give one with --size"
-        raise ModelReferenceError(message)
-    return example[1:]
+def _photographs(graph: DagModule, paths: Sequence[Path]) -> Tensor:
+    """Return photographs of the size that the graph takes.
+
+    Raises:
+        InputError: it does not take one image of three colours.
+    """
+    shapes = [spec.example_shape for spec in graph.input_spec.tensors]
+    shape = shapes[0] if len(shapes) == 1 else None
+    if shape is None or len(shape) != 4 or shape[1] != 3:
+        message = f"photographs suit models of one input (batch, 3, height, width), this one takes {shapes}"
+        raise InputError(message)
+    return read_images(paths, shape[-2:])
+
+
+def _sizes(inputs: Any) -> str:
+    tensors: list[Tensor] = []
+    pack(inputs, lambda value: isinstance(value, Tensor), tensors)
+    return ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
 
 
 _PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")

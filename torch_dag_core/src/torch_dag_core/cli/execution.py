@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
-from torch_dag_core.cli.before_after import before_after
+from torch_dag_core.algorithms.reports import CompressionReport
+from torch_dag_core.cli.answers import answer, note, say
+from torch_dag_core.cli.before_after import Measure, before_after, measures
 from torch_dag_core.cli.calibration import Amount, read_calibration
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice
 from torch_dag_core.conversion.report import conversion_report
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,11 @@ def execute(run: Run) -> None:
     """
     config = run.spec.configure(**run.settings)
     if run.out is None and not run.only_analyze:
-        click.echo("nothing will be saved; --out saves the result")
+        note("nothing will be saved; --out saves the result")
     with _steps(3) as steps:
         steps.start(f"converting {run.choice.reference}")
         model = run.choice.model()
-        dag = _sized(run.choice.graph(model), run.choice.size)
+        dag = run.choice.graph(model)
         steps.start("analysing")
         algorithm = run.spec.start(dag, config)
         report = algorithm.analyze()
@@ -72,10 +69,12 @@ def execute(run: Run) -> None:
             steps.start(f"reading {run.calibrate}")
             _calibrate(run, algorithm, model, dag)
     if not isinstance(model, DagModule):
-        click.echo(conversion_report(dag))
-    click.echo(str(report))
-    if not run.only_analyze:
-        _carry_out(run, algorithm, dag)
+        say(conversion_report(dag))
+    say(str(report))
+    if run.only_analyze:
+        answer(**_analysed(run, report))
+    else:
+        _carry_out(run, algorithm, dag, report)
 
 
 def _calibrate(run: Run, algorithm: Algorithm, model: nn.Module, dag: DagModule) -> None:
@@ -88,11 +87,11 @@ def _calibrate(run: Run, algorithm: Algorithm, model: nn.Module, dag: DagModule)
     algorithm.calibrate(read_calibration(run.calibrate, model, run.choice.reference, dag, amount))
 
 
-def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule) -> None:
+def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule, report: CompressionReport) -> None:
     spec, out = run.spec, run.out
     if spec.trains and spec.status != "stub":
         _refuse_training(spec)
-    table: Table | None = None
+    measured: list[Measure] = []
     with _steps(3) as steps:
         if isinstance(algorithm, CompressionAlgorithm):
             algorithm.progress = steps.within
@@ -104,24 +103,29 @@ def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule) -> None:
         if out is not None:
             steps.start("saving and measuring")
             result.save(out)
-            table = before_after(dag, result, out)
-    click.echo(f"{spec.name}: {share:.2%} of the cost is left")
+            measured = list(measures(dag, result, out))
+    say(f"{spec.name}: {share:.2%} of the cost is left")
     conclusion = algorithm.conclusion() if isinstance(algorithm, CompressionAlgorithm) else ""
     if conclusion:
-        click.echo(conclusion)
-    if table is not None and out is not None:
-        Console().print(table)
-        click.echo(loading_lines(out))
+        say(conclusion)
+    if out is not None:
+        say(before_after(measured))
+        say(loading_lines(out))
+    answer(
+        **_analysed(run, report), cost_share=share, conclusion=conclusion, file=out,
+        **{each.key: {"before": each.before, "after": each.after} for each in measured},
+    )  # fmt: skip
 
 
-def _sized(dag: DagModule, size: tuple[int, ...] | None) -> DagModule:
-    """Let a graph that was loaded remember the size that was asked for, instead of its own."""
-    if size is not None and dag.input_spec.tensors:
-        first, *rest = dag.input_spec.tensors
-        batch = (first.example_shape or (2,))[0]
-        sized = dataclasses.replace(first, example_shape=(batch, *size))
-        dag.input_spec = dataclasses.replace(dag.input_spec, tensors=(sized, *rest))
-    return dag
+def _analysed(run: Run, report: CompressionReport) -> dict[str, Any]:
+    """Return what an analysis found, for programs."""
+    return {
+        "algorithm": run.spec.name,
+        "model": run.choice.reference,
+        "removable_share": report.removable_share,
+        "candidates": [{"name": each.name, "flops": each.flops} for each in report.candidates],
+        "left": [{"name": each.name, "flops": each.flops, "reason": each.reason} for each in report.skipped],
+    }
 
 
 def _refuse_training(spec: AlgorithmSpec) -> None:

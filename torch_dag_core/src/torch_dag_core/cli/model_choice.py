@@ -2,75 +2,148 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from torch_dag_core.cli.references import load_model
+from torch_dag_core.cli.answers import note
+from torch_dag_core.cli.example_choice import ExampleChoice, InputType, SizeType
+from torch_dag_core.cli.references import Arguments, load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.interpret import bind_inputs
+from torch_dag_core.graph.structure import pack, unpack
+from torch_dag_core.plugins.loading import named_contributions
+from torch_dag_core.plugins.model_sources import ModelList
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The model that the user named, with the options that go with it."""
+    """The model that the user named, with the options that go with it.
+
+    Attributes:
+        reference: The model.
+        arguments: For what the reference names, as texts.
+        weights: A file with weights.
+        pretrained: Whether the source of the model is asked for trained weights.
+        example: What was said about inputs.
+        seed: For random weights and inputs.
+        device: Where the model runs.
+    """
 
     reference: str
     arguments: tuple[str, ...] = ()
     weights: Path | None = None
-    size: tuple[int, ...] | None = None
+    pretrained: bool = False
+    example: ExampleChoice = field(default_factory=ExampleChoice)
+    seed: int = 0
+    device: str = "cpu"
 
     def model(self) -> nn.Module:
-        """Build or load the model, in evaluation mode."""
-        return load_model(self.reference, self.arguments, self.weights).eval()
+        """Build or load the model, in evaluation mode; says so where its weights are random.
 
-    def example(self) -> Tensor | None:
-        """Return a random batch of two of the size in ``--size``; None without it, so that plugins offer an example."""
-        return None if self.size is None else torch.randn(2, *self.size)
+        Raises:
+            ModelReferenceError: the reference names no model, or the device cannot be used.
+        """
+        device = _usable(self.device)
+        torch.manual_seed(self.seed)
+        model = load_model(self.reference, self.arguments, self.weights, pretrained=self.pretrained)
+        if self._is_random():
+            note(
+                f"{self.reference} has random weights (seed {self.seed}); --pretrained or --weights FILE gives it "
+                "trained ones"
+            )
+        return model.eval().to(device)
+
+    def _is_random(self) -> bool:
+        """Tell whether the weights are those of a library's untrained model."""
+        options = Arguments.parse(self.arguments).options
+        trained = self.pretrained or self.weights is not None or options.get("pretrained") or options.get("weights")
+        prefix, colon, _ = self.reference.partition(":")
+        return bool(colon) and not trained and prefix in named_contributions("torch_dag_model_lists", ModelList)
+
+    def inputs(self) -> Any:
+        """Return example inputs on the device; None where nothing was said, so that plugins offer an example."""
+        given, tensors = self.example.inputs(), list[Any]()
+        template = pack(given, lambda value: isinstance(value, torch.Tensor), tensors)
+        return unpack(template, [tensor.to(self.device) for tensor in tensors])
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
-        """Convert the model, or return it if it is a graph already."""
+        """Convert the model; one that is a graph already remembers the sizes that were asked for."""
         model = self.model() if model is None else model
-        return model if isinstance(model, DagModule) else build_from_unstructured_module(model, self.example())
+        inputs = self.inputs()
+        if not isinstance(model, DagModule):
+            return build_from_unstructured_module(model, inputs)
+        return model if inputs is None else _sized(model, inputs)
 
 
-def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+def _sized(dag: DagModule, inputs: Any) -> DagModule:
+    """Let a graph that was loaded remember the sizes of these inputs, instead of its own.
+
+    Raises:
+        InputError: the graph does not take them.
+    """
+    args, kwargs = as_arguments(inputs)
+    tensors = bind_inputs(dag, *args, **kwargs)
+    specs = [
+        dataclasses.replace(spec, example_shape=tuple(tensor.shape))
+        for spec, tensor in zip(dag.input_spec.tensors, tensors, strict=True)
+    ]
+    dag.input_spec = dataclasses.replace(dag.input_spec, tensors=tuple(specs))
+    return dag
+
+
+def _usable(name: str) -> torch.device:
+    """Return a device that tensors can be made on.
+
+    Raises:
+        ModelReferenceError: there is none of that name here.
+    """
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        message = f"--size takes integers with commas, such as 3,224,224, not {text!r}"
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        message = f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}"
         raise ModelReferenceError(message) from error
+    return device
 
 
 _OPTIONS: Sequence[Callable[[F], F]] = (
     click.argument("reference", metavar="MODEL", is_eager=True),  # known before outputs are checked against it
     click.option("--arg", "arguments", multiple=True, metavar="[KEY=]VALUE", help="Argument of the model's callable."),
+    click.option("--pretrained", is_flag=True, help="Ask the model's source for its trained weights."),
     click.option(
         "--weights", type=click.Path(path_type=Path), is_eager=True, help="Weights: safetensors, or a state dict."
     ),
-    click.option("--size", callback=_size, metavar="C,H,W", help="Size of an example input, without the batch."),
-)
+    click.option("--size", type=SizeType(), metavar="C,H,W", help="Size of an example input, without the batch."),
+    click.option("--input", "shapes", type=InputType(), multiple=True, metavar="[NAME:]SHAPE[:DTYPE]",
+                 help="An example input, with the batch: 2x3x224x224, or ids:2x16:int64. Repeat it for several."),
+    click.option("--inputs", "file", type=click.Path(path_type=Path), is_eager=True, metavar="FILE",
+                 help="Example inputs by name (.safetensors)."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of random weights and inputs."),
+    click.option("--device", default="cpu", show_default=True, help="Where the model runs, such as cuda."),
+)  # fmt: skip
 
 
 def takes_model(command: F) -> F:
     """Add the argument MODEL and its options to a command, which receives them as a `ModelChoice` named ``choice``."""
 
     @functools.wraps(command)
-    def with_choice(
-        reference: str, arguments: tuple[str, ...], weights: Path | None, size: tuple[int, ...] | None, **rest: Any
-    ) -> Any:
-        return command(choice=ModelChoice(reference, arguments, weights, size), **rest)
+    def with_choice(reference: str, arguments: tuple[str, ...], **rest: Any) -> Any:
+        example = ExampleChoice(*(rest.pop(name) for name in ("size", "shapes", "file")))
+        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device")}
+        return command(choice=ModelChoice(reference, arguments, example=example, **own), **rest)
 
     for option in reversed(_OPTIONS):
         with_choice = option(with_choice)

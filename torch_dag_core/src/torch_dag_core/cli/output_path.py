@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FORCE = "torch_dag_core.cli.force"
 _OUTPUTS = "torch_dag_core.cli.outputs"
-_INPUTS = ("reference", "weights")
+_INPUTS = ("reference", "weights", "file")
 """Eager parameters of commands that name files which are read; see `model_choice.takes_model`."""
 
 
@@ -56,10 +56,18 @@ class OutputPath(click.Path):
 
 def may_overwrite(command: F) -> F:
     """Give a command the flag ``--force``, which lets its `OutputPath` options take files that exist."""
-
-    def note(ctx: click.Context, _: click.Parameter, force: bool) -> None:  # noqa: FBT001
-        ctx.meta[_FORCE] = force
-
     return click.option(
-        "--force", is_flag=True, is_eager=True, expose_value=False, callback=note, help="Overwrite files that exist."
+        "--force", is_flag=True, is_eager=True, expose_value=False, callback=_note, help="Overwrite files that exist."
     )(command)
+
+
+def may_resume(command: F) -> F:
+    """Give a command the flag ``--resume``, which lets its `OutputPath` take the file of an earlier run as well."""
+    return click.option(
+        "--resume", is_flag=True, is_eager=True, callback=_note, help="Go on with the file of an earlier run."
+    )(command)
+
+
+def _note(ctx: click.Context, _: click.Parameter, given: bool) -> bool:  # noqa: FBT001
+    ctx.meta[_FORCE] = given or ctx.meta.get(_FORCE, False)
+    return given

@@ -6,23 +6,27 @@ A reference is the path of a saved graph, ``PREFIX:NAME`` with a prefix that a p
 
 from __future__ import annotations
 
-import ast
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from torch_dag_core.cli.literals import read_literal
+from torch_dag_core.cli.weights import load_weights
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.plugins.loading import first_answer, list_plugins, require
 from torch_dag_core.serialization import load
 
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
-_SHOWN = 5
+_PLUGINS = {"timm": "torch-dag-timm", "transformers": "torch-dag-transformers"}
+"""Libraries whose models have names through a plugin, with the distribution to install."""
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_DOWNLOAD = (
+    "trained weights may have to be downloaded: without network, fetch the file elsewhere and pass it with --weights"
+)
 
 
 @dataclass(frozen=True)
@@ -34,40 +38,47 @@ class Arguments:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Arguments:
-        """Parse ``key=value`` pairs and plain values. A value that is not a Python literal is taken as a string.
+        """Parse ``key=value`` pairs and plain values, as `read_literal` does.
 
-        >>> Arguments.parse(["3", "name", "depth=(1, 2)", "act=relu"])
-        Arguments(positional=(3, 'name'), options={'depth': (1, 2), 'act': 'relu'})
+        >>> Arguments.parse(["3", "name", "depth=(1, 2)", "act=relu", "bias=false"])
+        Arguments(positional=(3, 'name'), options={'depth': (1, 2), 'act': 'relu', 'bias': False})
         """
         positional, options = [], {}
         for text in texts:
             key, equals, value = text.partition("=")
             if equals and key.isidentifier():
-                options[key] = _value(value)
+                options[key] = read_literal(value)
             else:
-                positional.append(_value(text))
+                positional.append(read_literal(text))
         return cls(tuple(positional), options)
 
 
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def load_model(reference: str, arguments: Sequence[str] = (), weights: Path | None = None) -> nn.Module:
+def load_model(
+    reference: str, arguments: Sequence[str] = (), weights: Path | None = None, *, pretrained: bool = False
+) -> nn.Module:
     """Build or load the model that a reference names, and load weights into it.
 
+    Args:
+        reference: The model.
+        arguments: For the callable that it names, as texts.
+        weights: A file with weights.
+        pretrained: Whether to ask the source of the model for its trained weights (``pretrained=True``).
+
     Raises:
-        ModelReferenceError: the reference names no model, or the weights do not fit it.
+        ModelReferenceError: the reference names no model, or there are no such weights or they do not fit it.
     """
-    parsed = Arguments.parse(arguments)
+    parsed = Arguments.parse([*arguments, *(["pretrained=True"] if pretrained else [])])
     model = _saved_graph(reference, parsed)
-    if model is None:
-        model = _named_model(reference, parsed)
-    if model is None:
-        model = _imported_model(reference, parsed)
+    try:
+        if model is None:
+            model = _named_model(reference, parsed)
+        if model is None:
+            model = _imported_model(reference, parsed)
+    except ModelReferenceError as error:
+        if not pretrained:
+            raise
+        message = f"{error}; {_DOWNLOAD}"
+        raise ModelReferenceError(message) from error
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -77,8 +88,14 @@ def _saved_graph(reference: str, arguments: Arguments) -> nn.Module | None:
     path = Path(reference)
     if not path.is_file() and path.suffix != ".safetensors":
         return None
+    if path.suffix in _PICKLES:
+        message = (
+            f"{reference!r} is no saved graph; if it holds weights, name their model and pass the file with --weights. "
+            "A pickled model is not loaded, because unpickling can run code"
+        )
+        raise ModelReferenceError(message)
     if arguments != Arguments():
-        message = f"{reference!r} is a saved graph, which takes no arguments"
+        message = f"{reference!r} is a saved graph, which takes no arguments and has its own weights"
         raise ModelReferenceError(message)
     if not path.is_file():
         message = f"there is no file {reference!r}"
@@ -104,7 +121,15 @@ def _imported_model(reference: str, arguments: Arguments) -> nn.Module:
             "or the path of a saved graph"
         )
         raise ModelReferenceError(message)
-    return _call(reference, attribute_named(reference, module_name, attribute), arguments)
+    try:
+        target = attribute_named(reference, module_name, attribute)
+    except ModelReferenceError as error:
+        if module_name not in _PLUGINS or any(info.name == module_name for info in list_plugins()):
+            raise
+        plugin = _PLUGINS[module_name]
+        message = f"{reference!r} needs the plugin for {module_name}, which is not installed; pip install {plugin}"
+        raise ModelReferenceError(message) from error
+    return _call(reference, target, arguments)
 
 
 def attribute_named(reference: str, module_name: str, attribute: str) -> Any:
@@ -144,52 +169,3 @@ def _call(reference: str, target: Any, arguments: Arguments) -> nn.Module:
         message = f"{reference!r} returned a {type(model).__name__}, not an nn.Module"
         raise ModelReferenceError(message)
     return model
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file, or a state dict saved by ``torch.save``, of which nothing but tensors is unpickled.
-
-    Raises:
-        ModelReferenceError: the file cannot be read, or its tensors do not match those of the model.
-    """
-    try:
-        state = _read_weights(path)
-    except Exception as error:
-        message = f"cannot read weights from {str(path)!r}: {error}"
-        raise ModelReferenceError(message) from error
-    tied = _tied_names(model, state)
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        message = f"the weights in {str(path)!r} do not fit the model: {error}"
-        raise ModelReferenceError(message) from error
-    missing = [name for name in missing if name not in tied]
-    if missing or unexpected:
-        message = f"the weights in {str(path)!r} are not the model's: {_differences(missing, unexpected)}"
-        raise ModelReferenceError(message)
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return cast("dict[str, Tensor]", load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    nested = next((state[key] for key in _STATE_DICT_KEYS if isinstance(state.get(key), Mapping)), state)
-    return cast("Mapping[str, Tensor]", nested)
-
-
-def _tied_names(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of shared parameters for which the state has a value under one of their names."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    given = {id(parameter) for name, parameter in parameters.items() if name in state}
-    return {name for name, parameter in parameters.items() if id(parameter) in given}
-
-
-def _differences(missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    groups = (("missing", missing), ("unexpected", unexpected))
-    return ", ".join(
-        f"{len(names)} {label} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
-        for label, names in groups
-        if names
-    )

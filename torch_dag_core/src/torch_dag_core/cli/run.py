@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
+from torch_dag_core.cli.answers import answers
 from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.cli.setting_values import Decorator, check_outputs, option_texts, read_settings, setting_options
@@ -75,6 +76,7 @@ def algorithm_command(
         click.option("-o", "--out", type=OutputPath(), required=needs_out,
                      help="Where to save the result (.safetensors)."),
         may_overwrite,
+        answers,
     ]  # fmt: skip
     for option in reversed(options):
         callback = option(callback)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_core.cli.coverage.check import CoverageCheck
     from torch_dag_core.graph.dag import DagModule
     from torch_dag_core.plugins.graph_formats import GraphFormat, Overlay
+    from torch_dag_core.plugins.model_sources import ModelList
     from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec
     from torch_dag_core.testing.checks import ContractCheck
 
@@ -62,8 +64,14 @@ def torch_dag_model_source(reference: str, options: Mapping[str, Any]) -> nn.Mod
     """Build the model that a reference such as ``timm:resnet18`` names; None lets others answer.
 
     Answer only references that start with your own prefix, and raise `ModelReferenceError` for a name under that
-    prefix which you do not have. ``options`` are keyword arguments for whatever builds the model.
+    prefix which you do not have. ``options`` are keyword arguments for whatever builds the model; ``pretrained=True``
+    among them asks for trained weights, without which those of a model are random.
     """
+
+
+@hookspec
+def torch_dag_model_lists() -> Iterable[ModelList]:
+    """List the models under your own prefix, for commands that go through all of them."""
 
 
 @hookspec
@@ -84,3 +92,8 @@ def torch_dag_overlays(dag: DagModule) -> Iterable[Overlay]:
 @hookspec
 def torch_dag_contract_checks() -> Iterable[ContractCheck]:
     """Add checks to the contract that `torch_dag_core.testing` runs over what plugins register."""
+
+
+@hookspec
+def torch_dag_coverage_checks() -> Iterable[CoverageCheck]:
+    """Add checks of every converted model to ``torch-dag coverage``."""
