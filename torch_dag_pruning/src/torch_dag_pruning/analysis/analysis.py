@@ -14,7 +14,7 @@ from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.shape_run import ShapeRun
-from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
+from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, is_rigid, sized_runs
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
 from torch_dag_pruning.analysis.freezing import freeze_unprunable
 from torch_dag_pruning.analysis.graph_cost import GraphCost
@@ -58,11 +58,10 @@ def analyze(
     plain = is_plain(dag, registry, rules)
     graph = dag if plain else expanded(dag, example, registry, rules)
     store = AxisStore()
-    sizes = hints(graph, example)
-    run = ShapeRun(registry)
+    sizes: list[list[Tensor]] = []
     propagations: list[Propagation] = []
-    for inputs in sizes:
-        values = run.values(graph, inputs)
+    for inputs, values in sized_runs(graph, example, ShapeRun(registry)):
+        sizes.append(inputs)
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
             break

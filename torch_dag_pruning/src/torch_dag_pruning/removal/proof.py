@@ -18,6 +18,7 @@ from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.analysis.value_axes import ValueAxes
 from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import RemovalMismatchError
+from torch_dag_pruning.removal.draws import Draws, own_random_state
 from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.stepping import Stepper, tensors_of
 
@@ -93,33 +94,50 @@ def compared(
             by more than the tolerance of the precision.
     """
     tensors = [_cast(tensor, dtype) for tensor in inputs]
-    masked, removed = Stepper(graphs.masked, tensors), Stepper(graphs.removed, tensors)
-    differences = {
-        vertex.name: _difference(vertex, wanted, given, kept, axes.outputs(vertex.name)[0], removed)
-        for vertex, wanted, given in _lock_step(masked, removed)
-        if len(axes.outputs(vertex.name)) == 1
-    }
+    draws = Draws(kept, axes.outputs)
+    with own_random_state((*tensors, *graphs.before.parameters(), *graphs.before.buffers())):
+        steps = _LockStep(Stepper(graphs.masked, tensors, draws.recorded), graphs.removed, tensors, draws)
+        differences = {
+            vertex.name: _difference(vertex, wanted, given, kept, axes.outputs(vertex.name)[0], steps.removed)
+            for vertex, wanted, given in steps.run()
+            if len(axes.outputs(vertex.name)) == 1
+        }
+        effect = _effect(Stepper(graphs.before, tensors, draws.seeded), steps.removed, kept, axes)
     vertex = max(differences, key=lambda name: differences[name], default="")
-    effect = _effect(Stepper(graphs.before, tensors), removed, kept, axes)
     return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype)
 
 
-def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[InnerVertex, Any, Any]]:
-    """Yield the vertices that both graphs compute, with their values in the first and the second graph.
+class _LockStep:
+    """Runs the masked and the removed graph side by side; the masked one is ahead, because its draws are repeated."""
 
-    Each value is dropped after it was yielded, so few are in memory at a time.
-    """
-    shared = first.names & second.names
-    waiting: dict[str, Any] = {}
-    ahead = first.steps()
-    for vertex, value in second.steps():
-        while vertex.name in shared and vertex.name not in waiting:
-            other, found = next(ahead)
-            if other.name in shared:
-                waiting[other.name] = found
-        if vertex.name in shared and not isinstance(vertex.module, TensorHolder):
-            yield vertex, waiting[vertex.name], value
-        waiting.pop(vertex.name, None)
+    def __init__(self, masked: Stepper, removed: DagModule, inputs: Sequence[Tensor], draws: Draws) -> None:
+        self._draws = draws
+        self.removed = Stepper(removed, inputs, self._follow)
+        self._shared = masked.names & self.removed.names
+        self._ahead = masked.steps()
+        self._waiting: dict[str, Any] = {}
+
+    def run(self) -> Iterator[tuple[InnerVertex, Any, Any]]:
+        """Yield the vertices that both graphs compute, with their values in the masked and the removed graph.
+
+        Each value is dropped after it was yielded, so few are in memory at a time.
+        """
+        for vertex, value in self.removed.steps():
+            self._advance(vertex.name)
+            if vertex.name in self._shared and not isinstance(vertex.module, TensorHolder):
+                yield vertex, self._waiting[vertex.name], value
+            self._waiting.pop(vertex.name, None)
+
+    def _follow(self, vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
+        self._advance(vertex.name)
+        return self._draws.repeated(vertex, operands)
+
+    def _advance(self, name: str) -> None:
+        """Run the masked graph until it has the vertex ``name``, if both graphs compute that."""
+        while name in self._shared and name not in self._waiting:
+            other, found = next(self._ahead)
+            if other.name in self._shared:
+                self._waiting[other.name] = found
 
 
 def _difference(
