@@ -56,11 +56,12 @@ def analyze(
     _refuse_unknown(dag, free_outputs)
     example = blank_inputs(dag, example_inputs)
     plain = is_plain(dag, registry, rules)
-    graph = dag if plain else expanded(dag, example, registry, rules)
+    run = ShapeRun(registry)
+    graph = dag if plain else expanded(dag, example, run, rules)
     store = AxisStore()
     sizes: list[list[Tensor]] = []
     propagations: list[Propagation] = []
-    for inputs, values in sized_runs(graph, example, ShapeRun(registry)):
+    for inputs, values in sized_runs(graph, example, run):
         sizes.append(inputs)
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
@@ -125,9 +126,8 @@ class Analysis:
         Raises:
             AnalysisError: the original was edited after the analysis.
         """
-        if self._source is not self._original:
-            return self._source
-        self.require_current()
+        if self._source is self._original:
+            self.require_current()
         return shared_clone(self._source)
 
     @cached_property
