@@ -82,3 +82,23 @@ def test_rules_of_the_core_are_not_replaced():
     mine = axis_rule("core.linear")(lambda ctx: Relation([]))
     with pytest.raises(AnalysisError, match=r"'core.linear' has two axis rules"):
         rules_by_key([*core_rules(), mine])
+
+
+def test_a_rule_of_the_core_that_fails_freezes_its_vertex(dag, registry):
+    """What a rule does not know is frozen with a reason, and the rest of the graph is analysed."""
+
+    def unknown(ctx):
+        message = "this form is not described"
+        raise ValueError(message)
+
+    rules = rules_by_key([*core_rules(), swap]) | {"core.linear": unknown}
+    propagation = run(dag, registry, rules)
+    (axes,) = propagation.outputs["a"]
+    assert axes[1].cause.reason == "this form is not described"
+    assert not propagation.store.solver.atoms()
+
+
+def test_a_rule_of_the_core_with_wrong_sizes_freezes_its_vertex(dag, registry):
+    rules = rules_by_key([*core_rules(), swap]) | {"core.linear": lambda ctx: Relation([ctx.inputs[0]])}
+    (axes,) = run(dag, registry, rules).outputs["a"]
+    assert "the sizes [(2, 5)], it has [(2, 8)]" in axes[1].cause.reason

@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops import arithmetic
 from torch_dag_core.ops.attention import Attention
 from torch_dag_core.ops.contraction import EmbeddingFunction
 from torch_dag_core.ops.vocabulary import specs
+from torch_dag_pruning import analyze
 from torch_dag_pruning.axes.relation import rules_by_key
 from torch_dag_pruning.rules import core_rules
 
@@ -175,17 +177,8 @@ def test_sampling(check, fn):
     check(net, torch.randn(2, 3, 4, 4), ops=["grid_sample", "interpolate"], orbits=[8])
 
 
-def test_recurrent_layers_fail_closed(check, fn):
-    net = fn(
-        lambda m, x: m.b(F.relu(m.c(m.rnn(m.a(x))[0]))),
-        a=nn.Linear(5, 8), rnn=nn.LSTM(8, 6, batch_first=True), c=nn.Linear(6, 10), b=nn.Linear(10, 3),
-    )  # fmt: skip
-    analysis = check(net, torch.randn(2, 7, 5), ops=["lstm"], orbits=[10])
-    assert any(cause.vertex == "rnn" and "no axis rule" in cause.reason for cause in analysis.locked)
-
-
 def test_functions_without_a_rule_fail_closed(check, fn):
-    net = fn(lambda m, x: m.b(torch.cummax(m.a(x), -1).values), a=nn.Linear(5, 8), b=nn.Linear(8, 3))
+    net = fn(lambda m, x: m.b(torch.kron(m.a(x), torch.ones(1, 1))), a=nn.Linear(5, 8), b=nn.Linear(8, 3))
     analysis = check(net, torch.randn(2, 5), ops=["torch_call"], orbits=[], seeds=[1])
     assert any(cause.op == "core.torch_call" for cause in analysis.locked)
 
@@ -201,3 +194,24 @@ def test_an_output_may_be_freed(check, fn):
     net = fn(lambda m, x: m.b(torch.tanh(m.a(x))), a=nn.Linear(5, 8), b=nn.Linear(8, 6))
     assert len(check(net, torch.randn(2, 5), orbits=[8]).orbits) == 1
     check(net, torch.randn(2, 5), orbits=[8, 6], free_outputs=["b"])
+
+
+def test_expansions_keep_what_no_text_shows(check, fn):
+    """Two composite ops of equal sizes differ in their scales and in how they compute."""
+    net = fn(
+        lambda m, x: m.b(m.second(m.first(m.a(x)))), a=nn.Linear(5, 8), first=Attention(8, 4, 3, 8, scale=0.5),
+        second=Attention(8, 4, 3, 8, scale=2.0, fused=False), b=nn.Linear(8, 3),
+    )  # fmt: skip
+    x = torch.randn(2, 7, 5)
+    analysis = check(net, x, orbits=[8, 4, 3, 8, 4, 3, 8])
+    torch.testing.assert_close(analysis.dag(x), net(x))
+
+
+def test_expansions_share_tensors_and_no_modules(fn):
+    net = fn(lambda m, x: m.a(x), a=Attention(8, 4, 2, 8, scale=0.5))
+    dag = build_from_unstructured_module(net, torch.randn(2, 7, 8))
+    first, second = analyze(dag).dag, analyze(dag).dag
+    assert {id(p) for p in first.parameters()} == {id(p) for p in dag.parameters()} == {*map(id, second.parameters())}
+    modules = [set(map(id, graph.modules())) for graph in (dag, first, second)]
+    assert not modules[0] & modules[1] | modules[1] & modules[2]
+    assert not any(p.is_meta for p in first.parameters())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_dag_core.errors import PluginError, TorchDagError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.registry import Registry
-from torch_dag_core.testing.cases import Case, copied, run
+from torch_dag_core.testing.cases import Case, run
 from torch_dag_core.testing.checks import ContractCheck, ContractError
 from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.cut import remove_channels
@@ -32,8 +32,6 @@ def prunes(case: Case) -> None:
         ContractError: it does not, or the analysis of the graph fails.
         PluginError: a rule failed, or contradicts its op.
     """
-    if _draws(case):
-        return
     for dag, inputs in _sandwiches(case):
         try:
             _prune(dag, inputs, case.registry)
@@ -42,15 +40,6 @@ def prunes(case: Case) -> None:
         except TorchDagError as error:
             message = f"{case.name}: between learned layers it is not pruned exactly: {error}"
             raise ContractError(message) from error
-
-
-def _draws(case: Case) -> bool:
-    """Tell whether the module draws random numbers in evaluation, so that no two runs are equal."""
-    module = copy.deepcopy(case.module).eval()
-    with torch.random.fork_rng(devices=[]):
-        before = torch.random.get_rng_state()
-        module(*copied(case.inputs))
-        return not torch.equal(before, torch.random.get_rng_state())
 
 
 def _prune(dag: DagModule, inputs: tuple[Tensor, ...], registry: Registry) -> None:

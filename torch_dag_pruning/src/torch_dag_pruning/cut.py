@@ -21,7 +21,7 @@ from torch_dag_pruning.recovery.recovery import Recovery, recovered
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.optimizer import carried
-from torch_dag_pruning.removal.proof import NEAR_MISS, Graphs, Proof, compared, in_precision
+from torch_dag_pruning.removal.proof import Graphs, Proof, compared, in_precision
 from torch_dag_pruning.removal.shrinking import Shrinking
 
 
@@ -71,8 +71,8 @@ class Cut:
     def prove(self, removed: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
         """Compare a removed graph with the masked one at every vertex, and its cost with the predicted cost (R3).
 
-        The comparison is in single precision; a near miss is repeated in double precision. If pruning does not change
-        the outputs, a `PruningWarning` says so.
+        The comparison is in single precision, and is repeated in double precision if that does not agree. If pruning
+        does not change the outputs, a `PruningWarning` says so.
 
         Args:
             removed: The result of `removed`.
@@ -84,9 +84,7 @@ class Cut:
         """
         try:
             proof = self.compare(removed, inputs)
-        except RemovalMismatchError as mismatch:
-            if mismatch.difference > NEAR_MISS:
-                raise
+        except RemovalMismatchError:
             proof = self.compare(removed, inputs, torch.float64)
         self._check_costs(removed)
         if proof.effect == 0.0 and self._ought_to_show():

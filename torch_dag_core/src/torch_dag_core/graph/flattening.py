@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,15 +40,19 @@ class _Packed:
 Value: TypeAlias = Vertex | _Packed
 
 
-def flatten(graph: DagModule, graph_type: type[DagModule], shared: dict[int, Any] | None = None) -> DagModule:
+def flatten(
+    graph: DagModule, graph_type: type[DagModule], shared: dict[int, Any] | None = None,
+    expansions: Mapping[InnerVertex, DagModule] | None = None,
+) -> DagModule:  # fmt: skip
     """Return a copy without nested graphs; see `DagModule.flatten`.
 
     Args:
         graph: What is copied.
         graph_type: `DagModule`; this module lies below it.
         shared: Objects that are used as they are instead of copied, by id, as in a `copy.deepcopy` memo.
+        expansions: Graphs that are inlined in place of the modules of some vertices.
     """
-    return _Flattening(graph, graph_type, dict(shared or {})).run()
+    return _Flattening(graph, graph_type, dict(shared or {}), dict(expansions or {})).run()
 
 
 @dataclass
@@ -73,6 +77,7 @@ class _Flattening:
     source: DagModule
     graph_type: type[DagModule]
     memo: dict[int, Any] = field(default_factory=dict)
+    expansions: dict[InnerVertex, DagModule] = field(default_factory=dict)
     flat: DagModule = field(init=False)
     registered: dict[nn.Module, tuple[int, InnerVertex]] = field(default_factory=dict)
     stack: list[_Frame] = field(default_factory=list)
@@ -116,7 +121,7 @@ class _Flattening:
 
     def _inlinable(self, vertex: InnerVertex, graph: DagModule) -> DagModule | None:
         """Return the nested graph of a vertex if its vertices can be copied into the outer graph, else None."""
-        nested = vertex.module
+        nested = self.expansions.get(vertex, vertex.module)
         if not isinstance(nested, self.graph_type):
             return None
         if not _takes_values(vertex, nested) or not _same_mode(nested, graph):

@@ -20,14 +20,16 @@ def recurrence(work: int) -> FlopsRule:
     """
 
     def rule(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
-        del outputs
+        del module, outputs
         steps = numel(inputs[0][:-1])
         weights = [shape for name, shape in parameters.items() if name.startswith("weight_")]
         biases = [shape for name, shape in parameters.items() if name.startswith("bias_")]
         recurrences = sum(name.startswith("weight_hh") for name in parameters)
         matrices = sum(numel(shape) for shape in weights)
         vectors = sum(numel(shape) for shape in biases)
-        return steps * (2 * matrices + vectors + work * recurrences * module.hidden_size)
+        kinds = ("weight_hr", "weight_hh")  # the first that there is reads the hidden units
+        units = next(shape[1] for kind in kinds for name, shape in parameters.items() if name.startswith(kind))
+        return steps * (2 * matrices + vectors + work * recurrences * units)
 
     return rule
 

@@ -14,7 +14,7 @@ from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.shape_run import ShapeRun
-from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, hints, is_rigid
+from torch_dag_pruning.analysis.example_sizes import batch_of, blank_inputs, filled, is_rigid, sized_runs
 from torch_dag_pruning.analysis.expansion import expanded, is_plain, shared_clone
 from torch_dag_pruning.analysis.freezing import freeze_unprunable
 from torch_dag_pruning.analysis.graph_cost import GraphCost
@@ -56,13 +56,13 @@ def analyze(
     _refuse_unknown(dag, free_outputs)
     example = blank_inputs(dag, example_inputs)
     plain = is_plain(dag, registry, rules)
-    graph = dag if plain else expanded(dag, example, registry, rules)
-    store = AxisStore()
-    sizes = hints(graph, example)
     run = ShapeRun(registry)
+    graph = dag if plain else expanded(dag, example, run, rules)
+    store = AxisStore()
+    sizes: list[list[Tensor]] = []
     propagations: list[Propagation] = []
-    for inputs in sizes:
-        values = run.values(graph, inputs)
+    for inputs, values in sized_runs(graph, example, run):
+        sizes.append(inputs)
         propagations.append(Propagation(graph, registry, rules, store, free_outputs, values).run())
         if is_rigid(graph, values):
             break
@@ -126,9 +126,8 @@ class Analysis:
         Raises:
             AnalysisError: the original was edited after the analysis.
         """
-        if self._source is not self._original:
-            return self._source
-        self.require_current()
+        if self._source is self._original:
+            self.require_current()
         return shared_clone(self._source)
 
     @cached_property

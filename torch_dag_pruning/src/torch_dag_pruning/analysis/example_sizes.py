@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.example_inputs import STEPS, growth
+from torch_dag_core.errors import InputError
 from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.values import Record, Slot
 from torch_dag_core.graph.vertex import Vertex
 from torch_dag_core.ops.layout import Reshape
+from torch_dag_core.shape_run import ShapeRun
 from torch_dag_pruning.errors import AnalysisError
 
 #: Batch sizes of the two runs. At least 2, because a dimension of size 1 broadcasts; small, because the proof of a
@@ -107,24 +111,49 @@ def _random(blank: Tensor, device: torch.device) -> Tensor:
     return torch.randint(0, 2, blank.shape, device=device).to(blank.dtype)
 
 
-def hints(dag: DagModule, example: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return inputs of one or two sizes at which to run the rules, as far as the graph leaves sizes free.
+def sized_runs(
+    dag: DagModule, example: Sequence[Tensor], run: ShapeRun
+) -> Iterator[tuple[list[Tensor], Mapping[Vertex, Any]]]:
+    """Run a graph without data at one or two input sizes, as far as it leaves sizes free.
 
-    The first has the sizes of the example with a batch of 2, the second larger ones with a batch of 3. An equality that
-    holds at one size only may be a coincidence; one that holds at both follows from the graph
-    (``docs/axis-algebra.md``, A10).
+    The first run has the sizes of the example with a batch of 2, the second larger ones with a batch of 3. An equality
+    that holds at one size only may be a coincidence; one that holds at both follows from the graph
+    (``docs/axis-algebra.md``, A10). Sizes at which the graph does not run are passed over.
+
+    Yields:
+        The inputs of a run, and the value of every vertex.
+
+    Raises:
+        InputError: the graph does not run at the sizes of the example either.
     """
     spec = dag.input_spec
     if not spec.tensors:
-        return [list(example)]
-    first = [_resized(spec, example, _BATCHES[0], 0), _resized(spec, example, None, 0)]
-    second = [_resized(spec, example, batch, step) for batch in (_BATCHES[1], None) for step in _STEPS]
-    sizes = [
-        next((tensors for tensors in choices if hold(spec.assumptions, [t.shape for t in tensors])), list(example))
-        for choices in (first, second)
-    ]
-    is_free = any(a.shape != b.shape for a, b in zip(*sizes, strict=True))
-    return sizes if is_free else sizes[:1]
+        yield list(example), run.values(dag, example)
+        return
+    first = [*_accepted(spec, example, [(_BATCHES[0], 0), (None, 0)]), list(example)]
+    second = _accepted(spec, example, [(batch, step) for batch in (_BATCHES[1], None) for step in _STEPS])
+    found = next((pair for pair in _runs(dag, first[:-1], run)), None) or (first[-1], run.values(dag, first[-1]))
+    yield found
+    larger = (inputs for inputs in second if [t.shape for t in inputs] != [t.shape for t in found[0]])
+    yield from itertools.islice(_runs(dag, larger, run), 1)
+
+
+def _accepted(
+    spec: InputSpec, example: Sequence[Tensor], growths: Iterable[tuple[int | None, int]]
+) -> Iterator[list[Tensor]]:
+    """Yield the example with other batches and free sizes, where the assumptions of the graph allow them."""
+    for batch, step in growths:
+        tensors = _resized(spec, example, batch, step)
+        if hold(spec.assumptions, [tensor.shape for tensor in tensors]):
+            yield tensors
+
+
+def _runs(
+    dag: DagModule, choices: Iterable[list[Tensor]], run: ShapeRun
+) -> Iterator[tuple[list[Tensor], Mapping[Vertex, Any]]]:
+    for inputs in choices:
+        with contextlib.suppress(InputError):  # the model was traced with fewer conditions than it has
+            yield inputs, run.values(dag, inputs)
 
 
 def is_rigid(dag: DagModule, values: Mapping[Vertex, Any]) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.graph.builtin_ops import FreeParameter
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.flattening import flatten
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.vertex import InnerVertex
-from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.plugins.registry import OpSpec, Registry
 from torch_dag_core.shape_run import ShapeRun
+from torch_dag_pruning.analysis.example_sizes import sized_runs
 from torch_dag_pruning.axes.relation import Rule
 
 
@@ -34,52 +38,73 @@ def _is_composite(vertex: InnerVertex, registry: Registry, rules: Mapping[str, R
     return spec is not None and spec.expand is not None and spec.key not in rules
 
 
-def expanded(dag: DagModule, inputs: Sequence[Tensor], registry: Registry, rules: Mapping[str, Rule]) -> DagModule:
-    """Return a copy without nested graphs and composite ops that shares parameters and buffers with the graph.
-
-    Composite ops of equal configuration on operands of equal form are traced once.
-    """
-    copy = shared_clone(dag)
-    composites = [vertex for vertex in copy.inner_vertices if _is_composite(vertex, registry, rules)]
+def expanded(dag: DagModule, inputs: Sequence[Tensor], run: ShapeRun, rules: Mapping[str, Rule]) -> DagModule:
+    """Return a copy without nested graphs and composite ops, for reading only: it shares modules with the graph."""
+    flat = shared_clone(dag) if any(isinstance(vertex.module, DagModule) for vertex in dag.inner_vertices) else dag
+    composites = [vertex for vertex in flat.inner_vertices if _is_composite(vertex, run.registry, rules)]
     if not composites:
-        return copy
-    values = ShapeRun(registry).values(copy, inputs)
-    traced: dict[Any, DagModule] = {}
-    for vertex in composites:
-        operands = tuple(values[predecessor] for predecessor in vertex.predecessors)
-        key = _configuration(vertex.module), tuple((o.shape, o.dtype) for o in operands)
-        if key not in traced:
-            traced[key] = _traced(vertex, operands, registry)
-        copy.replace_module(vertex, _with_own_tensors(traced[key], vertex.module))
-    return shared_clone(copy)
+        return flat
+    _, values = next(sized_runs(flat, inputs, run))
+    expansions = {
+        vertex: _expansion(vertex.module, tuple(values[operand] for operand in vertex.predecessors), run.registry)
+        for vertex in composites
+    }
+    graphs = (flat, *expansions.values())
+    modules = {id(vertex.module): vertex.module for graph in graphs for vertex in graph.inner_vertices}
+    plain = flatten(flat, DagModule, modules, expansions)
+    for vertex, expansion in expansions.items():
+        _use_own_tensors(plain, vertex, expansion)
+    return plain
 
 
-def _configuration(module: nn.Module) -> Any:
-    """Return a key that is equal for modules with the same expansion.
+_MOST_TRACED: Final = 64
+_TRACED: Final[dict[Any, DagModule]] = {}
+"""The latest expansions, without data, by the form of the composite op."""
 
-    A module with buffers is its own key, because values computed from buffers become constants of its expansion.
+
+def _expansion(module: nn.Module, operands: tuple[Any, ...], registry: Registry) -> DagModule:
+    """Return the expansion of a composite op as a graph.
+
+    Ops of equal configuration on operands of equal form are traced once. One without a codec has a configuration that
+    is unknown, and values that are computed from buffers become constants, so these are traced each time.
     """
-    return module if any(True for _ in module.buffers()) else (type(module), repr(module))
-
-
-def _traced(vertex: InnerVertex, operands: tuple[Any, ...], registry: Registry) -> DagModule:
-    spec = registry.for_module(vertex.module)
+    spec = registry.for_module(module)
     assert spec is not None
+    if spec.codec is None or any(True for _ in module.buffers()):
+        return _traced(spec, module, operands, registry)
+    forms = tuple((operand.shape, operand.dtype) for operand in operands)
+    key = spec.target, spec.expand, repr(spec.codec.config(module)), _forms(module), module.training, forms
+    if key not in _TRACED:
+        blank = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in module.parameters()}
+        found = _traced(spec, copy.deepcopy(module, blank), operands, registry)
+        while len(_TRACED) >= _MOST_TRACED:
+            del _TRACED[next(iter(_TRACED))]
+        _TRACED[key] = found
+    return _TRACED[key]
+
+
+def _forms(module: nn.Module) -> Any:
+    return tuple((name, tensor.shape, tensor.dtype) for name, tensor in module.named_parameters())
+
+
+def _traced(spec: OpSpec, module: nn.Module, operands: tuple[Any, ...], registry: Registry) -> DagModule:
     assert spec.expand is not None
-    traced = build_from_unstructured_module(spec.expand(vertex.module), operands, registry=registry)
+    traced = build_from_unstructured_module(spec.expand(module), operands, registry=registry)
     # The operands are positional. Without this, parameters of forward that keep their defaults would prevent inlining.
     traced.input_spec = InputSpec()
-    return traced
+    return traced.train(module.training)
 
 
-def _with_own_tensors(traced: DagModule, instance: nn.Module) -> DagModule:
-    """Return a copy of an expansion that holds the modules and parameters of one instance."""
-    nested = shared_clone(traced)
-    parts = dict(instance.named_modules())
-    tensors = dict(instance.named_parameters(remove_duplicate=False))
-    for vertex in nested.inner_vertices:
-        if vertex.name in parts:
-            nested.replace_module(vertex, parts[vertex.name])
-        elif vertex.name in tensors:
-            vertex.module.value = tensors[vertex.name]
-    return nested.train(instance.training)
+def _use_own_tensors(plain: DagModule, composite: InnerVertex, expansion: DagModule) -> None:
+    """Let the vertices of an expansion hold the modules and parameters of the instance that they came from."""
+    parts = dict(composite.module.named_modules())
+    tensors = dict(composite.module.named_parameters(remove_duplicate=False))
+    for inner in expansion.inner_vertices:
+        if inner.name in parts:
+            module = parts[inner.name]
+        elif inner.name in tensors:
+            tensor = tensors[inner.name]
+            module = FreeParameter(tuple(tensor.shape), tensor.dtype, value=tensor)
+        else:
+            continue
+        plain.replace_module(plain.get_vertex_by_name(f"{composite.name}.{inner.name}"), module)

@@ -15,6 +15,7 @@ from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Cause, Fixed
 from torch_dag_pruning.axes.relation import Axes, AxisStore, Context, Relation, Rule
 from torch_dag_pruning.errors import AnalysisError
+from torch_dag_pruning.rules import core_keys
 from torch_dag_pruning.rules.touching import NO_RULE, all_frozen
 
 
@@ -88,15 +89,19 @@ class Propagation:
         return relation.outputs[0]
 
     def _relation(self, vertex: InnerVertex, name: str, operands: list[Any]) -> Relation:
-        """Call the rule of a vertex, and check its result; freeze everything if the op has no rule."""
+        """Call the rule of a vertex, and check its result; freeze everything if there is no rule, or it does not apply.
+
+        A rule of the core that fails does not know this form of its op. That of a plugin is wrong, which its author
+        has to learn.
+        """
         ctx = self._context(vertex, name, operands)
         rule = self.rules.get(ctx.op)
         try:
-            relation = rule(ctx) if rule else all_frozen(ctx, NO_RULE)
-        except Exception as error:
-            message = f"the axis rule of {ctx.op!r} failed at vertex {vertex.name!r}: {error}"
-            raise AnalysisError(message) from error
-        _check_sizes(ctx, relation)
+            relation = _checked(ctx, rule) if rule else all_frozen(ctx, NO_RULE)
+        except AnalysisError as error:
+            if ctx.op not in core_keys():
+                raise
+            relation = all_frozen(ctx, str(error.__cause__ or error))
         self._freeze_undescribed(ctx, relation)
         self._cleared[vertex] = relation.cleared
         return _without_needless_masks(ctx, relation)
@@ -138,12 +143,22 @@ def _input_axes(name: str, shape: Sequence[int]) -> Axes:
     return [Fixed(n, Cause(name, "input", f"dimension {dim} of input {name}")) for dim, n in enumerate(shape)]
 
 
-def _check_sizes(ctx: Context, relation: Relation) -> None:
-    """Raise an error if the axes of a relation do not have the sizes of the vertex's outputs."""
+def _checked(ctx: Context, rule: Rule) -> Relation:
+    """Return what a rule says.
+
+    Raises:
+        AnalysisError: the rule fails, or its axes do not have the sizes of the vertex's outputs.
+    """
+    try:
+        relation = rule(ctx)
+    except Exception as error:
+        message = f"the axis rule of {ctx.op!r} failed at vertex {ctx.vertex!r}: {error}"
+        raise AnalysisError(message) from error
     said = [tuple(axis.n for axis in axes) for axes in relation.outputs]
     if said != list(ctx.outputs):
         message = f"the axis rule of {ctx.op!r} gives {ctx.vertex!r} the sizes {said}, it has {list(ctx.outputs)}"
         raise AnalysisError(message)
+    return relation
 
 
 def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor | None]]:

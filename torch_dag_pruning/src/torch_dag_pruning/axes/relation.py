@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.record_checks import CALLABLE, OPTIONAL_CALLABLE, SOME_NAMES, check_fields
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed
 from torch_dag_pruning.axes.stand_in import StandIn
@@ -137,6 +139,13 @@ class Context:
     def cause(self, reason: str) -> Cause:
         """Return the cause to record for slots that this op freezes."""
         return Cause(self.vertex, self.op, reason)
+
+    def number(self, size: int | Size) -> int:
+        """Return an entry of the configuration that may follow the sizes of operands as a number."""
+        if isinstance(size, int):
+            return size
+        followed: int = math.prod(self.shapes[operand][dim] for operand, dim in size.dims)
+        return size.num * followed // size.den + size.add
 
     # Making ----------------------------------------------------------------------------------------------------
 

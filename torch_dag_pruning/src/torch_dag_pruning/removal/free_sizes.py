@@ -21,7 +21,7 @@ from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.shape_run import ShapeRun
-from torch_dag_pruning.analysis.example_sizes import hints
+from torch_dag_pruning.analysis.example_sizes import sized_runs
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.stepping import tensors_of
 
@@ -47,8 +47,7 @@ class FreeSizes:
     @classmethod
     def of(cls, dag: DagModule, inputs: Sequence[Tensor], registry: Registry) -> FreeSizes:
         """Run ``dag`` without data at the input sizes that the analysis uses."""
-        run = ShapeRun(registry)
-        runs = [run.values(dag, tensors) for tensors in hints(dag, inputs)]
+        runs = [values for _, values in sized_runs(dag, inputs, ShapeRun(registry))]
         tensors = [{vertex.name: tensors_of(value) for vertex, value in run.items()} for run in runs]
         here, there = (
             {name: [tuple(tensor.shape) for tensor in found] for name, found in run.items()}

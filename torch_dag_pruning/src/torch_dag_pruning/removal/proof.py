@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,15 @@ from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.analysis.value_axes import ValueAxes
-from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import RemovalMismatchError
+from torch_dag_pruning.removal.draws import Draws, own_random_state
 from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.stepping import Stepper, tensors_of
 
 TOLERANCE = 1e-4
 """Largest accepted difference in single precision, relative to the largest element of a value."""
 DOUBLE_TOLERANCE = 1e-9
-"""Largest accepted relative difference in double precision, in which near misses are decided."""
-NEAR_MISS = 1e-2
-"""Single-precision differences up to this are near misses, which rounding may explain; larger ones are errors."""
+"""Largest accepted relative difference in double precision, which decides where single precision does not agree."""
 _DOUBT = 32
 """Differences up to this multiple of the machine epsilon are rounding; larger ones are scaled by the operands too."""
 _CANCELLED = 1e-3
@@ -93,48 +91,91 @@ def compared(
             by more than the tolerance of the precision.
     """
     tensors = [_cast(tensor, dtype) for tensor in inputs]
-    masked, removed = Stepper(graphs.masked, tensors), Stepper(graphs.removed, tensors)
-    differences = {
-        vertex.name: _difference(vertex, wanted, given, kept, axes.outputs(vertex.name)[0], removed)
-        for vertex, wanted, given in _lock_step(masked, removed)
-        if len(axes.outputs(vertex.name)) == 1
-    }
+    draws = Draws(kept, axes.outputs)
+    with own_random_state((*tensors, *graphs.before.parameters(), *graphs.before.buffers())):
+        steps = _LockStep(graphs, tensors, draws, kept, axes)
+        steps.run()
+        effect = _effect(Stepper(graphs.before, tensors, draws.seeded), steps.removed, kept, axes)
+    differences = steps.differences
     vertex = max(differences, key=lambda name: differences[name], default="")
-    effect = _effect(Stepper(graphs.before, tensors), removed, kept, axes)
     return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype)
 
 
-def _lock_step(first: Stepper, second: Stepper) -> Iterator[tuple[InnerVertex, Any, Any]]:
-    """Yield the vertices that both graphs compute, with their values in the first and the second graph.
+class _LockStep:
+    """Runs the masked and the removed graph side by side, and compares every vertex that both compute.
 
-    Each value is dropped after it was yielded, so few are in memory at a time.
+    Each vertex of the removed graph is given what the masked one has at the kept slots. So it has to compute the same
+    from the same operands, which proves the graphs equal by induction (M2); rounding does not accumulate, and ops that
+    compare, sort or round see equal values. The masked graph is ahead, because its draws are repeated.
+
+    Attributes:
+        removed: The run of the removed graph.
+        differences: The difference at each compared vertex, by name.
     """
-    shared = first.names & second.names
-    waiting: dict[str, Any] = {}
-    ahead = first.steps()
-    for vertex, value in second.steps():
-        while vertex.name in shared and vertex.name not in waiting:
-            other, found = next(ahead)
-            if other.name in shared:
-                waiting[other.name] = found
-        if vertex.name in shared and not isinstance(vertex.module, TensorHolder):
-            yield vertex, waiting[vertex.name], value
-        waiting.pop(vertex.name, None)
+
+    def __init__(
+        self, graphs: Graphs, inputs: Sequence[Tensor], draws: Draws, kept: Kept, axes: ValueAxes
+    ) -> None:  # fmt: skip
+        masked = Stepper(graphs.masked, inputs, draws.recorded)
+        self.removed = Stepper(graphs.removed, inputs, self._follow)
+        self.differences: dict[str, float] = {}
+        self._draws, self._kept, self._axes = draws, kept, axes
+        self._shared = masked.names & self.removed.names
+        self._ahead = masked.steps()
+        self._waiting: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Run both graphs to their ends.
+
+        Values are dropped after they were compared, so few are in memory at a time.
+
+        Raises:
+            RemovalMismatchError: the first vertex differs.
+        """
+        for vertex, value in self.removed.steps():
+            self._agreed(vertex, value)  # vertices that are not called, such as training switches
+
+    def _follow(self, vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
+        self._advance(vertex.name)
+        return self._agreed(vertex, self._draws.repeated(vertex, operands))
+
+    def _agreed(self, vertex: InnerVertex, value: Any) -> Any:
+        """Compare the value of a vertex, once, and return what the masked graph has at the kept slots."""
+        name = vertex.name
+        if name in self.differences or name not in self._shared:
+            return value
+        self._advance(name)
+        wanted = self._waiting.pop(name)
+        if isinstance(vertex.module, TensorHolder) or len(self._axes.outputs(name)) != 1:
+            self._shared.discard(name)
+            return value
+        axes = self._axes.outputs(name)[0]
+        _require_shape(vertex, value, self._kept.sizes(axes))
+        wanted = self._kept.take(wanted, axes)
+        self.differences[name] = _difference(vertex, wanted, value, self.removed)
+        return value if self.differences[name] == 0 else torch.empty_like(value).copy_(wanted)
+
+    def _advance(self, name: str) -> None:
+        """Run the masked graph until it has the vertex ``name``, if both graphs compute that."""
+        while name in self._shared and name not in self._waiting:
+            other, found = next(self._ahead)
+            if other.name in self._shared:
+                self._waiting[other.name] = found
 
 
-def _difference(
-    vertex: InnerVertex, wanted: Tensor, given: Tensor, kept: Kept, axes: Sequence[Axis], removed: Stepper
-) -> float:  # fmt: skip
-    """Return the relative difference between ``given`` and the kept slots of ``wanted``.
+def _require_shape(vertex: InnerVertex, value: Tensor, wanted: Sequence[int]) -> None:
+    if tuple(value.shape) != wanted:
+        message = f"vertex {vertex.name!r} has the shape {tuple(value.shape)}, the plan leaves {wanted}"
+        raise RemovalMismatchError(vertex.name, math.inf, message)
+
+
+def _difference(vertex: InnerVertex, wanted: Tensor, given: Tensor, removed: Stepper) -> float:
+    """Return the relative difference between two values of a vertex.
 
     Raises:
-        RemovalMismatchError: the shape is not the predicted one, or the difference exceeds the tolerance.
+        RemovalMismatchError: the difference exceeds the tolerance.
     """
     name = vertex.name
-    if tuple(given.shape) != kept.sizes(axes):
-        message = f"vertex {name!r} has the shape {tuple(given.shape)}, the plan leaves {kept.sizes(axes)}"
-        raise RemovalMismatchError(name, math.inf, message)
-    wanted = kept.take(wanted, axes)
     difference = relative_difference(wanted, given)
     if difference > _rounding(given):
         # The rounding error of a sum that cancels is relative to its terms, which may be much larger than it.

@@ -87,8 +87,7 @@ def tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
 def _put(module: nn.Module, path: str, tensor: Tensor) -> None:
     parent, _, name = path.rpartition(".")
     owner = module.get_submodule(parent)
-    tensors: dict[str, Any] = owner._parameters if name in owner._parameters else owner._buffers
-    tensors[name] = tensor
+    setattr(owner, name, tensor)  # recurrent layers watch their attributes, to update their list of weights
 
 
 @dataclass(frozen=True)

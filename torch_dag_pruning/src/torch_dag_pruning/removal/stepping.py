@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.interpret import live_inner_vertices, walk
+from torch_dag_core.graph.interpret import Call, live_inner_vertices, walk
 from torch_dag_core.graph.program import chosen_operand
 from torch_dag_core.graph.vertex import InnerVertex, OutputVertex
 
@@ -23,7 +23,15 @@ class Stepper:
         outputs: The values that the graph returns, available after the last step.
     """
 
-    def __init__(self, dag: DagModule, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, dag: DagModule, inputs: Sequence[Tensor], call: Call | None = None) -> None:
+        """Prepare a run.
+
+        Args:
+            dag: The graph.
+            inputs: One tensor for each input vertex.
+            call: Computes a vertex from its operands; by default, it calls the vertex's module.
+        """
+        self._compute = call or _called
         self.names = {vertex.name for vertex in live_inner_vertices(dag, training=False)}
         self.returned = [vertex.name for vertex in dag.output_vertex(training=False).predecessors]
         self.outputs: list[Any] = []
@@ -51,7 +59,11 @@ class Stepper:
     @torch.no_grad()
     def _call(self, vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
         self._operands = operands
-        return vertex.module(*operands)
+        return self._compute(vertex, operands)
+
+
+def _called(vertex: InnerVertex, operands: tuple[Any, ...]) -> Any:
+    return vertex.module(*operands)
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -17,4 +17,10 @@ def core_rules() -> tuple[AxisRule, ...]:
     return gather(__name__, AxisRule)
 
 
-__all__ = ["core_rules"]
+@cache
+def core_keys() -> frozenset[str]:
+    """Return the keys of all ops that these rules describe."""
+    return frozenset(key for rule in core_rules() for key in rule.keys)
+
+
+__all__ = ["core_keys", "core_rules"]

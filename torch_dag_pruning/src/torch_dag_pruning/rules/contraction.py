@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch_dag_core.graph.values import Size
 from torch_dag_pruning.axes import Axis, Fixed, product
 from torch_dag_pruning.axes.relation import Axes, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.rules.broadcasting import broadcast
@@ -80,7 +81,7 @@ def convolution_function(ctx: Context) -> Relation:
 
 def _convolution(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict[str, Axes]) -> Relation:
     out, inner = weight[:2]
-    groups = ctx.module.groups
+    groups = ctx.number(ctx.module.groups)
     channel = len(ctx.inputs[0]) - len(weight) + 1
     group, ours = ctx.reshape([ctx.inputs[0][channel]], [groups, inner.n])
     other, _ = ctx.reshape([out], [groups, -1])
@@ -91,7 +92,9 @@ def _convolution(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict
     ctx.freeze(weight[2:], "a kernel's extent")
     axes = [*ctx.inputs[0][:channel], out, *_slid(ctx, channel + 1)]
     rewrite = {"in_channels": ctx.inputs[0][channel], "out_channels": out, "groups": group}
-    return Relation([axes], (_group_sink(channel, groups, inner),), parameters, rewrite, learned=(out,))
+    # A mask of the activation would have a part for each group, so the weight is masked if their number is not fixed.
+    sink = Sink(1, (1,), (inner,)) if isinstance(ctx.module.groups, Size) else _group_sink(channel, groups, inner)
+    return Relation([axes], (sink,), parameters, rewrite, learned=(out,))
 
 
 @axis_rule("core.conv_transpose1d", "core.conv_transpose2d", "core.conv_transpose3d", stand_in=bias_along(1))
@@ -109,7 +112,7 @@ def transposed_convolution_function(ctx: Context) -> Relation:
 
 def _transposed(ctx: Context, weight: Axes, bias: Axes | None, parameters: dict[str, Axes]) -> Relation:
     channels, each = weight[:2]
-    groups = ctx.module.groups
+    groups = ctx.number(ctx.module.groups)
     channel = len(ctx.inputs[0]) - len(weight) + 1
     ctx.unify(ctx.inputs[0][channel], channels)
     group, inner = ctx.reshape([channels], [groups, -1])
@@ -169,10 +172,24 @@ def _product(ctx: Context, x: Axes, inner: Axes, columns: Axes) -> Relation:
 
 @axis_rule("core.einsum", stand_in=zeros)
 def einsum(ctx: Context) -> Relation:
-    """Unify axes with equal letters; each summed letter is masked on the first operand that has it (O1, M4)."""
+    """Unify axes with equal letters, and mask those that are summed over (O1)."""
     terms, result = ctx.module.terms([len(axes) for axes in ctx.inputs])
+    return contracted(ctx, dict(enumerate(terms)), result)
+
+
+def contracted(ctx: Context, terms: Mapping[int, Sequence[str]], result: Sequence[str]) -> Relation:
+    """Return the relation of a sum of products of operands.
+
+    Axes with equal letters are unified. Each letter that is summed over is masked on the first operand that has it
+    (O1, M4).
+
+    Args:
+        ctx: The context of the op.
+        terms: One letter for each dimension of each operand that is multiplied, by the index of the operand.
+        result: The letters of the result; all others are summed over.
+    """
     places: dict[str, list[tuple[int, int]]] = {}
-    for operand, term in enumerate(terms):
+    for operand, term in terms.items():
         for dim, letter in enumerate(term):
             if ctx.inputs[operand][dim].n > 1:
                 places.setdefault(letter, []).append((operand, dim))

@@ -19,19 +19,20 @@ from torch_dag_pruning.rules.touching import ALONG, frozen, moved, touches
 @axis_rule("core.get_item")
 def get_item(ctx: Context) -> Relation:
     """Pass the axes of one item of a tuple."""
-    return Relation(_tensors(ctx.inputs[0][ctx.module.index]))
+    return Relation(tensors_in(ctx.inputs[0][ctx.module.index]))
 
 
-def _tensors(picked: Any) -> list[Axes]:
+def tensors_in(picked: Any) -> list[Axes]:
+    """Return the axes of each tensor in a value: one tensor, or nested tuples of them."""
     if isinstance(picked, list):
         return [picked]
-    return list(itertools.chain.from_iterable(_tensors(item) for item in picked))
+    return list(itertools.chain.from_iterable(tensors_in(item) for item in picked))
 
 
 @axis_rule("core.pack")
 def pack(ctx: Context) -> Relation:
     """Pass the axes of all operands, as those of a tuple."""
-    return Relation(_tensors(tuple(ctx.inputs)))
+    return Relation(tensors_in(tuple(ctx.inputs)))
 
 
 @axis_rule("core.reshape", stand_in=restated)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch_dag_pruning.axes import Fixed
 from torch_dag_pruning.axes.relation import Context, Relation, axis_rule
+from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.layout import made
 from torch_dag_pruning.rules.stand_ins import restated
-from torch_dag_pruning.rules.touching import all_frozen
 
 
 @axis_rule("core.free_parameter")
@@ -42,5 +42,10 @@ def counted(ctx: Context) -> Relation:
 
 @axis_rule("core.state")
 def state(ctx: Context) -> Relation:
-    """Freeze a tensor that the model itself overwrites."""
-    return all_frozen(ctx, "the model overwrites this state")
+    """Give a tensor that the model itself overwrites the axes of what is written to it.
+
+    All vertices that read or write the tensor share its axes (O19).
+    """
+    own = ctx.parameters("value")
+    broadcast(ctx, [own["value"], *ctx.inputs])
+    return Relation([list(own["value"])], parameters=own)
