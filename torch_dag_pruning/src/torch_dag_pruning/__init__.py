@@ -4,7 +4,16 @@ from torch_dag_pruning.analysis.analysis import Analysis, Orbit, Place, analyze
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.channel_pruning import ChannelPruning
-from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, recover, removal_proof, remove_channels
+from torch_dag_pruning.cut import (
+    Cut,
+    carry_average,
+    carry_optimizer,
+    carry_optimizer_,
+    masked_model,
+    recover,
+    removal_proof,
+    remove_channels,
+)
 from torch_dag_pruning.errors import (
     AnalysisError,
     CalibrationError,
@@ -16,6 +25,8 @@ from torch_dag_pruning.errors import (
     RemovalError,
     RemovalMismatchError,
 )
+from torch_dag_pruning.learning.config import LearnedChannelConfig
+from torch_dag_pruning.learning.learned import LearnedChannelPruning
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.one_shot import OneShotChannelPruning, OneShotConfig
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
@@ -40,6 +51,8 @@ __all__ = [
     "Cut",
     "Fixed",
     "ImportanceCriterion",
+    "LearnedChannelConfig",
+    "LearnedChannelPruning",
     "Masking",
     "MissingModeError",
     "OneShotChannelPruning",
@@ -63,7 +76,9 @@ __all__ = [
     "StatisticsSettings",
     "analyze",
     "axis_rule",
+    "carry_average",
     "carry_optimizer",
+    "carry_optimizer_",
     "masked_model",
     "recover",
     "removal_proof",
