@@ -63,7 +63,7 @@ FAILURES = {
     "inputs that are text": (("show", *LINEAR, "--inputs", "mine.txt"), "'mine.txt' is no safetensors file"),
     "sizes that a graph does not take": (("flops", "net.safetensors", "--input", "2x5"), "the graph takes (any, 4)"),
     "a model that cannot be converted": (("convert", "models:Branching", "-o", "new.safetensors"), "models.py"),
-    "models that differ": (("compare", *LINEAR, "--seed", "7", "--against", "net.safetensors"), "the results differ by"),
+    "models that differ": (("compare", *LINEAR, "--seed", "7", "--against", "net.safetensors"), "the results differ"),
     "an unknown algorithm": (("run", "squash", *LINEAR), "no algorithm is called 'squash'"),
     "an unknown library": (("coverage", "nothing", "-o", "new.jsonl"), "no installed plugin lists models"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The names of the first torch-dag: one-shot pruning behind them, and a clear refusal of what does not exist yet."""
+"""The names of the first torch-dag: learned modes and one-shot pruning behind them."""
 
 from __future__ import annotations
 
@@ -61,22 +61,118 @@ def test_proportions_have_the_meaning_they_had(dag):
     assert pruning.initial_normalized_flops == pytest.approx(analyze(dag).cost() / (1000 * 16 * 16))
 
 
-@pytest.mark.parametrize("mode", ["default", "block_snpe", "whole_block"])
-def test_learned_modes_are_refused_with_the_one_that_exists(dag, mode):
-    with pytest.raises(MissingModeError, match=f"pruning_mode '{mode}' learns .* not exist yet; pass .*'one_shot'"):
-        ChannelPruning(dag, SHAPE, 0.5, 10, pruning_mode=mode)
-    assert issubclass(MissingModeError, NotImplementedError)
+MODES = ("default", "block_snpe", "whole_block")
 
 
-def test_the_default_mode_is_a_learned_one(dag):
-    with pytest.raises(MissingModeError, match="'default'"):
-        ChannelPruning(dag, SHAPE, 0.5, 10)
+def learned(dag, share=0.5, steps=10, **settings):
+    return ChannelPruning(dag, SHAPE, share, steps, **settings)
+
+
+def trained(pruning, steps, rate=1e-2):
+    """Train as a loop written for the original torch-dag does."""
+    torch.manual_seed(0)
+    model = pruning.prepare_for_pruning().train()
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    seen = []
+    for step in range(steps):
+        task = model(torch.randn(8, *SHAPE)).square().mean()
+        losses = pruning.compute_current_proportion_and_pruning_losses(step)
+        optimizer.zero_grad()
+        (task + losses.flops_loss + losses.entropy_loss + losses.bkd_loss).backward()
+        optimizer.step()
+        seen.append(losses)
+    return model, seen
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("steps", [0, 1, 12])
+def test_learned_modes_reach_the_target_after_any_number_of_steps(dag, mode, steps):
+    pruning = learned(dag, pruning_mode=mode, block_size=4)
+    model, _ = trained(pruning, steps)
+    x = torch.randn(4, *SHAPE)
+    evaluated = model.eval()(x)
+    pruned = pruning.remove_channels()
+    assert analyze(pruned).cost() <= 0.5 * analyze(dag).cost()
+    torch.testing.assert_close(pruned.eval()(x), evaluated, rtol=1e-4, atol=1e-5)
+
+
+def test_the_default_mode_decides_about_each_channel(dag):
+    assert ChannelPruning(dag, SHAPE, 0.5, 10).algorithm.config.mode == "default"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_are_parameters_of_the_prepared_model_and_are_trained(dag, mode):
+    pruning = learned(dag, pruning_mode=mode)
+    model, _ = trained(pruning, 3)
+    logits = dict(model.named_parameters())["channel_gates.logits"]
+    assert logits.shape == (40,)
+    assert bool((logits != 3.0).any())
+    assert "channel_gates.logits" in model.state_dict()
+    assert not [name for name in pruning.remove_channels().state_dict() if "gates" in name]
+
+
+def test_losses_are_those_of_the_original(dag):
+    pruning = learned(dag, 0.5, 100)
+    _, seen = trained(pruning, 2, rate=0.0)
+    for step, losses in enumerate(seen):
+        weight = 1 - 0.1 ** (step / 100)
+        kept = torch.full((), 3.0).sigmoid()
+        counts = {orbit.atom.id: orbit.n * kept for orbit in analyze(dag).orbits}
+        share = analyze(dag).cost(counts) / analyze(dag).cost()
+        entropy = -(kept * kept.log() + (1 - kept) * (1 - kept).log())
+        torch.testing.assert_close(losses.proportion.detach(), share)
+        torch.testing.assert_close(losses.flops_loss.detach(), 10 * weight * (share / 0.5 - 1))
+        torch.testing.assert_close(losses.entropy_loss.detach(), weight * entropy)
+        assert 0 < float(losses.bkd_loss.detach()) < 1e-3
+
+
+def test_losses_without_annealing_have_their_full_weight_at_once(dag):
+    whole = trained(learned(dag, anneal_losses=False, flops_loss_weight=2.0), 1)[1][0]
+    assert float(whole.flops_loss.detach()) == pytest.approx(2.0 * (float(whole.proportion.detach()) / 0.5 - 1))
+
+
+def test_logits_are_driven_to_the_target(dag):
+    pruning = learned(dag, 0.5, 60)
+    _, seen = trained(pruning, 60, rate=0.1)
+    assert float(seen[0].proportion.detach()) > 0.9
+    assert float(seen[-1].proportion.detach()) < 0.6
+
+
+def test_from_the_last_step_on_the_choice_stands(dag):
+    pruning = learned(dag, 0.5, 4)
+    trained(pruning, 6)
+    plan = pruning.algorithm.plan
+    with torch.no_grad():
+        pruning.prepare_for_pruning().channel_gates.logits.neg_()
+    assert pruning.algorithm.plan == plan
+
+
+def test_layers_can_be_held_back(dag):
+    pruned = learned(dag, 0.6, prune_stem=False).remove_channels()
+    shapes = {name: tuple(tensor.shape) for name, tensor in pruned.state_dict().items()}
+    assert shapes["0.weight"] == (24, 3, 3, 3)
+    assert shapes["3.weight"][0] < 16
+    with pytest.raises(SettingsError, match="cannot get this graph below"):
+        learned(dag, 0.6, custom_unprunable_module_classes=(nn.Conv2d,))
+
+
+def test_a_share_out_of_reach_is_refused_with_the_least(dag):
+    with pytest.raises(SettingsError, match=r"ask for at least 0\.0"):
+        learned(dag, 1e-4)
+
+
+def test_the_state_of_the_prepared_model_loads_into_another_one(dag):
+    first, _ = trained(learned(dag), 3)
+    second = learned(dag).prepare_for_pruning()
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(second.eval()(x), first.eval()(x))
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"prune_stem": False}, MissingModeError, "prune_stem=False needs layers to be held back"),
+        ({"prune_stem": False}, MissingModeError, "prune_stem=False is a setting of the learned modes"),
         ({"custom_unprunable_module_classes": (nn.Linear,)}, MissingModeError, "custom_unprunable_module_classes="),
         ({"temperature": 1.0}, TypeError, "ChannelPruning has no setting 'temperature'"),
     ],

@@ -41,7 +41,7 @@ def dag():
 
 @pytest.fixture
 def spec():
-    (found,) = plugin.torch_dag_algorithms()
+    (found,) = (spec for spec in plugin.torch_dag_algorithms() if spec.name == OneShotChannelPruning.name)
     return found
 
 

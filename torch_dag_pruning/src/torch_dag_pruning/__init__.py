@@ -4,7 +4,16 @@ from torch_dag_pruning.analysis.analysis import Analysis, Orbit, Place, analyze
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Cause, Concat, Fixed, Product
 from torch_dag_pruning.axes.relation import AxisRule, Context, Relation, Sink, axis_rule
 from torch_dag_pruning.channel_pruning import ChannelPruning
-from torch_dag_pruning.cut import Cut, carry_optimizer, masked_model, recover, removal_proof, remove_channels
+from torch_dag_pruning.cut import (
+    Cut,
+    carry_average,
+    carry_optimizer,
+    carry_optimizer_,
+    masked_model,
+    recover,
+    removal_proof,
+    remove_channels,
+)
 from torch_dag_pruning.errors import (
     AnalysisError,
     CalibrationError,
@@ -19,6 +28,8 @@ from torch_dag_pruning.errors import (
 )
 from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.latency.providers import LatencyProvider
+from torch_dag_pruning.learning.config import LearnedChannelConfig
+from torch_dag_pruning.learning.learned import LearnedChannelPruning
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.one_shot import OneShotChannelPruning
 from torch_dag_pruning.one_shot_config import OneShotConfig
@@ -50,6 +61,8 @@ __all__ = [
     "Latency",
     "LatencyError",
     "LatencyProvider",
+    "LearnedChannelConfig",
+    "LearnedChannelPruning",
     "Limits",
     "Masking",
     "MissingModeError",
@@ -76,7 +89,9 @@ __all__ = [
     "analyze",
     "analyze_freed",
     "axis_rule",
+    "carry_average",
     "carry_optimizer",
+    "carry_optimizer_",
     "kept_outputs",
     "masked_model",
     "recover",

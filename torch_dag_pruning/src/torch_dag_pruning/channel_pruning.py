@@ -11,13 +11,18 @@ from torch import Tensor
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.errors import MissingModeError
+from torch_dag_pruning.learning.learned import LearnedChannelPruning
 from torch_dag_pruning.one_shot import OneShotChannelPruning
 
 ONE_SHOT = "one_shot"
 LEARNED_MODES = ("default", "block_snpe", "whole_block")
-_LEARNED_SETTINGS = ("block_size", "entropy_loss_weight", "flops_loss_weight", "anneal_losses")
 _HOLDING_BACK = {"prune_stem": True, "custom_unprunable_module_classes": False}
 """Settings that exclude layers from pruning, and the truth value with which they exclude none."""
+_NAMES = {
+    "block_size": "block_size", "entropy_loss_weight": "entropy_loss_weight", "flops_loss_weight": "flops_loss_weight",
+    "anneal_losses": "anneal_losses", "prune_stem": "prune_stem", "custom_unprunable_module_classes": "ignore_classes",
+}  # fmt: skip
+"""The settings of the original torch-dag, and what they are called in `LearnedChannelConfig`."""
 
 
 class PruningLosses(NamedTuple):
@@ -37,65 +42,92 @@ class PruningLosses(NamedTuple):
 
 
 class ChannelPruning:
-    """The channel pruning interface of the original torch-dag. Its learned modes do NOT exist yet.
+    """The channel pruning interface of the original torch-dag, over `LearnedChannelPruning`.
 
-    Only ``pruning_mode="one_shot"`` works: channels are chosen at construction by their L2 norms, so that
-    ``pruning_proportion`` of the FLOPs are kept. The prepared model can be trained with the dropped channels masked;
-    `remove_channels` slices the trained weights. Every other mode, also the default, raises `MissingModeError`.
-
-        pruning = ChannelPruning(dag, (3, 224, 224), 0.5, num_training_steps=10_000, pruning_mode="one_shot")
+        pruning = ChannelPruning(dag, (3, 224, 224), 0.5, num_training_steps=10_000)
         pruning_model = pruning.prepare_for_pruning()
-        proportion, *losses = pruning.compute_current_proportion_and_pruning_losses(global_step)
+        optimizer = torch.optim.Adam(pruning_model.parameters(), 1e-4)
+        for global_step, (images, labels) in enumerate(loader):
+            loss = cross_entropy(pruning_model(images), labels)
+            proportion, *losses = pruning.compute_current_proportion_and_pruning_losses(global_step)
+            optimizer.zero_grad()
+            sum(losses, loss).backward()
+            optimizer.step()
         pruned = pruning.remove_channels()
+
+    Each channel has a logit, which is a parameter of the prepared model (``channel_gates.logits``) and is trained by
+    the same optimizer as the weights. ``"default"`` decides about each channel, ``"block_snpe"`` about blocks of
+    ``block_size`` channels, and ``"whole_block"`` about all channels of an orbit together. ``"one_shot"`` chooses
+    channels at construction by their L2 norms; the three losses are 0 then.
+
+    The target holds after any number of steps: `remove_channels` keeps the channels of the largest logits, as many as
+    it allows. In evaluation mode the prepared model computes what `remove_channels` would leave at that moment.
 
     Here ``pruning_proportion`` is the share of FLOPs that is kept, and ``prunable_proportion`` the share that can be
     removed; the rest of the library calls them ``keep_flops`` and ``removable_share``.
 
     Attributes:
-        algorithm: The `OneShotChannelPruning` behind this interface.
+        algorithm: The algorithm behind this interface.
         prunable_proportion: The largest share of FLOPs that can be removed.
         initial_normalized_flops: Cost of the graph in thousands of FLOPs per input pixel, for one sample.
         target_normalized_flops: The cost to reach, in the same unit.
     """
 
+    algorithm: LearnedChannelPruning | OneShotChannelPruning
+
     def __init__(
         self, model: DagModule, input_shape_without_batch: Sequence[int] | None, pruning_proportion: float,
-        num_training_steps: int, *, pruning_mode: str = "default", **settings: Any,
+        num_training_steps: int, *, pruning_mode: str = "default", seed: int = 0, **settings: Any,
     ) -> None:  # fmt: skip
-        """Choose the channels to keep.
+        """Analyse the graph, and check that the target can be reached.
 
         Args:
             model: The graph to prune; it is not changed.
             input_shape_without_batch: Shape of one sample; None uses the example inputs of the graph.
             pruning_proportion: Share of the FLOPs to keep.
-            num_training_steps: A parameter of the learned modes; ignored.
-            pruning_mode: ``"one_shot"``.
-            **settings: ``block_size``, ``entropy_loss_weight``, ``flops_loss_weight`` and ``anneal_losses`` of the
-                learned modes, which are ignored; ``prune_stem``, which must be True, and
-                ``custom_unprunable_module_classes``, which must be empty, as layers cannot be excluded yet.
+            num_training_steps: Steps over which the losses reach 0.9 of their weights; from this step on, the choice of
+                channels stands.
+            pruning_mode: ``"default"``, ``"block_snpe"``, ``"whole_block"`` or ``"one_shot"``.
+            seed: Of the random masks.
+            **settings: ``block_size`` (8), ``entropy_loss_weight`` (1.0), ``flops_loss_weight`` (10.0) and
+                ``anneal_losses`` (True); ``prune_stem`` (True), whether layers that read the inputs may be pruned; and
+                ``custom_unprunable_module_classes``, classes of modules that are not pruned. The mode ``"one_shot"``
+                ignores the first four, and takes only the default values of the other two.
 
         Raises:
-            MissingModeError: a mode or value that does not exist yet.
-            SettingsError: a setting has a wrong value, or the mode is unknown.
-            PlanError: the FLOPs cannot be reached (the message says which share can).
+            MissingModeError: ``"one_shot"`` with a setting that excludes layers.
+            SettingsError: a setting has a wrong value, the mode is unknown, or the FLOPs cannot be reached (the message
+                says which share can).
+            PlanError: the same of FLOPs in the mode ``"one_shot"``.
             TypeError: there is no setting of that name.
         """
-        del num_training_steps
-        _require_one_shot(pruning_mode)
-        _check_settings(settings)
-        self.algorithm = OneShotChannelPruning(model, input_shape_without_batch, pruning_proportion)
+        _check(pruning_mode, settings)
+        place = (model, input_shape_without_batch, pruning_proportion)
+        if pruning_mode == ONE_SHOT:
+            self.algorithm = OneShotChannelPruning(*place)
+        else:
+            given = {_NAMES[name]: value for name, value in settings.items()}
+            self.algorithm = LearnedChannelPruning(
+                *place, num_training_steps, mode=pruning_mode, seed=seed, own_optimizer=False, **given
+            )
         self.prunable_proportion = self.algorithm.removable_share
         self.initial_normalized_flops = self.algorithm.initial_normalized_flops
         self.target_normalized_flops = self.algorithm.target_normalized_flops
 
     def prepare_for_pruning(self) -> DagModule:
-        """Return a trainable copy of the graph in which the dropped channels contribute nothing."""
+        """Return a trainable copy of the graph with masks, on the same device and of the same dtype.
+
+        The logits are in its state dict. Because they are in no vertex, it cannot be saved as a graph.
+        """
         return self.algorithm.prepare()
 
     def compute_current_proportion_and_pruning_losses(self, global_step: int) -> PruningLosses:
-        """Return the share of FLOPs that is kept, and three losses, which are 0 because nothing is learned."""
-        share = self.algorithm.losses(global_step).cost_share
-        return PruningLosses(share, *(torch.zeros_like(share) for _ in range(3)))
+        """Return the expected share of FLOPs and three losses, for the latest call of the model in training."""
+        losses = self.algorithm.losses(global_step)
+        share = losses.cost_share
+        return PruningLosses(
+            share, *(losses.terms.get(name, torch.zeros_like(share)) for name in ("flops", "entropy", "blocks"))
+        )
 
     def remove_channels(self) -> DagModule:
         """Return a graph without the dropped channels, with the current weights of the prepared graph.
@@ -107,24 +139,15 @@ class ChannelPruning:
         return self.algorithm.finalize()
 
 
-def _require_one_shot(mode: str) -> None:
-    if mode in LEARNED_MODES:
-        message = (
-            f"pruning_mode {mode!r} learns which channels go, which does not exist yet; "
-            f"pass pruning_mode={ONE_SHOT!r} to choose them at once by their L2 norms"
-        )
-        raise MissingModeError(message)
-    if mode != ONE_SHOT:
+def _check(mode: str, settings: Mapping[str, Any]) -> None:
+    if mode not in (ONE_SHOT, *LEARNED_MODES):
         known = ", ".join(map(repr, (ONE_SHOT, *LEARNED_MODES)))
         message = f"pruning_mode must be one of {known}, got {mode!r}"
         raise SettingsError(message)
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        if name not in _LEARNED_SETTINGS and name not in _HOLDING_BACK:
+        if name not in _NAMES:
             message = f"ChannelPruning has no setting {name!r}"
             raise TypeError(message)
-        if name in _HOLDING_BACK and bool(value) is not _HOLDING_BACK[name]:
-            message = f"{name}={value!r} needs layers to be held back, which does not exist yet; leave {name} out"
+        if mode == ONE_SHOT and name in _HOLDING_BACK and bool(value) is not _HOLDING_BACK[name]:
+            message = f"{name}={value!r} is a setting of the learned modes; leave it out in the mode {ONE_SHOT!r}"
             raise MissingModeError(message)

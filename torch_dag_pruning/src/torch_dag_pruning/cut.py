@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, analyze
 from torch_dag_pruning.analysis.value_axes import ValueAxes
+from torch_dag_pruning.axes import Axis
 from torch_dag_pruning.errors import PruningWarning, RemovalMismatchError
 from torch_dag_pruning.masking.laying import lay_masks, mask_lookup
 from torch_dag_pruning.plan.criteria import learned_tensors
@@ -20,7 +21,7 @@ from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.recovery.recovery import Recovery, recovered
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.kept import Kept
-from torch_dag_pruning.removal.optimizer import carried
+from torch_dag_pruning.removal.optimizer import Carrying
 from torch_dag_pruning.removal.proof import Graphs, Proof, compared, in_precision
 from torch_dag_pruning.removal.shrinking import Shrinking
 
@@ -117,7 +118,21 @@ class Cut:
 
     def carry_optimizer(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> Optimizer:
         """Return an optimizer over a removed graph with the kept part of the state; see `carry_optimizer`."""
-        return carried(optimizer, dag, removed, self.kept, dict(learned_tensors(self.analysis)))
+        return self._carrying(dag, removed).optimizer(optimizer)
+
+    def carry_optimizer_(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> None:
+        """Let an optimizer go on with a removed graph; see `carry_optimizer_`."""
+        self._carrying(dag, removed).optimizer_(optimizer)
+
+    def carry_average(self, average: nn.Module, dag: DagModule, removed: DagModule) -> DagModule:
+        """Return a removed graph with the weights of an averaged copy; see `carry_average`."""
+        return self._carrying(dag, removed).averaged(average)
+
+    def _carrying(self, dag: DagModule, removed: DagModule) -> Carrying:
+        axes: dict[Tensor, Sequence[Axis]] = dict(learned_tensors(self.analysis))
+        graph = {**dict(self.analysis.dag.named_parameters()), **dict(self.analysis.dag.named_buffers())}
+        axes |= {graph[name]: each for name, each in self.analysis.parameter_axes.items() if name in graph}
+        return Carrying(dag, removed, self.kept, axes)
 
     def _lay(self, dag: DagModule, dtype: torch.dtype) -> DagModule:
         masks = {atom: mask.to(dtype) for atom, mask in self._masks.items()}
@@ -245,7 +260,8 @@ def carry_optimizer(
 ) -> Optimizer:
     """Return an optimizer of the same type and settings over ``pruned``, with the kept part of the state.
 
-    Parameters that exist in ``pruned`` only, such as the bias of a removed layer, join the first parameter group.
+    Parameters that exist in ``pruned`` only, such as the bias of a removed layer, join the first parameter group;
+    parameters that are none of ``dag`` stay where they are.
 
     Args:
         optimizer: An optimizer over parameters of ``dag``.
@@ -256,8 +272,38 @@ def carry_optimizer(
 
     Raises:
         AnalysisError: the analysis is of another graph, or the graph was edited since.
+        RemovalError: a part of the optimizer's state is neither a scalar nor of the shape of its parameter.
     """
     return _cut(dag, plan, None, analysis).carry_optimizer(optimizer, dag, pruned)
+
+
+def carry_optimizer_(
+    optimizer: Optimizer, dag: DagModule, pruned: DagModule, plan: Plan, *, analysis: Analysis
+) -> None:
+    """Let an optimizer over parameters of ``dag`` go on with those of ``pruned`` and the kept part of its state.
+
+    As `carry_optimizer`, but the optimizer stays the same object, so that schedules of learning rates, gradient scalers
+    and everything else that refers to it keep working.
+    """
+    _cut(dag, plan, None, analysis).carry_optimizer_(optimizer, dag, pruned)
+
+
+def carry_average(
+    average: nn.Module, dag: DagModule, pruned: DagModule, plan: Plan, *, analysis: Analysis
+) -> DagModule:
+    """Return a copy of ``pruned`` with the kept part of the weights and buffers of an averaged copy of ``dag``.
+
+    Args:
+        average: A module with the parameter names of ``dag``, such as the ``module`` of an ``AveragedModel``.
+        dag: The graph before pruning.
+        pruned: The result of `remove_channels`.
+        plan: The plan that was carried out.
+        analysis: The analysis of ``dag``.
+
+    Raises:
+        AnalysisError: the analysis is of another graph, or the graph was edited since.
+    """
+    return _cut(dag, plan, None, analysis).carry_average(average, dag, pruned)
 
 
 def _cut(dag: DagModule, plan: Plan, example_inputs: Any, analysis: Analysis | None) -> Cut:

@@ -42,10 +42,11 @@ def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
 
 @hookimpl
 def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
-    """Add one-shot channel pruning."""
-    from torch_dag_pruning.one_shot import SPEC
+    """Add channel pruning, at once and learned."""
+    from torch_dag_pruning.learning.learned import SPEC as LEARNED
+    from torch_dag_pruning.one_shot import SPEC as ONE_SHOT
 
-    return (SPEC,)
+    return ONE_SHOT, LEARNED
 
 
 @hookimpl

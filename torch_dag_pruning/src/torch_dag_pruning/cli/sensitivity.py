@@ -48,7 +48,7 @@ def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path 
     model = choice.model()
     dag = choice.graph(model)
     batches = read_calibration(calibrate, model, choice.reference, dag, Amount(samples))
-    table = scan(analyze(dag, choice.example()), batches, **settings)
+    table = scan(analyze(dag, choice.inputs()), batches, **settings)
     click.echo(str(table))
     if out is not None:
         table.save(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.analysis.analysis import Analysis
-from torch_dag_pruning.axes import Axis, AxisSolver, atoms, mask
+from torch_dag_pruning.axes import Atom, Axis, AxisSolver, atoms, mask
 from torch_dag_pruning.axes.relation import Relation, Sink
 from torch_dag_pruning.errors import AnalysisError
 from torch_dag_pruning.masked_ops.form import MaskOf
@@ -49,6 +49,10 @@ class LaidMasks:
     edges: list[_Edge] = field(default_factory=list)
     forms: list[Any] = field(default_factory=list)
 
+    def edge_atoms(self) -> list[tuple[Mask, tuple[Atom, ...]]]:
+        """Return the masks on edges, each with the atoms in its axes."""
+        return [(edge.op, tuple(dict.fromkeys(edge.site.atoms()))) for edge in self.edges]
+
     def update(self, mask_of: MaskOf) -> None:
         """Replace every mask by what ``mask_of`` returns now; gradients flow into the returned tensors."""
         for edge in self.edges:
@@ -63,6 +67,11 @@ class _Site:
 
     sink: Sink
     rank: int
+
+    def atoms(self) -> Iterator[Atom]:
+        """Iterate over the atoms in the axes of the mask."""
+        for axis in self.sink.axes:
+            yield from atoms(axis)
 
     def mask(self, mask_of: MaskOf) -> Tensor:
         """Return the outer product of the masks of these dimensions, in a shape that broadcasts against the operand."""

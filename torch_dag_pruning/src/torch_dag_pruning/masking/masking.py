@@ -13,6 +13,7 @@ from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.analysis.expansion import shared_clone
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.masked_ops.form import MaskOf
+from torch_dag_pruning.masked_ops.mask import Mask
 from torch_dag_pruning.masking.laying import lay_learned_masks, mask_lookup
 from torch_dag_pruning.plan.plan import Plan
 
@@ -77,6 +78,11 @@ class Masking:
         given = {key: self._checked(key, mask) for key, mask in masks.items()}
         self._masks.update(given)
         self._laid.update(self._mask_of())
+
+    def edges(self) -> list[tuple[Mask, tuple[str, ...]]]:
+        """Return the mask on each edge into a contraction, with the keys of the orbits that it covers."""
+        keys = {orbit.atom: key for key, orbit in self._orbits.items()}
+        return [(op, tuple(keys[atom] for atom in inside if atom in keys)) for op, inside in self._laid.edge_atoms()]
 
     def counts(self) -> dict[str, Tensor]:
         """Return the sum of the mask of each orbit, by its key; differentiable."""

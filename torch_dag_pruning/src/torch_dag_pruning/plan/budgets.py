@@ -69,7 +69,7 @@ class _Search:
     widths: list[Width]
 
     def counts(self, gone: int, held: Mapping[str, int]) -> dict[str, int]:
-        """Return how many slots of each orbit stay when the first ``gone`` have gone, except in the orbits in ``held``."""
+        """Return how many slots of each orbit stay after the first ``gone`` went, except in the orbits in ``held``."""
         left = self.order.counts(gone)
         return {width.key: held.get(width.key, width.allowed(left[width.key])) for width in self.widths}
 

@@ -78,15 +78,20 @@ class Placing:
     def _with_bias(self, vertex: InnerVertex, outs: int) -> Any:
         """Replace a module, wherever it is called, by an equal one with a bias of zeros, and return that."""
         old: Any = vertex.module
-        spec = self.registry.for_module(old)
-        assert spec is not None
-        assert spec.codec is not None
-        new: Any = spec.codec.build({**spec.codec.config(old), "bias": True})
-        for name, tensor in old._parameters.items():
-            new._parameters[name] = tensor
-        new.bias = nn.Parameter(old.weight.new_zeros(outs), requires_grad=old.weight.requires_grad)
-        new.train(old.training)
+        new = with_bias(old, outs, self.registry)
         self.calls[new] = self.calls.pop(old)
         for caller in self.calls[new]:
             self.dag.replace_module(caller, new)
         return new
+
+
+def with_bias(module: Any, outs: int, registry: Registry) -> Any:
+    """Return a module that has the tensors of another one, and a bias of ``outs`` zeros."""
+    spec = registry.for_module(module)
+    assert spec is not None
+    assert spec.codec is not None
+    new: Any = spec.codec.build({**spec.codec.config(module), "bias": True})
+    for name, tensor in module._parameters.items():
+        new._parameters[name] = tensor
+    new.bias = nn.Parameter(module.weight.new_zeros(outs), requires_grad=module.weight.requires_grad)
+    return new.train(module.training)

@@ -1,0 +1,1 @@
+"""Channel pruning that learns during training which slots stay."""

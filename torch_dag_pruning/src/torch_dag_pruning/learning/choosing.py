@@ -1,0 +1,210 @@
+"""What is learned about the slots of one graph: masks for the next call, and the plan that they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.vertex import InnerVertex, InputVertex
+from torch_dag_pruning.analysis.analysis import Analysis, Orbit
+from torch_dag_pruning.learning.budget import Budget
+from torch_dag_pruning.learning.config import LearnedChannelConfig
+from torch_dag_pruning.learning.gates import Gates
+from torch_dag_pruning.learning.penalties import NoHook
+from torch_dag_pruning.learning.slots import Slots
+from torch_dag_pruning.learning.widths import RankedWidths
+from torch_dag_pruning.masking.masking import Masking
+from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
+from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.statistics.statistics import Statistics
+
+
+def _block(config: LearnedChannelConfig) -> int | None:
+    """Return the block size that `Gates` takes."""
+    return {"default": None, "block_snpe": config.block_size, "whole_block": 0}[config.mode]
+
+
+def free_orbits(analysis: Analysis, config: LearnedChannelConfig) -> list[Orbit]:
+    """Return the orbits that may be pruned: those in no ignored layer, and in no layer of the stem unless allowed."""
+    held = {vertex.name for vertex in analysis.dag.inner_vertices if type(vertex.module) in config.ignore_classes}
+    if not config.prune_stem:
+        held |= {vertex.name for vertex in stem(analysis.dag)}
+    return [orbit for orbit in analysis.orbits if held.isdisjoint(place.vertex for place in orbit.places)]
+
+
+def stem(dag: DagModule) -> Iterator[InnerVertex]:
+    """Iterate over the first layers with parameters on each path from an input."""
+    seen: set[Any] = set()
+    stack: list[Any] = [
+        user for vertex in dag.vertices if isinstance(vertex, InputVertex) for user in vertex.successors
+    ]
+    while stack:
+        vertex = stack.pop()
+        if vertex in seen or not isinstance(vertex, InnerVertex):
+            continue
+        seen.add(vertex)
+        if any(True for _ in vertex.module.parameters()):
+            yield vertex
+        else:
+            stack.extend(vertex.successors)
+
+
+def prior(analysis: Analysis, slots: Slots, name: str, statistics: Statistics | None) -> Tensor:
+    """Return the score of each slot by a criterion, relative to the mean of its orbit."""
+    scores = with_statistics(criterion_named(name), statistics).score(analysis)
+    each = slots.joined(scores).to(torch.float64)
+    return each / slots.means(each).clamp_min(1e-300)[slots.owner]
+
+
+@dataclass
+class Choosing:
+    """The learned masks of one graph.
+
+    Attributes:
+        config: How they are learned.
+        analysis: Of the graph.
+        target_flops: The FLOPs that may stay.
+        statistics: For the criterion, if it looks at data.
+        plan: The choice that stands; None while it is learned.
+    """
+
+    config: LearnedChannelConfig
+    analysis: Analysis
+    target_flops: float
+    statistics: Statistics | None = None
+    plan: Plan | None = None
+    _latest: Tensor | None = field(default=None, repr=False)
+    _laid: Plan | None = field(default=None, repr=False)
+    _shown: tuple[Any, Plan] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.slots = Slots(free_orbits(self.analysis, self.config))
+        self.ties = prior(self.analysis, self.slots, self.config.criterion, self.statistics)
+        self.masking = Masking(self.analysis)
+        self.module = self._module()
+        self.generator = torch.Generator().manual_seed(self.config.seed)
+        self.budget = Budget(self.analysis, self.slots, self.target_flops)
+        device = next((tensor.device for tensor in self.masking.dag.parameters()), torch.device("cpu"))
+        self.module.to(device)
+        self.slots.to(device)
+
+    def _module(self) -> Gates | RankedWidths:
+        if self.config.mode == "ranked":
+            return RankedWidths(self.slots, self.ties)
+        return Gates(self.slots, block=_block(self.config))
+
+    # Masks -----------------------------------------------------------------------------------------------------
+
+    def refresh(self, *, training: bool) -> None:
+        """Update the masks for a call of the graph: learned ones in training, those of the plan otherwise.
+
+        Once the choice stands, it holds in both modes.
+        """
+        if self.plan is None and training:
+            self._lay(self.module.masks(self.generator))
+            return
+        plan = self.current_plan()
+        if plan is not self._laid:
+            self.masking.update({key: plan.mask(key) for key in plan.kept})
+            self._laid = plan
+
+    def _lay(self, masks: Tensor) -> None:
+        if torch.is_grad_enabled():
+            masks.retain_grad()
+            self._latest = masks
+        self.masking.update(self.slots.split(masks))
+        self._laid = None
+
+    def current_plan(self) -> Plan:
+        """Return the plan that is within the budget now; cached while nothing is learned."""
+        if self.plan is not None:
+            return self.plan
+        key = tuple(tensor._version for tensor in self.module.state_dict(keep_vars=True).values())
+        if self._shown is None or self._shown[0] != key:
+            self._shown = (key, self.budget.plan(self.module.worth(), self.module.units(), self.ties))
+        return self._shown[1]
+
+    def freeze(self) -> None:
+        """Let the present choice stand."""
+        self.plan = self.current_plan()
+        self.refresh(training=False)
+        self._latest = None
+
+    def share(self) -> Tensor:
+        """Return the share of the FLOPs, a scalar that is differentiable until the choice stands."""
+        if self.plan is not None:
+            cost = float(self.analysis.cost(self.plan.atom_counts(self.analysis)))
+            return next(self.module.parameters()).new_tensor(cost / float(self.analysis.cost()))
+        left: Tensor = self.analysis.cost(self.slots.counts(self.module.counts()))
+        return left / float(self.analysis.cost())
+
+    # Learning --------------------------------------------------------------------------------------------------
+
+    def observe(self) -> None:
+        """Let the ranking see the derivatives of the latest backward pass, averaged over processes."""
+        masks, self._latest = self._latest, None
+        if masks is None or masks.grad is None or not isinstance(self.module, RankedWidths):
+            return
+        gradient = averaged(masks.grad)
+        if bool(gradient.isfinite().all()):
+            self.module.observe(masks.detach(), gradient)
+
+    @torch.no_grad()
+    def project(self, target: float) -> None:
+        """Move all widths by the same share of their orbits until the share of FLOPs is a target.
+
+        Of the two ends of the last interval of the bisection, the one within the target is taken.
+        """
+        if not isinstance(self.module, RankedWidths):
+            return
+        start = self.module.widths.detach().clone()
+        low, high, step = 0.0, 0.0, 0.01
+        while not self._is_within(start, high, target) and high < 1.0:
+            low, high, step = high, high + step, 4 * step
+        while low <= 0.0 and self._is_within(start, low, target) and low > -1.0:
+            low, high, step = low - step, low, 4 * step
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._is_within(start, middle, target) else (middle, high)
+        self._is_within(start, high, target)
+
+    def _is_within(self, widths: Tensor, by: float, target: float) -> bool:
+        """Set the widths to given ones, narrowed by a share, and return whether the FLOPs are within a target then."""
+        assert isinstance(self.module, RankedWidths)
+        self.module.widths.copy_(widths)
+        self.module.narrow(by)
+        return float(self.share()) <= target
+
+
+def averaged(gradient: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes of the default group; the tensor itself if there is none."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return gradient
+    total = gradient.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Hook that updates the masks before each call of a graph. Copies of the graph have none: their masks stay."""
+
+    choosing: Choosing
+    before: Any
+
+    def __call__(self, module: DagModule, operands: Any) -> None:
+        """Update the masks; in training, forget what was measured in the previous call first."""
+        del operands
+        if module.training:
+            self.before()
+        self.choosing.refresh(training=module.training)
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return NoHook, ()
