@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
@@ -18,6 +17,7 @@ from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.cli.answers import answer, note, say
 from torch_dag_core.cli.before_after import Measure, before_after, measures
 from torch_dag_core.cli.calibration import Amount, read_calibration
+from torch_dag_core.cli.console import console
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice
 from torch_dag_core.conversion.report import conversion_report
@@ -162,8 +162,8 @@ class _Steps:
 @contextmanager
 def _steps(total: int) -> Iterator[_Steps]:
     """Show on standard error which of so many steps is going on, and for how long; in a terminal only."""
-    shown_on = Console(stderr=True)
-    if not shown_on.is_interactive:
+    shown_on = console()
+    if not shown_on.is_interactive or shown_on.quiet:
         yield _Steps(total, None)
         return
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
