@@ -14,7 +14,7 @@ from torch import nn
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import CompressionReport
-from torch_dag_core.cli.answers import answer, note, say
+from torch_dag_core.cli.answers import answer, say
 from torch_dag_core.cli.before_after import Measure, before_after, measures
 from torch_dag_core.cli.calibration import Amount, read_calibration
 from torch_dag_core.cli.console import console
@@ -57,7 +57,7 @@ def execute(run: Run) -> None:
     """
     config = run.spec.configure(**run.settings)
     if run.out is None and not run.only_analyze:
-        note("nothing will be saved; --out saves the result")
+        say("nothing will be saved; --out saves the result")
     with _steps(3) as steps:
         steps.start(f"converting {run.choice.reference}")
         model = run.choice.model()
