@@ -63,7 +63,7 @@ FAILURES = {
     "inputs that are text": (("show", *LINEAR, "--inputs", "mine.txt"), "'mine.txt' is no safetensors file"),
     "sizes that a graph does not take": (("flops", "net.safetensors", "--input", "2x5"), "the graph takes (any, 4)"),
     "a model that cannot be converted": (("convert", "models:Branching", "-o", "new.safetensors"), "models.py"),
-    "models that differ": (("compare", *LINEAR, "--seed", "7", "--against", "net.safetensors"), "the results differ"),
+    "models that differ": (("compare", *LINEAR, "--seed", "7", "--against", "net.safetensors"), "results differ by"),
     "an unknown algorithm": (("run", "squash", *LINEAR), "no algorithm is called 'squash'"),
     "an unknown library": (("coverage", "nothing", "-o", "new.jsonl"), "no installed plugin lists models"),
 }  # fmt: skip
@@ -197,6 +197,10 @@ class TestGoodInputs:
         assert (found["equal"], found["relative"]) == (True, 0.0)
         found = json.loads(run("flops", "net.safetensors", "--json").stdout)
         assert (found["flops"], found["macs"], found["parameters"], found["activation_bytes"]) == (36, 18, 20, 16)
+
+    def test_lists_are_json_too(self):
+        assert json.loads(run("plugins", "--json").stdout)["plugins"][0]["name"] == "core"
+        assert isinstance(json.loads(run("algorithms", "--json").stdout)["algorithms"], list)
 
     def test_quiet_commands_say_nothing(self):
         result = run("convert", *LINEAR, "-o", "new.safetensors", "--quiet")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
+from torch_dag_core.cli.answers import answer, answers, say
 from torch_dag_core.cli.setting_values import show_default, show_type
 
 _STYLES = {"stub": "yellow", "experimental": "cyan"}
@@ -15,10 +15,23 @@ _STYLES = {"stub": "yellow", "experimental": "cyan"}
 
 @click.command(name="algorithms")
 @click.argument("name", required=False)
+@answers
 def list_algorithms(name: str | None) -> None:
     """Show the installed algorithms, or the settings of the one called NAME."""
-    console = Console(soft_wrap=True)
-    console.print(_all() if name is None else _settings(find_algorithm(name)), soft_wrap=False)
+    if name is None:
+        say(_all())
+        answer(algorithms=[_facts(spec) for spec in algorithms().values()])
+    else:
+        spec = find_algorithm(name)
+        say(_settings(spec))
+        answer(**_facts(spec), settings=[
+            {"name": each.name, "type": show_type(each.hint), "default": show_default(each), "meaning": each.help}
+            for each in spec.settings().values()
+        ])  # fmt: skip
+
+
+def _facts(spec: AlgorithmSpec) -> dict[str, str]:
+    return {"name": spec.name, "distribution": spec.owner, "status": spec.status, "summary": spec.summary}
 
 
 def _all() -> Table | Text:

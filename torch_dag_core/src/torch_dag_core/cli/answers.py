@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,19 +40,24 @@ def _is_on(key: str) -> bool:
     return context is not None and bool(context.meta.get(key))
 
 
+def is_quiet() -> bool:
+    """Tell whether the running command is to print errors alone."""
+    return _is_on(_QUIET)
+
+
 def say(text: Any) -> None:
     """Print text, or a table of rich, to standard output, where people read it."""
-    if _is_on(_JSON) or _is_on(_QUIET):
+    if _is_on(_JSON) or is_quiet():
         return
     if isinstance(text, str):
         click.echo(text)
     else:
-        Console(soft_wrap=True).print(text, soft_wrap=False)
+        Console(soft_wrap=True).print(text, soft_wrap=not isinstance(text, Table))
 
 
 def note(text: str) -> None:
     """Print a remark to standard error, unless the command is quiet."""
-    if not _is_on(_QUIET):
+    if not is_quiet():
         click.echo(text, err=True)
 
 

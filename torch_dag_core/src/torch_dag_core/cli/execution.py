@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import CompressionReport
-from torch_dag_core.cli.answers import answer, note, say
+from torch_dag_core.cli.answers import answer, say
 from torch_dag_core.cli.before_after import Measure, before_after, measures
 from torch_dag_core.cli.calibration import Amount, read_calibration
+from torch_dag_core.cli.console import console
 from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice
 from torch_dag_core.conversion.report import conversion_report
@@ -57,7 +57,7 @@ def execute(run: Run) -> None:
     """
     config = run.spec.configure(**run.settings)
     if run.out is None and not run.only_analyze:
-        note("nothing will be saved; --out saves the result")
+        say("nothing will be saved; --out saves the result")
     with _steps(3) as steps:
         steps.start(f"converting {run.choice.reference}")
         model = run.choice.model()
@@ -162,8 +162,8 @@ class _Steps:
 @contextmanager
 def _steps(total: int) -> Iterator[_Steps]:
     """Show on standard error which of so many steps is going on, and for how long; in a terminal only."""
-    shown_on = Console(stderr=True)
-    if not shown_on.is_interactive:
+    shown_on = console()
+    if not shown_on.is_interactive or shown_on.quiet:
         yield _Steps(total, None)
         return
     columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))

@@ -6,16 +6,17 @@ import warnings
 from collections.abc import Callable
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms
+from torch_dag_core.cli.answers import answer, answers, say
 from torch_dag_core.errors import PluginWarning, TorchDagError
 from torch_dag_core.plugins.loading import PluginInfo, contributions, default_registry, list_plugins
 
 
 @click.command()
+@answers
 def plugins() -> None:
     """Show the installed plugins and their errors."""
     with warnings.catch_warnings():
@@ -26,10 +27,14 @@ def plugins() -> None:
     for info in list_plugins():
         hooks = ", ".join(hook.removeprefix("torch_dag_") for hook in info.hooks)
         table.add_row(info.name, info.distribution, info.version, hooks, _state(info, stubs))
-    console = Console(soft_wrap=True)
-    console.print(table, soft_wrap=False)
+    say(table)
     for error in (*(info.error for info in list_plugins() if info.error is not None), *conflicts):
-        console.print(Text(str(error), style="red"))
+        say(Text(str(error), style="red"))
+    answer(plugins=[
+        {"name": info.name, "distribution": info.distribution, "version": info.version, "hooks": info.hooks,
+         "state": _state(info, stubs).plain, "error": None if info.error is None else str(info.error)}
+        for info in list_plugins()
+    ], errors=[str(error) for error in conflicts])  # fmt: skip
 
 
 def _conflict(build: Callable[[], object]) -> TorchDagError | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torch_dag_core.cli.answers import answer, answers, note, say
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite, may_resume
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Shard(click.ParamType[Any]):
 @click.option("-o", "--out", type=OutputPath(), required=True, help="The rows, as JSON lines.")
 @may_resume
 @may_overwrite
+@answers
 def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any) -> None:
     """Examine every model of SOURCE (timm, torchvision, transformers, ...), each in its own process.
 
@@ -77,12 +79,13 @@ def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any)
     try:
         _measure(file, [name for name in listed.names() if choice.matches(name)], processes)
         names = [name for name in choice.select(file.parameters) if name not in file.rows]
-        click.echo(f"{len(names)} models of {source} to examine, {len(file.rows)} examined before", err=True)
-        Survey(file, processes, lambda line: click.echo(line, err=True)).run(names, jobs)
+        note(f"{len(names)} models of {source} to examine, {len(file.rows)} examined before")
+        Survey(file, processes, note).run(names, jobs)
     finally:
         processes.stop()
-    failed = sum(bool(row["failures"]) for row in file.rows.values())
-    click.echo(f"{len(file.rows)} models in {out}, {failed} of them with failures")
+    failures = {name: row["failures"] for name, row in file.rows.items() if row["failures"]}
+    say(f"{len(file.rows)} models in {out}, {len(failures)} of them with failures")
+    answer(source=source, file=out, models=len(file.rows), failures=failures)
 
 
 def _opened(path: Path, header: Header, *, resume: bool) -> CoverageFile:
@@ -94,7 +97,7 @@ def _opened(path: Path, header: Header, *, resume: bool) -> CoverageFile:
         changes = before.header.changes(header)
         if not changes:
             return before
-        click.echo(f"starting anew, because {'; '.join(changes)} since {path} was begun", err=True)
+        note(f"starting anew, because {'; '.join(changes)} since {path} was begun")
     return CoverageFile(path, header)
 
 
@@ -104,7 +107,7 @@ def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> 
 
     missing = sorted(set(names) - file.parameters.keys())
     if missing:
-        click.echo(f"counting the parameters of {len(missing)} models", err=True)
+        note(f"counting the parameters of {len(missing)} models")
     for name, count in size_of(missing, file.header.source, processes):
         file.parameters[name] = count
     file.write()

@@ -19,6 +19,8 @@ from torch_dag_core.cli.coverage.examination import Examination, Request, Row, r
 from torch_dag_core.cli.coverage.kept import EQUAL, BlockedImport, verdicts
 
 _STARTUP_SECONDS = 120.0
+_MOST_FOLDERS = 100
+"""How many models one process loads, whose memory grows with each."""
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MemoryError", "out of memory")
 
 
@@ -125,11 +127,15 @@ class Loader:
         self._processes = processes
         self._block: Any = None
         self._connection: Any = None
+        self._folders = 0
 
     def verdicts(self, folder: Path, packages: Sequence[str]) -> dict[str, str]:
         """Return what `kept.verdicts` says in the other process."""
         if not any(folder.iterdir()):
             return {}
+        self._folders += 1
+        if self._folders % _MOST_FOLDERS == 0:
+            self.stop()
         if self._connection is None:
             self._block = self._processes.started(_load, spawn=True)
             _, self._connection = self._block.__enter__()
