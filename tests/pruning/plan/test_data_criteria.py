@@ -160,7 +160,7 @@ def test_gradients_are_asked_for(images):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"per": "hour"}, "per must be one of None, 'flops', 'parameters', got 'hour'"),
+        ({"per": "hour"}, "per must be one of None, 'flops', 'parameters', 'memory', 'latency', got 'hour'"),
         ({"scope": "far"}, "there is no scope 'far'"),
     ],
 )

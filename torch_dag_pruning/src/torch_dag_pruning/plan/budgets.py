@@ -69,7 +69,7 @@ class _Search:
     widths: list[Width]
 
     def counts(self, gone: int, held: Mapping[str, int]) -> dict[str, int]:
-        """Return how many slots of each orbit stay after the first ``gone`` went, except in the orbits in ``held``."""
+        """Return how many slots of each orbit stay when the first ``gone`` have gone; those of ``held`` are given."""
         left = self.order.counts(gone)
         return {width.key: held.get(width.key, width.allowed(left[width.key])) for width in self.widths}
 
@@ -114,6 +114,7 @@ def _parameters(analysis: Analysis) -> Cost:
 COSTS: Final[Mapping[str, Callable[[Analysis], Cost]]] = {
     "flops": _flops, "parameters": _parameters, "memory": PeakMemory,
 }  # fmt: skip
+_PEAKS: Final = frozenset({"memory"})
 _UNITS: Final = {"flops": "FLOPs", "parameters": "parameters", "memory": "peak memory of activations"}
 
 
@@ -128,10 +129,10 @@ def share_of(analysis: Analysis, what: str, share: float) -> Budget:
     cost = COSTS[what](analysis)
     whole = cost({})
     return Budget(
-        f"keep_{what}",
-        share * whole,
-        cost,
-        lambda value: f"{value / whole:.2%}",
-        f" of the {_UNITS[what]}",
-        what != "memory",
+        name=f"keep_{what}",
+        limit=share * whole,
+        cost=cost,
+        shown=lambda value: f"{value / whole:.2%}",
+        unit=f" of the {_UNITS[what]}",
+        counts_all=what not in _PEAKS,
     )
