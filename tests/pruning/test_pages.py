@@ -33,7 +33,9 @@ def anchors(text: str) -> set[str]:
     return slugs | set(re.findall(r'<a id="([\w-]+)">', text))
 
 
-@pytest.mark.parametrize(("page", "outputs"), [("axis-algebra.md", 10), ("concepts.md", 1), ("recovery.md", 0)])
+@pytest.mark.parametrize(
+    ("page", "outputs"), [("axis-algebra.md", 10), ("concepts.md", 1), ("recovery.md", 0), ("learned-pruning.md", 0)]
+)
 def test_every_block_of_code_prints_the_text_behind_it(page: str, outputs: int):
     names: dict[str, object] = {}
     printed, checked = "", 0

@@ -14,6 +14,7 @@ from torch_dag_pruning.cut import (
     removal_proof,
     remove_channels,
 )
+from torch_dag_pruning.distillation.distillation import Distillation
 from torch_dag_pruning.errors import (
     AnalysisError,
     CalibrationError,
@@ -49,6 +50,7 @@ __all__ = [
     "Concat",
     "Context",
     "Cut",
+    "Distillation",
     "Fixed",
     "ImportanceCriterion",
     "LearnedChannelConfig",

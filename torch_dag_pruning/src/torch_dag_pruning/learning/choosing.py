@@ -23,6 +23,7 @@ from torch_dag_pruning.plan.known_criteria import criterion_named, with_statisti
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.statistics.statistics import Statistics
 
+
 def _block(config: LearnedChannelConfig) -> int | None:
     """Return the block size that `Gates` takes."""
     return {"default": None, "block_snpe": config.block_size, "whole_block": 0}[config.mode]
