@@ -34,7 +34,8 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("page", "outputs"), [("axis-algebra.md", 10), ("choosing.md", 4), ("concepts.md", 1), ("recovery.md", 0)]
+    ("page", "outputs"),
+    [("axis-algebra.md", 10), ("choosing.md", 4), ("concepts.md", 1), ("learned-pruning.md", 0), ("recovery.md", 0)],
 )
 def test_every_block_of_code_prints_the_text_behind_it(page: str, outputs: int):
     names: dict[str, object] = {}

@@ -14,6 +14,7 @@ from torch_dag_pruning.cut import (
     removal_proof,
     remove_channels,
 )
+from torch_dag_pruning.distillation.distillation import Distillation
 from torch_dag_pruning.errors import (
     AnalysisError,
     CalibrationError,
@@ -56,6 +57,7 @@ __all__ = [
     "Concat",
     "Context",
     "Cut",
+    "Distillation",
     "Fixed",
     "ImportanceCriterion",
     "Latency",

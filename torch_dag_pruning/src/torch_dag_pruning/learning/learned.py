@@ -259,6 +259,11 @@ class LearnedChannelPruning(CompressionAlgorithm):
     # The cut ---------------------------------------------------------------------------------------------------
 
     @property
+    def cut(self) -> Cut | None:
+        """The cut that was made; None before."""
+        return self._cut
+
+    @property
     def plan(self) -> Plan:
         """Which slots stay: the choice that stands, or the one that is within the target now."""
         return self._choosing.current_plan()

@@ -1,0 +1,1 @@
+"""Training a graph to be like another one, with any algorithm."""
