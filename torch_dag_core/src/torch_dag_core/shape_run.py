@@ -114,7 +114,11 @@ def _blank(tensor: Any) -> Any:
 def _own_forms(module: nn.Module) -> Hashable:
     """Return the shapes and dtypes of a module's own tensors, with their names."""
     owned = (tensors for part in module.modules() for tensors in (part._parameters, part._buffers))
-    return tuple((name, _form(_blank(tensor))) for tensors in owned for name, tensor in tensors.items())
+    return tuple(
+        (name, None if tensor is None else (tensor.shape, tensor.dtype))
+        for tensors in owned
+        for name, tensor in tensors.items()
+    )
 
 
 def _form(value: Any) -> Hashable:

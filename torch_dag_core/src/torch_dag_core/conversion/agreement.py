@@ -46,7 +46,7 @@ def known_conditions(modes: tuple[Sizes, Sizes], variation: Variation, batch: in
     conditions = Conditions(modes[0].input_shapes, variation.step)
     for sizes in modes:
         conditions.add_guards(sizes)
-        for index in range(len(sizes.recording.entries) if sizes.twin is None else 0):
+        for index in sizes.recording.computing if sizes.twin is None else ():
             # Whether the graph needs a call that cannot be joined shows when it is built.
             with suppress(SizeError):
                 conditions.add_claims(sizes.arguments(index).claims)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.copying import deep_copy
 from torch_dag_core.conversion.free_sizes import Claim, FreeSize, SizeError, listed
 from torch_dag_core.conversion.joining import ByMode
 from torch_dag_core.conversion.stating import Statements
@@ -130,7 +130,7 @@ class Builder:
     dag: DagModule = field(default_factory=DagModule)
     inputs: list[Value] = field(default_factory=list)
     _seen: list[Value] = field(default_factory=list)
-    _copies: dict[int, object] = field(default_factory=dict)
+    _copies: dict[int, Any] = field(default_factory=dict)
     promoted: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
     owners: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
@@ -150,7 +150,7 @@ class Builder:
 
     def copy_of(self, module: T) -> T:
         """Return the graph's own copy of a module or tensor of the model; ties between them are kept."""
-        twin = copy.deepcopy(module, self._copies)
+        twin = deep_copy(module, self._copies)
         for part in twin.modules() if isinstance(twin, nn.Module) else ():
             if getattr(part, "inplace", False) is True:
                 part.inplace = False  # type: ignore[assignment]

@@ -212,7 +212,7 @@ class Sizes:
         if self.twin is not None:
             joined, claims = self.twin.arguments(index)
             return Joined(map_pairs(joined, _given(entry), _free_or_own), claims)
-        if _is_plain(_given(entry)) and all(_given(other.entries[index]) == _given(entry) for other in self.others):
+        if not entry.has_expressions and all(_given(o.entries[index]) == _given(entry) for o in self.others):
             return Joined(_given(entry), ())
         found: list[Claim] = []
 
@@ -255,11 +255,6 @@ class Sizes:
 
 def _given(entry: Entry) -> Given:
     return entry.args, entry.keywords
-
-
-def _is_plain(given: Given) -> bool:
-    """Tell whether no number among arguments remembers an expression."""
-    return not any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves(given))
 
 
 def _is_one(values: tuple[Argument, ...]) -> bool:

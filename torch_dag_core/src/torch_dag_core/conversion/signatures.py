@@ -119,6 +119,10 @@ def bind_operands(call: Call, module: nn.Module) -> tuple[Value, ...]:
     Raises:
         TraceError: an argument is a constant other than the default, or a tensor cannot be passed by position.
     """
+    if not call.keywords:
+        values = tuple(argument for argument in call.args if isinstance(argument, Value))
+        if len(values) == len(call.args):
+            return values
     signature = inspect.signature(module.forward)
     given = signature.bind(*call.args, **call.keywords).arguments
     operands: list[Value] = []

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_dag_core.graph.nested import leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.expressions import SizeUse
+from torch_dag_core.tracing.settled import SettledFloat, SettledInt
 
 Shape: TypeAlias = tuple[int, ...]
 Scalar: TypeAlias = (
@@ -111,6 +112,11 @@ class Entry:
         """Numbers of the entries that this one reads, each once, in the order of the arguments."""
         found = leaves((self.args, tuple(self.keywords.values())))
         return tuple(dict.fromkeys(leaf.index for leaf in found if type(leaf) is Ref))
+
+    @cached_property
+    def has_expressions(self) -> bool:
+        """Whether a number among the arguments was computed from sizes."""
+        return any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves((self.args, self.keywords)))
 
     @cached_property
     def signature(self) -> Hashable:
@@ -310,6 +316,11 @@ class Recording:
             if entry.writes is not None:
                 found.setdefault(entry.writes, []).append(index)
         return found
+
+    @cached_property
+    def computing(self) -> tuple[int, ...]:
+        """Numbers of the entries among whose arguments is a number that was computed from sizes."""
+        return tuple(index for index, entry in enumerate(self.entries) if entry.has_expressions)
 
     @cached_property
     def readers(self) -> tuple[tuple[Entry | None, ...], ...]:
