@@ -23,7 +23,10 @@ from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.trace import Treatments, trace
 
 _MOST_RUNS = 4
-"""Two far apart, that of the example, and one close to it; runs made for something else count too."""
+"""Two far apart, that of the example, and one close to it.
+
+Runs made for other variations count too, but not those that only told whether larger steps hold.
+"""
 
 
 class ResizedTraceError(TraceError):
@@ -39,6 +42,7 @@ class Traces:
     treatment: Treatments
     _made: dict[tuple[tuple[Shape, ...], bool], Recording] = field(default_factory=dict)
     _failed: dict[tuple[tuple[Shape, ...], bool], str] = field(default_factory=dict)
+    _probed: set[tuple[Shape, ...]] = field(default_factory=set)
     _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
 
     def __post_init__(self) -> None:
@@ -59,7 +63,8 @@ class Traces:
         """
         if variation.step in STEPS[1:-1]:
             # What holds at whole steps holds at whole multiples of them.
-            self._evaluation(replace(variation, step=STEPS[-1]))
+            largest = self._evaluation(replace(variation, step=STEPS[-1])).others[0]
+            self._probed.add(largest.input_shapes)
         evaluation = self._evaluation(variation)
         training = evaluation if evaluation_only else self._training(evaluation, variation)
         # A model that never asks for a size makes the same calls at all of them.
@@ -115,7 +120,8 @@ class Traces:
         free = [[type(size) is FreeSize for size in shape] for shape in evaluation.input_shapes]
         made = (shapes_of(self.example.tensors), *(shapes for shapes, _ in self._made))
         others = [shapes for shapes in made if shapes not in known and _differ_only(shapes, known[0], free)]
-        if not others and len(known) >= _MOST_RUNS:
+        is_enough = len(set(known) - self._probed) >= _MOST_RUNS
+        if is_enough and not others:
             return None
         conditions = known_conditions((evaluation, training), variation, self.example.batch)
         if not hold(conditions, shapes_of(self.example.tensors)):
@@ -124,7 +130,7 @@ class Traces:
         found = next((shapes for shapes in others if hold(conditions, shapes)), None)
         if found is not None:
             return self.example.shaped(found)
-        return other_sizes(self.example, variation.step, conditions, known) if len(known) < _MOST_RUNS else None
+        return None if is_enough else other_sizes(self.example, variation.step, conditions, known)
 
     def _resized(self, inputs: list[Tensor], *, training: bool) -> Recording:
         key = shapes_of(inputs), training
