@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -35,13 +35,14 @@ from torch_dag_core.tracing.restoring import frozen_modules
 from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
 
 _BATCHES = (13, 11)
+Modes: TypeAlias = Literal["both", "eval"]
 
 
 def build_from_unstructured_module(
     model: nn.Module, example_inputs: Any = None, *, atomic_modules: Collection[type[nn.Module]] = (),
-    keep_hierarchy: bool = False, registry: Registry | None = None,
+    keep_hierarchy: bool = False, modes: Modes = "both", registry: Registry | None = None,
 ) -> DagModule:  # fmt: skip
-    """Convert a model into one graph that computes the same, in evaluation and in training.
+    """Convert a model into one graph that computes the same, in evaluation and, by default, in training.
 
     The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The
     batch size is free in the result; image sizes are where the model itself allows other ones. Conversions run one at
@@ -57,19 +58,26 @@ def build_from_unstructured_module(
             Without it, plugins are asked, then the first layer decides.
         atomic_modules: Classes whose instances stay one vertex each.
         keep_hierarchy: Nest the vertices of each submodule into a `DagModule` of its own.
+        modes: ``"eval"`` converts what the model computes in evaluation alone, for models whose calls in training
+            depend on data. The graph is returned in evaluation mode and cannot be called in training mode; gradients
+            flow through it as through any other.
         registry: The vocabulary; that of the installed plugins by default.
 
     Raises:
         ExampleInputsError: no example inputs were given or found.
         TraceError: the model cannot be traced; names module, file and line.
+        ValueError: ``modes`` is something else.
     """
+    if modes not in get_args(Modes):
+        message = f"modes is {modes!r}, but has to be one of {', '.join(map(repr, get_args(Modes)))}"
+        raise ValueError(message)
     if isinstance(model, DagModule):
         return model.clone()
     _refuse_unusable(model)
     registry = registry or default_registry()  # before the lock, because plugins load under one of their own
     with exclusive(model):
         example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
-        conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model))
+        conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model), modes)
         dag = conversion.run()
     if keep_hierarchy:
         nest_scopes(dag)
@@ -105,10 +113,33 @@ class _Conversion:
     registry: Registry
     atomic: frozenset[type[nn.Module]]
     frozen: frozenset[nn.Module]
+    modes: Modes
 
     def run(self) -> DagModule:
-        """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
+        """Convert the model.
+
+        Raises:
+            TraceError: it cannot be converted; says so where it could be in evaluation alone.
+        """
         traces = Traces(self.model, self.example, self._treatment)
+        try:
+            return self._largest(traces)
+        except TraceError as error:
+            if self.modes == "eval" or not replace(self, modes="eval").succeeds(traces):
+                raise
+            message = f'{error}; in evaluation the model can be converted: pass modes="eval" for such a graph'
+            raise TraceError(message) from error
+
+    def succeeds(self, traces: Traces) -> bool:
+        """Tell whether the model can be converted."""
+        try:
+            self._largest(traces)
+        except TraceError:
+            return False
+        return True
+
+    def _largest(self, traces: Traces) -> DagModule:
+        """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
         notes: dict[str, None] = {}
         for variation in self._variations():
             try:
@@ -138,7 +169,7 @@ class _Conversion:
         yield Variation(None)
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
-        evaluation, training = traces.both_modes(variation)
+        evaluation, training = traces.both_modes(variation, evaluation_only=self.modes == "eval")
         builder = self._builder(evaluation, (evaluation.recording, training.recording))
         emission = Emission(self.model, self.registry, builder, join_modes(evaluation, training))
         emission.run()
@@ -206,10 +237,12 @@ class _Conversion:
             TensorSpec(tensor.dtype, tuple(map(_fixed_size, value.shape or ())), tuple(tensor.shape))
             for tensor, value in zip(self.example.tensors, builder.inputs, strict=True)
         )
-        return InputSpec(self.example.parameters, tuple(tensors), assumptions, notes)
+        return InputSpec(self.example.parameters, tuple(tensors), assumptions, notes, self.modes == "eval")
 
     def _adopt_modes(self, dag: DagModule) -> None:
-        dag.train(self.model.training)
+        dag.train(self.model.training and self.modes == "both")
+        if self.modes == "eval":
+            return
         modes = {path: module.training for path, module in self.model.named_modules()}
         for vertex in dag.inner_vertices:
             vertex.module.train(modes.get(vertex.name, self.model.training))

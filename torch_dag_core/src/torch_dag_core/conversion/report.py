@@ -25,6 +25,7 @@ def conversion_report(dag: DagModule) -> str:
     ]
     spec = dag.input_spec
     lines += [f"holds where {assumption}" for assumption in spec.assumptions]
+    lines += ["computes in evaluation alone"] if spec.evaluation_only else []
     lines += [f"note: {note}" for note in spec.notes]
     return "\n".join(lines)
 

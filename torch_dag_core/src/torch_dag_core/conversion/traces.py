@@ -49,8 +49,12 @@ class Traces:
         """Take one snapshot for all runs, because each run puts everything back."""
         self._snapshot = Snapshot(self.model)
 
-    def both_modes(self, variation: Variation) -> tuple[Sizes, Sizes]:
+    def both_modes(self, variation: Variation, *, evaluation_only: bool = False) -> tuple[Sizes, Sizes]:
         """Return the recordings in evaluation and in training, each at several sizes.
+
+        Args:
+            variation: What the sizes are.
+            evaluation_only: Whether evaluation stands for training too.
 
         Raises:
             SizeError: the model makes other calls at other sizes.
@@ -62,11 +66,13 @@ class Traces:
             largest = self._evaluation(replace(variation, step=STEPS[-1])).others[0]
             self._probed.add(largest.input_shapes)
         evaluation = self._evaluation(variation)
-        training = self._training(evaluation, variation)
+        training = evaluation if evaluation_only else self._training(evaluation, variation)
         # A model that never asks for a size makes the same calls at all of them.
         while variation.batch is not None and (further := self._further(evaluation, training, variation)) is not None:
             evaluation = evaluation.joined_with(self._resized(further, training=False))
-            if training.twin is None:
+            if evaluation_only:
+                training = evaluation
+            elif training.twin is None:
                 training = training.joined_with(self._resized(further, training=True))
             else:
                 training = evaluation.in_training(training.recording)

@@ -370,9 +370,10 @@ class DagModule(nn.Module):
         """Generate the code of `forward` anew after an edit. O(n), else O(1)."""
         if self._prepared_version == version:
             return
-        shared = len(self.output_vertices) == 1 and not any(
+        has_modes = self.input_spec.evaluation_only or any(
             getattr(vertex.module, "has_modes", False) for vertex in self.inner_vertices
         )
+        shared = len(self.output_vertices) == 1 and not has_modes
         programs = {False: compile_forward(self, training=False)}
         programs[True] = programs[False] if shared else compile_forward(self, training=True)
         self._programs = programs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
@@ -130,6 +130,8 @@ class _Flattening:
         return nested if evaluation == training else None
 
     def _enter(self, frame: _Frame, vertex: InnerVertex, nested: DagModule) -> None:
+        if nested.input_spec.evaluation_only:
+            self.flat.input_spec = replace(self.flat.input_spec, evaluation_only=True)
         places = [parameter.structure.index for parameter in _parameters(nested)]
         by_place = dict(zip(places, frame.operands(vertex), strict=True))
         values: dict[Vertex, Value] = {v: by_place[place] for place, v in enumerate(nested.input_vertices)}

@@ -50,12 +50,22 @@ class Assumption:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Everything a caller has to respect; built by tracing, saved with the graph."""
+    """Everything a caller has to respect; built by tracing, saved with the graph.
+
+    Attributes:
+        parameters: Those of ``forward``.
+        tensors: What is known of each input tensor.
+        assumptions: Conditions on sizes that the graph rests on.
+        notes: Why sizes are fixed that might have been free.
+        evaluation_only: Whether the graph holds what the model computes in evaluation alone; then it cannot be called
+            in training mode.
+    """
 
     parameters: tuple[Parameter, ...] = ()
     tensors: tuple[TensorSpec, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    evaluation_only: bool = False
 
     @property
     def knows_sizes(self) -> bool:
@@ -73,6 +83,14 @@ class InputSpec:
         want = ", ".join("any" if size is None else str(size) for size in self.tensors[index].shape)
         reasons = "".join(f"; {note}" for note in self.notes)
         message = f"input {index} has shape {tuple(tensor.shape)}, the graph takes ({want}){reasons}"
+        raise InputError(message)
+
+    def reject_training(self) -> None:
+        """Raise the `InputError` for a call in training mode of a graph that has none."""
+        message = (
+            'the graph computes in evaluation alone, because the model was converted with modes="eval"; '
+            "call eval() on it, or convert the model for both modes"
+        )
         raise InputError(message)
 
     def reject_missing(self, name: str) -> None:

@@ -31,6 +31,8 @@ def interpret(dag: DagModule, *args: Any, **kwargs: Any) -> Iterator[tuple[Verte
     >>> [(vertex.name, tuple(value.shape)) for vertex, value in interpret(dag, torch.ones(3, 4))]
     [('input', (3, 4)), ('0', (3, 2)), ('1', (3, 2)), ('output', (3, 2))]
     """
+    if dag.training and dag.input_spec.evaluation_only:
+        dag.input_spec.reject_training()
     return walk(dag, bind_inputs(dag, *args, **kwargs), lambda vertex, operands: vertex.module(*operands))
 
 

@@ -38,6 +38,8 @@ def source_of(graph: DagModule, *, training: bool) -> tuple[str, dict[str, Any]]
     result = render(output.structure, [variables[vertex] for vertex in output.predecessors], binding.constants)
     body = _with_deletions(body, result)
     head = f"def forward({', '.join(['self', *binding.signature])}):"
+    if training and graph.input_spec.evaluation_only:
+        binding.lines.insert(0, "self.input_spec.reject_training()")
     lines = [head, *binding.lines, "_calls = self._calls", *body, f"return {result}"]
     return "\n    ".join(lines), binding.constants
 

@@ -60,6 +60,7 @@ def summarize(graph: DagModule) -> str:
     for vertex, spec in zip(graph.input_vertices, graph.input_spec.tensors, strict=False):
         lines.append(f"input {vertex.name}: {_shape(spec.shape)} (* is free)")
     lines += [f"holds where {assumption}" for assumption in graph.input_spec.assumptions]
+    lines += ["computes in evaluation alone"] if graph.input_spec.evaluation_only else []
     lines += [f"note: {note}" for note in graph.input_spec.notes]
     lines += [f"{count:6d}  {name}" for name, count in ops.most_common()]
     return "\n".join(lines)

@@ -24,7 +24,7 @@ _KEYS = (str, int, bool, type(None))
 def encode_spec(spec: InputSpec, inputs: int) -> dict[str, Any]:
     """Return the JSON form of the input spec of a graph with ``inputs`` inputs."""
     check_spec(spec, inputs)
-    return {
+    encoded = {
         "parameters": [
             {"name": p.name, "structure": encode_checked(p.structure, f"parameter {p.name!r}"), "default": p.default}
             for p in spec.parameters
@@ -33,6 +33,7 @@ def encode_spec(spec: InputSpec, inputs: int) -> dict[str, Any]:
         "assumptions": [encode_checked(a.condition, "an assumption") for a in spec.assumptions],
         "notes": list(spec.notes),
     }
+    return {**encoded, "evaluation_only": True} if spec.evaluation_only else encoded
 
 
 def _encoded_tensor(tensor: TensorSpec) -> dict[str, Any]:
@@ -43,12 +44,13 @@ def _encoded_tensor(tensor: TensorSpec) -> dict[str, Any]:
 
 def decode_spec(node: Node, inputs: int) -> InputSpec:
     """Return the input spec whose JSON form is ``node``."""
-    fields = node.fields("parameters", "tensors", "assumptions", "notes")
+    fields = node.fields("parameters", "tensors", "assumptions", "notes", optional=("evaluation_only",))
     spec = InputSpec(
         parameters=tuple(_parameter(item) for item in fields["parameters"].items()),
         tensors=tuple(_tensor(item) for item in fields["tensors"].items()),
         assumptions=tuple(Assumption(item.constant()) for item in fields["assumptions"].items()),
         notes=tuple(item.text() for item in fields["notes"].items()),
+        evaluation_only="evaluation_only" in fields and fields["evaluation_only"].flag(),
     )
     _check_located_at(node, lambda: check_spec(spec, inputs))
     return spec

@@ -7,7 +7,6 @@ a random generator. `Holder.read` copies its content, `Holder.differences` tells
 
 from __future__ import annotations
 
-import random
 import sys
 import types
 from collections import OrderedDict, deque
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from torch_dag_core.tracing.sources import is_numpy, is_python_generator
 
 MISSING = object()
 """Stands for the value of a name that is not there."""
@@ -68,6 +69,11 @@ def write_cell(target: types.CellType, content: list[object]) -> None:
     target.cell_contents = content[0]
 
 
+def _is_array(value: object) -> bool:
+    module = sys.modules.get("numpy")
+    return module is not None and isinstance(value, module.ndarray)
+
+
 DICT = _access_of_dict(dict)
 CONTAINERS: tuple[tuple[type, Access], ...] = (
     (OrderedDict, _access_of_dict(OrderedDict)),
@@ -78,20 +84,19 @@ CONTAINERS: tuple[tuple[type, Access], ...] = (
 )
 """How containers are accessed, subclasses before their bases."""
 OPAQUE: tuple[tuple[Callable[[object], bool], Access], ...] = (
-    (lambda v: isinstance(v, random.Random), Access(lambda v: v.getstate(), lambda v, state: v.setstate(state))),
+    (is_python_generator, Access(lambda v: v.getstate(), lambda v, state: v.setstate(state))),
     (lambda v: isinstance(v, torch.Generator), Access(lambda v: v.get_state(), lambda v, state: v.set_state(state))),
-    (lambda v: _is_numpy(v, "ndarray"), Access(lambda v: v.copy(), _write_array)),
+    (_is_array, Access(lambda v: v.copy(), _write_array)),
     (
-        lambda v: _is_numpy(v, "Generator"),
+        lambda v: is_numpy(v, "Generator"),
         Access(lambda v: v.bit_generator.state, lambda v, state: setattr(v.bit_generator, "state", state)),
+    ),
+    (
+        lambda v: is_numpy(v, "RandomState"),
+        Access(lambda v: v.get_state(legacy=False), lambda v, state: v.set_state(state)),
     ),
 )
 """Objects whose state is one value; each is recognized by a test, so that NumPy need not be imported."""
-
-
-def _is_numpy(value: object, name: str) -> bool:
-    module = sys.modules.get({"ndarray": "numpy", "Generator": "numpy.random"}[name])
-    return module is not None and isinstance(value, getattr(module, name))
 
 
 class Holder:
@@ -165,7 +170,7 @@ def _same(old: object, new: object) -> bool:
     compare = next((compare for kind, compare in _COMPARISONS if isinstance(old, kind)), None)
     if type(old) is type(new) and compare is not None:
         return bool(compare(old, new))
-    return _is_numpy(old, "ndarray") and _is_numpy(new, "ndarray") and _same_array(old, new)
+    return _is_array(old) and _is_array(new) and _same_array(old, new)
 
 
 def _same_array(old: Any, new: Any) -> bool:

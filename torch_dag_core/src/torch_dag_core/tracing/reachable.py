@@ -27,6 +27,7 @@ from torch_dag_core.tracing.holders import (
     Namespace,
     write_cell,
 )
+from torch_dag_core.tracing.sources import is_generator
 from torch_dag_core.tracing.submodules import named_submodules
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "torch_dag_core", "numpy"})
@@ -57,7 +58,7 @@ class Reachable:
             self._stack.append((path, path, module, True))
             classes.update(dict.fromkeys(type(module).__mro__))
         for cls in classes:
-            if not _is_library(cls.__module__):
+            if not is_library(cls.__module__):
                 self._class(cls)
         while self._stack:
             self._visit(*self._stack.pop())
@@ -102,7 +103,7 @@ class Reachable:
             self.holders.append(Holder(path, name, value, access))
             return
         is_module = isinstance(value, nn.Module)
-        if not is_module and (_is_library(type(value).__module__) and type(value) is not types.SimpleNamespace):
+        if not is_module and (is_library(type(value).__module__) and type(value) is not types.SimpleNamespace):
             return
         attributes = getattr(value, "__dict__", None)
         if not isinstance(attributes, dict):
@@ -143,7 +144,7 @@ class Reachable:
             self._names(cls.__name__, data, lambda name, value: setattr(cls, name, value), lambda: vars(cls))
 
     def _function(self, path: str, _: str, function: types.FunctionType, follows_code: bool) -> None:  # noqa: FBT001
-        if not follows_code or _is_library(function.__module__):
+        if not follows_code or is_library(function.__module__):
             return
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self._cell(f"{name} of {path}", name, cell)
@@ -212,7 +213,7 @@ def _is_data(name: str, value: object) -> bool:
         return False
     if isinstance(value, (int, float, str, bool, type(None), Tensor, dict, list, set, deque)):
         return True
-    return not callable(value) and not _is_library(type(value).__module__)
+    return is_generator(value) or (not callable(value) and not is_library(type(value).__module__))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -222,5 +223,6 @@ def _names_of(code: types.CodeType) -> frozenset[str]:
     return frozenset(code.co_names).union(*map(_names_of, inner))
 
 
-def _is_library(module: str | None) -> bool:
+def is_library(module: str | None) -> bool:
+    """Tell whether a module, given by its name, belongs to torch, NumPy, the standard library or this package."""
     return (module or "").partition(".")[0] in _LIBRARIES

@@ -8,15 +8,19 @@ it left, and both recordings are compared as functions of inputs, parameters and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeGuard, cast
 
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.tracing.location import USE_ATOMIC
+from torch_dag_core.tracing.outside_draws import LineOfUse, OutsideDraws
+from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Recording
 from torch_dag_core.tracing.signature import Signature, Signatures
 from torch_dag_core.tracing.snapshot import Change, Snapshot
+from torch_dag_core.tracing.sources import Source, generator_source, is_generator, is_global
 from torch_dag_core.tracing.tracker import Tracker
 
 _MANY_CALLS = 1_000_000
@@ -38,17 +42,23 @@ class RepeatedRuns:
         signatures: Signatures,
     ) -> None:  # fmt: skip
         self._start, self._run, self._snapshot, self._signatures = start, run, snapshot, signatures
+        self._draws = OutsideDraws()
         self._recorders: list[Recorder] = []
 
     def record(self) -> Recording:
         """Return the recording of the first run.
 
         Raises:
-            TraceError: the model fails, or computes something else from the state that its first run left behind.
+            TraceError: the model fails, or computes something else from the state that its first run left behind, or
+                from other random numbers of Python and NumPy.
         """
         try:
+            self._draws.mark()
             recording = self._next()
             changes = [*self._snapshot.changes(), *self._overwritten()]
+            drawn = [*self._draws.used(), *_held_sources(changes)]
+            if drawn:
+                self._refuse_followed(self._signatures.of(recording), drawn)
             if changes:
                 first = self._signatures.of(recording)
                 self._compare(first, changes)
@@ -59,12 +69,18 @@ class RepeatedRuns:
             for recorder in self._recorders:
                 recorder.tracker.forget()
 
-    def _next(self) -> Recording:
+    def _next(
+        self, trial: int | None = None, sources: Sequence[Source] = (), line: LineOfUse | None = None
+    ) -> Recording:
         self._snapshot.settings.start_run()
+        for source in sources:
+            if trial is not None:
+                source.steer(trial)
         recorder = self._start(self._recorders[-1].tracker if self._recorders else None)
         self._recorders.append(recorder)
         try:
-            return self._run(recorder)
+            with self._draws.watched(), contextlib.nullcontext() if line is None else line.watching():
+                return self._run(recorder)
         finally:
             recorder.pause.stay()  # sizes that the model stored somewhere may still be compared
 
@@ -77,9 +93,43 @@ class RepeatedRuns:
         if not same:
             raise TraceError(_complaint(changes))
 
+    def _refuse_followed(self, first: Signature, sources: Sequence[Source]) -> None:
+        """Run the model again with other numbers from each source.
+
+        Raises:
+            TraceError: it computes something else then.
+        """
+        for trial in range(max(source.trials for source in sources)):
+            try:
+                same = self._signatures.of(self._next(trial, sources)) == first
+            except TorchDagError:
+                same = False
+            if not same:
+                names = " and ".join(source.name for source in sources)
+                message = (
+                    f"the model computes with numbers from {names}, at {self._line_of(trial, sources)}, so a graph "
+                    f"would repeat those of one call for ever; draw them by torch (torch.rand), or {USE_ATOMIC}"
+                )
+                raise TraceError(message)
+
+    def _line_of(self, trial: int, sources: Sequence[Source]) -> str:
+        """Return ``file:line`` of the first use of sources in one more run."""
+        line = LineOfUse(sources, is_library)
+        with contextlib.suppress(TorchDagError):
+            self._next(trial, sources, line)
+        return line.found or "a line that is unknown"
+
     def _overwritten(self) -> Iterator[Change]:
         for tensor in self._recorders[-1].overwritten:
             yield Change(self._snapshot.path_of(tensor) or "a tensor outside of the model")
+
+
+def _held_sources(changes: Iterable[Change]) -> Iterator[Source]:
+    """Yield the generators among the objects that a run changed, except for the global ones."""
+    found = {id(change.container): change for change in changes if is_generator(change.container)}
+    for change in found.values():
+        if not is_global(change.container):
+            yield generator_source(f"the generator {change.path.partition('[')[0]}", change.container)
 
 
 def _count_on(changes: Sequence[Change]) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.tracing.expressions import Expression
 from torch_dag_core.tracing.namespaces import note_scope
+from torch_dag_core.tracing.texts import is_message
 
 if TYPE_CHECKING:
     from torch_dag_core.tracing.size_log import SizeLog
@@ -108,14 +109,24 @@ def _comparison(operation: str) -> Method:
     return method
 
 
-def _losing(name: str, *, hides: bool = True) -> Method:
+def _losing(name: str) -> Method:
     """Return the method of the ordinary number, which records the loss of each size that it is given."""
 
     def method(self: Traced, *others: object) -> object:
         for number in (self, *others):
             if isinstance(number, Traced):
-                number.lose(hides=hides)
+                number.lose()
         return getattr(ordinary(self), name)(*map(ordinary, others))
+
+    return method
+
+
+def _text(name: str) -> Method:
+    """Return the method of the ordinary number that gives its text, a loss unless the text is part of a message."""
+
+    def method(self: Traced, *others: object) -> object:
+        self.lose(hides=not is_message())
+        return getattr(ordinary(self), name)(*others)
 
     return method
 
@@ -148,9 +159,8 @@ class _Followed(Traced):
     __lt__, __le__ = _comparison("lt"), _comparison("le")
     __gt__, __ge__ = _comparison("gt"), _comparison("ge")
     __abs__: Method = _unary("abs")
-    # A text is part of a message nearly always: assertions make theirs even where they hold.
-    __str__, __repr__ = _losing("__str__", hides=False), _losing("__repr__", hides=False)
-    __hash__, __format__ = _losing("__hash__"), _losing("__format__", hides=False)
+    __str__, __repr__, __format__ = _text("__str__"), _text("__repr__"), _text("__format__")
+    __hash__: Method = _losing("__hash__")
     __int__, __float__ = _converting(int), _converting(float)
     __rpow__, as_integer_ratio, __getnewargs__ = map(_losing, ("__rpow__", "as_integer_ratio", "__getnewargs__"))
     __pos__: Method = _itself

@@ -1,0 +1,127 @@
+"""Numbers that a model takes from Python's and NumPy's generators, from entropy or from a clock."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+import uuid
+from random import Random, SystemRandom, randint
+from random import random as imported
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.errors import TraceError
+
+# ruff: noqa: NPY002 - the global generator is what models use
+OWN, STATE, GENERATOR, SYSTEM = Random(1), np.random.RandomState(1), np.random.default_rng(1), SystemRandom()
+
+
+def rows(batch):
+    return torch.randn(batch, 6)
+
+
+FOLLOWED = {
+    "a decision": lambda x: x * 2 if random.random() < 0.05 else x,
+    "a decision by an imported function": lambda x: x * 2 if imported() > 0.95 else x,
+    "a factor": lambda x: x * random.uniform(0.5, 1.5),
+    "a choice": lambda x: x * random.choice([1, 2, 3]),
+    "an imported integer": lambda x: x + randint(0, 1),
+    "an order": lambda x: x[:, random.sample(range(6), 6)],
+    "numpy's decision": lambda x: x * 2 if np.random.rand() < 0.05 else x,
+    "numpy's beta": lambda x: x * float(np.random.beta(0.4, 0.4)),
+    "numpy's noise": lambda x: x + torch.from_numpy(np.random.randn(6)).float(),
+    "numpy's integer": lambda x: x.roll(int(np.random.randint(0, 3)), 1),
+    "numpy's permutation": lambda x: x[:, np.random.permutation(6).tolist()],
+    "a generator outside of the model": lambda x: x * 2 if OWN.random() < 0.05 else x,
+    "an old generator of numpy": lambda x: x * 2 if STATE.rand() < 0.05 else x,
+    "a generator of numpy": lambda x: x * GENERATOR.random(),
+    "a fresh generator": lambda x: x * Random().random(),
+    "a fresh generator of numpy": lambda x: x * np.random.default_rng().random(),
+    "the system's generator": lambda x: x * SYSTEM.random(),
+    "secrets": lambda x: x * secrets.randbelow(1000),
+    "entropy": lambda x: x * (os.urandom(1)[0] / 255),
+    "a random name": lambda x: x * (uuid.uuid4().int % 7),
+    "a clock": lambda x: x * time.time(),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_numbers_that_the_graph_would_repeat_are_refused_by_line(name, model_of):
+    line = FOLLOWED[name].__code__.co_firstlineno
+    states = random.getstate(), repr(np.random.get_state()), OWN.getstate(), repr(GENERATOR.bit_generator.state)
+    functions = os.urandom, time.time, Random.seed
+    with pytest.raises(TraceError, match=rf"computes with numbers from .*, at {__file__}:{line}, so .*\(torch\.rand\)"):
+        build_from_unstructured_module(model_of(FOLLOWED[name]), rows(2))
+    after = random.getstate(), repr(np.random.get_state()), OWN.getstate(), repr(GENERATOR.bit_generator.state)
+    assert after == states
+    assert (os.urandom, time.time, Random.seed) == functions
+
+
+class InTraining(nn.Module):
+    """Draw in training alone, as layer drop does."""
+
+    def __init__(self, rate, draw):
+        super().__init__()
+        self.fc, self.rate, self.draw = nn.Linear(6, 6), rate, draw
+
+    def forward(self, x):
+        if self.training and self.draw() < self.rate:
+            return x
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("draw", [random.random, imported, np.random.rand])
+def test_draws_in_training_alone_are_refused(draw):
+    with pytest.raises(TraceError, match=rf"random, at {__file__}:\d+"):
+        build_from_unstructured_module(InTraining(0.1, draw), rows(2))
+
+
+def timed(x):
+    start = time.perf_counter()
+    y = x * 2
+    LOG.append((uuid.uuid4(), time.perf_counter() - start))
+    return y
+
+
+def seeded(x):
+    random.seed(3)
+    return x * random.random()
+
+
+LOG = []
+HARMLESS = {
+    "layer drop of rate 0": InTraining(0.0, random.random),
+    "a decision that is always the same": lambda x: x * 2 if random.random() < 2 else x,
+    "a number that nobody reads": lambda x: (np.random.rand(3), GENERATOR.random(), x * 2)[-1],
+    "a generator with a seed": lambda x: x * Random(3).random() + float(np.random.default_rng(3).random()),
+    "a seed in forward": seeded,
+    "a log with names and times": timed,
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_numbers_that_do_not_reach_the_graph_are_no_matter(name, faithful):
+    faithful(HARMLESS[name], rows, relative=1e-6)
+
+
+def test_a_draw_of_torch_that_becomes_a_number_is_refused(model_of):
+    with pytest.raises(TraceError, match=rf"takes a Python value out of a computed tensor .*{__file__}:\d+"):
+        build_from_unstructured_module(model_of(lambda x: x * torch.rand(()).item()), rows(2))
+
+
+def test_the_generator_of_the_system_may_be_an_attribute(faithful):
+    class Holding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.draws = SystemRandom()
+
+        def forward(self, x):
+            return x * 2
+
+    faithful(Holding(), rows, training=False)
