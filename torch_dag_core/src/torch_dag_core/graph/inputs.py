@@ -12,7 +12,8 @@ from torch import Tensor
 
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.conditions import holds, inputs_of, is_inline, render
-from torch_dag_core.graph.values import Record, Slot, is_identifier
+from torch_dag_core.graph.structure import is_container, walk
+from torch_dag_core.graph.values import Slot, is_identifier
 
 _GENERATED = re.compile(r"self|_calls|_[xvdk]\d+")
 
@@ -141,7 +142,7 @@ class Binding:
         """Fill signature and lines."""
         for parameter in self.spec.parameters:
             self.signature.append(self._parameter(parameter))
-            self._unpack(parameter.structure, parameter.name, parameter.name)
+            self._unpack(parameter)
         for index, tensor in enumerate(self.spec.tensors):
             self._check(index, tensor)
         for index, assumption in enumerate(self.spec.assumptions):
@@ -171,25 +172,20 @@ class Binding:
         self.constants[name] = value
         return name
 
-    def _unpack(self, structure: Any, source: str, label: str) -> None:
-        if isinstance(structure, Slot):
-            self.lines.append(f"_x{structure.index} = {source}")
-        elif isinstance(structure, Record):
-            for name, item in structure.fields:
-                self._unpack(item, f"{source}.{name}", label)
-        elif isinstance(structure, dict):
-            for key, item in structure.items():
-                self._unpack(item, f"{source}[{key!r}]", label)
-        elif isinstance(structure, (tuple, list)):
-            length = self._constant(len)  # a parameter may be named len
-            self.lines.append(f"if {length}({source}) != {len(structure)}: self.input_spec.reject_constant"
-                              f"({label!r}, {source}, {len(structure)})")  # fmt: skip
-            for position, item in enumerate(structure):
-                self._unpack(item, f"{source}[{position}]", label)
-        else:
-            constant = self._constant(structure)
-            self.lines.append(f"if {source} is not {constant} and {source} != {constant}: "
-                              f"self.input_spec.reject_constant({label!r}, {source}, {constant})")  # fmt: skip
+    def _unpack(self, parameter: Parameter) -> None:
+        for path, part in walk(parameter.structure):
+            source = parameter.name + "".join(map(str, path))
+            if isinstance(part, Slot):
+                self.lines.append(f"_x{part.index} = {source}")
+            elif isinstance(part, (tuple, list)):
+                length = self._constant(len)  # a parameter may be named len
+                self._reject(f"{length}({source}) != {len(part)}", parameter, source, str(len(part)))
+            elif not is_container(part):
+                traced = self._constant(part)
+                self._reject(f"{source} is not {traced} and {source} != {traced}", parameter, source, traced)
+
+    def _reject(self, condition: str, parameter: Parameter, given: str, traced: str) -> None:
+        self.lines.append(f"if {condition}: self.input_spec.reject_constant({parameter.name!r}, {given}, {traced})")
 
     def _check(self, index: int, tensor: TensorSpec) -> None:
         tests = [f"_x{index}.dim() != {len(tensor.shape)}"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from torch_dag_core.graph.keyed_record import keyed_record_type
 from torch_dag_core.graph.values import Record, Slot, encode
+
+T = TypeVar("T")
 
 
 @lru_cache(maxsize=256)
@@ -60,49 +62,113 @@ def pack(value: Any, is_leaf: Callable[[Any], bool], leaves: list[Any]) -> Any:
 
 def unpack(template: Any, leaves: Sequence[Any]) -> Any:
     """Return the value whose template and leaves `pack` gave; records become their rebuilt classes."""
-    if isinstance(template, Slot):
-        return leaves[template.index]
+    return fold(template, lambda leaf: leaves[leaf.index] if isinstance(leaf, Slot) else leaf, _rebuilt)
+
+
+def _rebuilt(template: Any, items: list[Any]) -> Any:
     if isinstance(template, Record):
-        names = tuple(name for name, _ in template.fields)
-        items = (unpack(item, leaves) for _, item in template.fields)
-        return record_type(template.kind, template.name, names)(*items)
+        return class_of(template)(*items)
+    return dict(zip(template, items, strict=True)) if isinstance(template, dict) else type(template)(items)
+
+
+def class_of(record: Record) -> type:
+    """Return the class that stands for a record's own in a rebuilt value."""
+    return record_type(record.kind, record.name, tuple(name for name, _ in record.fields))
+
+
+# Walking -------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """The way from a container to one of its items.
+
+    Attributes:
+        key: Name of an attribute, key of a dictionary, or position.
+        is_attribute: Whether it is the name of an attribute.
+    """
+
+    key: Any
+    is_attribute: bool = False
+
+    def __str__(self) -> str:
+        return f".{self.key}" if self.is_attribute else f"[{self.key!r}]"
+
+    def of(self, value: Any) -> Any:
+        """Return the item of a value."""
+        return getattr(value, self.key) if self.is_attribute else value[self.key]
+
+
+def _items(template: Any) -> list[tuple[Step, Any]] | None:
+    """List what a container holds; None for everything that is no container."""
+    if isinstance(template, Record):
+        return [(Step(name, is_attribute=True), item) for name, item in template.fields]
     if isinstance(template, dict):
-        return {key: unpack(item, leaves) for key, item in template.items()}
-    if isinstance(template, (tuple, list)):
-        return type(template)(unpack(item, leaves) for item in template)
-    return template
+        return [(Step(key), item) for key, item in template.items()]
+    return [(Step(i), item) for i, item in enumerate(template)] if isinstance(template, (tuple, list)) else None
+
+
+def walk(template: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    """Iterate over a template and all that is inside it, each with its path; a container comes before its items."""
+    stack: list[tuple[tuple[Step, ...], Any]] = [((), template)]
+    while stack:
+        path, item = stack.pop()
+        yield path, item
+        stack += [((*path, step), inner) for step, inner in reversed(_items(item) or ())]
+
+
+def is_container(template: Any) -> bool:
+    """Tell whether a part of a template holds others."""
+    return _items(template) is not None
+
+
+def fold(template: Any, leaf: Callable[[Any], T], container: Callable[[Any, list[T]], T]) -> T:
+    """Return what ``container`` makes of the outermost container, and of what it and ``leaf`` made of its items."""
+    items = _items(template)
+    return leaf(template) if items is None else container(template, [fold(item, leaf, container) for _, item in items])
 
 
 def slots(template: Any) -> list[int]:
     """List the slot numbers inside a template, in order."""
-    if isinstance(template, Slot):
-        return [template.index]
-    return [slot for child in _children(template) for slot in slots(child)]
+    return [item.index for _, item in walk(template) if isinstance(item, Slot)]
 
 
-def _children(template: Any) -> list[Any]:
-    if isinstance(template, Record):
-        return [item for _, item in template.fields]
-    if isinstance(template, dict):
-        return list(template.values())
-    return list(template) if isinstance(template, (tuple, list)) else []
+# Text ----------------------------------------------------------------------------------------------------------
+
+
+def written(
+    template: Any, leaf: Callable[[Any], str], key: Callable[[Any], str] = repr,
+    name: Callable[[Record], str] = lambda record: record.name,
+) -> str:  # fmt: skip
+    """Return a template as a Python expression.
+
+    Args:
+        template: The template.
+        leaf: Returns the text of a slot or of a constant.
+        key: Returns the text of the key of a dictionary.
+        name: Returns the text of the class of a record.
+    """
+
+    def container(value: Any, items: list[str]) -> str:
+        if isinstance(value, Record):
+            return (
+                f"{name(value)}({', '.join(f'{n}={item}' for (n, _), item in zip(value.fields, items, strict=True))})"
+            )
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key(k)}: {item}" for k, item in zip(value, items, strict=True)) + "}"
+        inside = ", ".join(items)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(items) == 1 else ''})"
+
+    return fold(template, leaf, container)
 
 
 def render(template: Any, variables: list[str], constants: dict[str, Any]) -> str:
     """Return a Python expression that builds the template; constants are put into ``constants`` by name."""
-    if isinstance(template, Slot):
-        return variables[template.index]
-    if isinstance(template, Record):
-        names = tuple(name for name, _ in template.fields)
-        kind = _constant(record_type(template.kind, template.name, names), constants)
-        return f"{kind}({', '.join(render(item, variables, constants) for _, item in template.fields)})"
-    if isinstance(template, dict):
-        items = ((_constant(key, constants), render(item, variables, constants)) for key, item in template.items())
-        return "{" + ", ".join(f"{key}: {item}" for key, item in items) + "}"
-    if isinstance(template, (tuple, list)):
-        items = "".join(render(item, variables, constants) + ", " for item in template)  # type: ignore[assignment]
-        return f"[{items}]" if isinstance(template, list) else f"({items})"
-    return _constant(template, constants)
+    return written(
+        template,
+        lambda leaf: variables[leaf.index] if isinstance(leaf, Slot) else _constant(leaf, constants),
+        lambda key: _constant(key, constants),
+        lambda record: _constant(class_of(record), constants),
+    )
 
 
 def _constant(value: Any, constants: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from torch_dag_core.graph.values import Record, Slot
+from torch_dag_core.graph.structure import written
+from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex
 
 if TYPE_CHECKING:
@@ -40,16 +41,7 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 
 def _structure(structure: Any, names: list[str]) -> str:
-    if isinstance(structure, Slot):
-        return names[structure.index]
-    if isinstance(structure, Record):
-        return f"{structure.name}({', '.join(f'{k}={_structure(v, names)}' for k, v in structure.fields)})"
-    if isinstance(structure, dict):
-        return "{" + ", ".join(f"{k!r}: {_structure(v, names)}" for k, v in structure.items()) + "}"
-    if isinstance(structure, (tuple, list)):
-        inner = ", ".join(_structure(item, names) for item in structure)
-        return f"[{inner}]" if isinstance(structure, list) else f"({inner})"
-    return repr(structure)
+    return written(structure, lambda leaf: names[leaf.index] if isinstance(leaf, Slot) else repr(leaf))
 
 
 def summarize(graph: DagModule) -> str:

@@ -14,7 +14,7 @@ from torch_dag_core.graph import conditions
 from torch_dag_core.graph.conditions import MAX_NESTING
 from torch_dag_core.graph.inputs import Assumption, InputSpec, Parameter, TensorSpec, is_parameter_name
 from torch_dag_core.graph.nested import leaves
-from torch_dag_core.graph.structure import record_type, slots
+from torch_dag_core.graph.structure import class_of, slots, walk
 from torch_dag_core.graph.values import DTYPES, Record, Slot, decode, encode, sizes_in
 from torch_dag_core.serialization.node import BAD_DATA, Node
 
@@ -121,30 +121,26 @@ def check_spec(spec: InputSpec, inputs: int) -> None:
 
 def check_structure(structure: Any, tensors: int, what: str) -> None:
     """Raise a `SerializationError` for a template that is nested too deep, or whose slots are not 0..tensors - 1."""
-    _check_template(structure, what, 0)
+    _check_template(structure, what)
     found = sorted(set(slots(structure)))
     if found != list(range(tensors)):
         _fail(f"{what} fill the slots {found!r:.60}, not 0..{tensors - 1}")
 
 
-def _check_template(template: Any, what: str, depth: int) -> None:
-    if depth > MAX_NESTING:
-        _fail(f"{what} are nested deeper than {MAX_NESTING} levels")
-    if isinstance(template, Record):
-        _check_record(template, what)
-        template = [item for _, item in template.fields]
-    if isinstance(template, dict):
-        odd = [key for key in template if not isinstance(key, _KEYS)]
+def _check_template(template: Any, what: str) -> None:
+    for path, part in walk(template):
+        if len(path) > MAX_NESTING:
+            _fail(f"{what} are nested deeper than {MAX_NESTING} levels")
+        if isinstance(part, Record):
+            _check_record(part, what)
+        odd = [key for key in part if not isinstance(key, _KEYS)] if isinstance(part, dict) else []
         if odd:
             _fail(f"{what} have the dictionary key {odd[0]!r:.60}; only strings and integers can be saved")
-        template = list(template.values())
-    for item in template if isinstance(template, (tuple, list)) else ():
-        _check_template(item, what, depth + 1)
 
 
 def _check_record(record: Record, what: str) -> None:
     try:
-        record_type(record.kind, record.name, tuple(name for name, _ in record.fields))
+        class_of(record)
     except BAD_DATA as error:
         message = f"{what} hold a record {record.name!r:.60} that cannot be made: {error}"
         raise SerializationError(message) from error
