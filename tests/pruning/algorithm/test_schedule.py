@@ -154,6 +154,18 @@ def test_a_saved_plan_is_replayed(dag, tmp_path):
     assert torch.equal(again.finalize()(x), pruned(x))
 
 
+@pytest.mark.parametrize("settings", [{"keep_flops": 0.5}, {"ignore": ("fc1",)}, {"criterion": "l1"}, {"steps": 2}])
+def test_settings_that_a_plan_leaves_without_effect_are_refused(dag, tmp_path, settings):
+    Plan.whole(analyze(dag)).save(tmp_path / "plan.json")
+    with pytest.raises(SettingsError, match=f"plan is carried out as it is, so {next(iter(settings))} has no effect"):
+        OneShotChannelPruning(dag, None, plan=tmp_path / "plan.json", **settings)
+
+
+def test_classes_are_held_back(dag):
+    algorithm = OneShotChannelPruning(dag, None, 0.8, ignore=(nn.BatchNorm2d,))
+    assert algorithm.plan.counts()["stem.weight:0"] == 24
+
+
 def test_a_plan_is_replayed_from_the_command_line(dag, tmp_path):
     dag.save(tmp_path / "net.safetensors")
     plan = Plan.by_importance(analyze(dag), "random", 0.4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch_dag_pruning.schedule import SHAPES, Schedule
 _RECOVERIES = (*METHODS, "none")
 _OTHER_BUDGETS = ("keep_parameters", "keep_memory", "latency_ms")
 _CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
+_CHOOSING = ("keep_flops", *_OTHER_BUDGETS, "criterion", *_CHOICE, "steps")
 _PRICES = tuple(price for price in PRICES if price is not None)
 
 
@@ -108,6 +109,7 @@ class OneShotConfig(CompressionConfig):
             choose("per", self.per, _PRICES)
         if isinstance(self.multiple_of, int):
             require_count("multiple_of", self.multiple_of)
+        self._refuse_choices_beside_a_plan()
         self._require_choice()
         require_count("steps", self.steps)
         choose("schedule", self.schedule, tuple(SHAPES))
@@ -141,6 +143,15 @@ class OneShotConfig(CompressionConfig):
     def _require_other_budget(self) -> None:
         if all(getattr(self, name) is None for name in (*_OTHER_BUDGETS, "plan")):
             message = f"channel pruning needs a budget: give {' or '.join(('keep_flops', *_OTHER_BUDGETS))}, or a plan"
+            raise SettingsError(message)
+
+    def _refuse_choices_beside_a_plan(self) -> None:
+        if self.plan is None:
+            return
+        usual = {each.name: each.default for each in fields(self)} | {"keep_flops": 1.0}
+        given = [name for name in _CHOOSING if getattr(self, name) != usual[name]]
+        if given:
+            message = f"plan is carried out as it is, so {given[0]} has no effect; leave out {' and '.join(given)}"
             raise SettingsError(message)
 
     @property
