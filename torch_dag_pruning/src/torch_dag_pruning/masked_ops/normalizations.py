@@ -32,13 +32,21 @@ class MaskedNorm(Masked):
 
 
 def standardized(x: Tensor, mask: Tensor, dims: Sequence[int], eps: float) -> Tensor:
-    """Return ``(x - mean) / sqrt(var + eps)`` with the mean and variance of the kept slots over ``dims``."""
-    mean = weighted_mean(x, mask, dims)
-    variance = weighted_mean(cleared_difference(x, mean, mask).square(), mask, dims)
-    return (x - mean) * (variance + eps).rsqrt()
+    """Return ``(x - mean) / sqrt(var + eps)`` with the mean and variance of the kept slots over ``dims``.
+
+    Slots with mask 0 get a finite value that nothing depends on.
+    """
+    total = count(x, mask, dims)
+    # Dropped slots may hold NaN. As zeros they stay finite, so a weight of 0 is enough to leave them out.
+    alive = torch.where(mask > 0, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    centred = alive - (mask * alive).sum(list(dims), keepdim=True) / total
+    variance = (mask * centred.square()).sum(list(dims), keepdim=True) / total
+    return centred * (variance + eps).rsqrt()
 
 
 def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias, x, weight)
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
 
