@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+
 from torch_dag_core import build_from_unstructured_module
 from torch_dag_core.errors import InputError
 from torch_dag_core.serialization import load
-
 from torch_dag_pruning import Cut, Plan, analyze
 
 

@@ -141,13 +141,20 @@ class _Conversion:
     def _largest(self, traces: Traces) -> DagModule:
         """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
         notes: dict[str, None] = {}
+        hopeless: set[str | None] = set()
         for variation in self._variations():
+            if variation.free in hopeless:
+                continue
             try:
                 dag = self._convert(traces, variation, tuple(notes))
-            except (SizeError, ResizedTraceError) as error:
-                if variation.step in (0, STEPS[-1]):
-                    what = "image size" if variation.step else "batch size"
-                    notes[f"the {what} is fixed: {error}"] = None
+            except TraceError as error:
+                is_of_sizes = isinstance(error, (SizeError, ResizedTraceError))
+                if variation.free is None and not is_of_sizes:
+                    raise
+                if not is_of_sizes:  # a call that no free size can be given to: other steps do not help
+                    hopeless.add(variation.free)
+                if not is_of_sizes or variation.step in (0, STEPS[-1]):
+                    notes[f"the {variation.free or 'batch size'} is fixed: {error}"] = None
                 continue
             if hold(dag.input_spec.assumptions, shapes_of(self.example.tensors)):
                 return dag

@@ -23,6 +23,13 @@ class Variation:
     step: int = 0
     multiples: bool = False
 
+    @property
+    def free(self) -> str | None:
+        """What the graph takes other values of: ``image size``, ``batch size`` alone, or nothing."""
+        if self.batch is None:
+            return None
+        return "image size" if self.step else "batch size"
+
     def of(self, example: ExampleInputs, run: int) -> list[Tensor]:
         """Return the inputs of run 0 or 1."""
         if self.batch is None:
