@@ -55,12 +55,12 @@ def known_conditions(modes: tuple[Sizes, Sizes], variation: Variation, batch: in
 
 
 def other_sizes(
-    example: ExampleInputs, step: int, conditions: tuple[Assumption, ...], known: list[tuple[Shape, ...]]
+    example: ExampleInputs, variation: Variation, conditions: tuple[Assumption, ...], known: list[tuple[Shape, ...]]
 ) -> list[Tensor] | None:
     """Return inputs that respect the conditions, of sizes that were not recorded yet; None where none are found."""
-    for times in (2, 0) if step else (0,):
+    for times in (2, 0) if variation.step else (0,):
         for batch in _other_batches(example.batch, {first_size(shapes) for shapes in known}):
-            inputs = example.resized(batch=batch, step=step, times=times)
+            inputs = example.resized(batch=batch, step=variation.step, times=times, axes=variation.axes)
             shapes = shapes_of(inputs)
             if shapes not in known and hold(conditions, shapes):
                 return inputs

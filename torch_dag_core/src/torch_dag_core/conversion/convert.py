@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from torch_dag_core.conversion.agreement import check_shapes, shapes_of
 from torch_dag_core.conversion.assumptions import Conditions
+from torch_dag_core.conversion.axes import IMAGE
 from torch_dag_core.conversion.both_modes import join_modes
 from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
@@ -45,8 +46,9 @@ def build_from_unstructured_module(
     """Convert a model into one graph that computes the same, in evaluation and, by default, in training.
 
     The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The
-    batch size is free in the result; image sizes are where the model itself allows other ones. Conversions run one at
-    a time; calls that other threads make of the model, or of its submodules, wait until its conversion ends.
+    batch size is free in the result; sizes of images, lengths of sequences and numbers of tokens are where the model
+    itself allows other ones. Conversions run one at a time; calls that other threads make of the model, or of its
+    submodules, wait until its conversion ends.
 
     Calls whose results nobody reads are left out, unless they update statistics or other state. The random numbers
     that such a call drew are then not drawn: what is drawn later has the same distribution, but not the same values
@@ -141,20 +143,29 @@ class _Conversion:
     def _largest(self, traces: Traces) -> DagModule:
         """Try with free image sizes, then with free batch, then as the example is; remember why not more."""
         notes: dict[str, None] = {}
-        for variation in self._variations():
+        hopeless: set[str | None] = set()
+        for variation in self._variations(traces):
+            if variation.free in hopeless:
+                continue
             try:
-                dag = self._convert(traces, variation, tuple(notes))
-            except (SizeError, ResizedTraceError) as error:
-                if variation.step in (0, STEPS[-1]):
-                    what = "image size" if variation.step else "batch size"
-                    notes[f"the {what} is fixed: {error}"] = None
+                dag = self._convert(traces, variation, _notes_at(variation, notes))
+            except TraceError as error:
+                is_of_sizes = isinstance(error, (SizeError, ResizedTraceError))
+                if variation.free is None and not is_of_sizes:
+                    raise
+                if not is_of_sizes:  # a call that no free size can be given to: other steps do not help
+                    hopeless.add(variation.free)
+                if variation.step == 0 or (
+                    variation.axes.is_noted and (not is_of_sizes or variation.step == STEPS[-1])
+                ):
+                    notes[f"the {variation.free or 'batch size'} is fixed: {error}"] = None
                 continue
             if hold(dag.input_spec.assumptions, shapes_of(self.example.tensors)):
                 return dag
             notes["the model takes another path at other batch sizes"] = None
         raise TraceError(next(reversed(notes)))
 
-    def _variations(self) -> Iterator[Variation]:
+    def _variations(self, traces: Traces) -> Iterator[Variation]:
         """Yield what may differ, most first; the batch of the example comes last, in case a decision rests on it."""
         here = self.example.batch
         # A size of 13 in the first run is the batch, because hardly any model has a constant of 13. The second run has
@@ -164,9 +175,18 @@ class _Conversion:
         others = [(here, 7 * here), (here, 2 * here)] if here > 1 else []
         batches = [(_BATCHES, False), *((pair, multiples) for multiples in (False, True) for pair in others)]
         for batch, multiples in batches:
-            for step in (*(STEPS if self.example.has_images else ()), 0):
-                yield Variation(batch, step, multiples)
+            for axes in self.example.axes:
+                if batch is _BATCHES or axes is IMAGE:
+                    yield from (Variation(batch, step, multiples, axes) for step in self._steps(traces))
+            yield Variation(batch, 0, multiples)
         yield Variation(None)
+
+    def _steps(self, traces: Traces) -> Iterator[int]:
+        """Yield by what sizes may differ: by one, by what the model itself divides them by, and by powers of two."""
+        first, *others = STEPS
+        yield first
+        found = traces.step()
+        yield from sorted({*others, found} - {first})
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation, evaluation_only=self.modes == "eval")
@@ -246,6 +266,14 @@ class _Conversion:
         modes = {path: module.training for path, module in self.model.named_modules()}
         for vertex in dag.inner_vertices:
             vertex.module.train(modes.get(vertex.name, self.model.training))
+
+
+def _notes_at(variation: Variation, notes: Iterable[str]) -> tuple[str, ...]:
+    """Return notes of what is fixed; where a part of the image size is free, they name the rest of it alone."""
+    if not variation.step or variation.axes.others is None:
+        return tuple(notes)
+    whole, rest = f"the {IMAGE.name} is", f"the {variation.axes.others} is"
+    return tuple(note.replace(whole, rest, 1) if note.startswith(whole) else note for note in notes)
 
 
 def _has_modes(module: nn.Module) -> bool:

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_dag_core.conversion.axes import AXES, IMAGE, Axes
 from torch_dag_core.errors import ExampleInputsError
 from torch_dag_core.graph.inputs import Parameter, is_parameter_name
 from torch_dag_core.graph.structure import pack, slots, unpack
 
-_IMAGE_RANKS = {4: (2, 3), 5: (3, 4)}
 STEPS = (1, 16, 32, 64, 128)
 """What image sizes of a second run differ by multiples of, tried in this order: many models take whole steps alone."""
 _LARGEST_STRIDE = STEPS[-1]
-_NEARBY = (67, 135)
+_NEARBY = (67, 135, 203)
 """How much image sizes grow in run 2 where any size may be: these leave other remainders than run 1 does."""
 
 
@@ -26,15 +26,16 @@ def growth(step: int, place: int = 0, times: int = 1) -> int:
     """Return by how much an image size grows in a further run: in run 1 so far that no rounding by a stride hides it.
 
     Args:
-        step: One of `STEPS`; 0 leaves sizes as they are.
+        step: What sizes grow by multiples of; 0 leaves them as they are.
         place: Which image size it is, from 0 up; each grows more than the one before, so that none are confused.
         times: Which run it is: 0 for the example itself, 1 for much larger images, 2 for somewhat larger ones.
     """
     if not step or not times:
         return 0
     if times == 1:
-        return _LARGEST_STRIDE * (place + 1) + step
-    return step * (place + 1) if step > 1 else _NEARBY[place % 2]
+        far = _LARGEST_STRIDE * (place + 1)
+        return far + -far % step + step
+    return step * (place + 1) if step > 1 else _NEARBY[place % len(_NEARBY)]
 
 
 @dataclass
@@ -67,23 +68,21 @@ class ExampleInputs:
         """Return args and kwargs with these tensors."""
         return unpack(self.template, tensors)  # type: ignore[no-any-return]
 
-    def resized(self, *, batch: int | None, step: int, times: int = 1) -> list[Tensor]:
-        """Return tensors without data, of another batch size and image sizes grown by `growth`."""
-        return self.shaped([self._size(tensor, batch, step, times) for tensor in self.tensors])
+    def resized(self, *, batch: int | None, step: int, times: int = 1, axes: Axes = IMAGE) -> list[Tensor]:
+        """Return tensors without data, of another batch size and with sizes along ``axes`` grown by `growth`."""
+        return self.shaped([self._size(tensor, batch, step, times, axes) for tensor in self.tensors])
 
     def shaped(self, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return tensors without data of these shapes, with the dtypes of the example."""
         return [torch.empty(tuple(s), dtype=t.dtype, device="meta") for s, t in zip(shapes, self.tensors, strict=True)]
 
-    def _size(self, tensor: Tensor, batch: int | None, step: int, times: int) -> list[int]:
+    def _size(self, tensor: Tensor, batch: int | None, step: int, times: int, axes: Axes) -> list[int]:
         shape = list(tensor.shape)
         if batch is not None and self._has_batch(tensor):
             shape[0] = batch
-        if tensor.is_floating_point():
-            dims = _IMAGE_RANKS.get(len(shape), ())
-            # The larger side grows more, so that it stays the larger one.
-            for place, dim in enumerate(sorted(dims, key=lambda dim: shape[dim])):
-                shape[dim] += growth(step, place, times)
+        # The larger side grows more, so that it stays the larger one.
+        for place, dim in enumerate(sorted(axes.of(tensor), key=lambda dim: shape[dim])):
+            shape[dim] += growth(step, place, times)
         return shape
 
     def _has_batch(self, tensor: Tensor) -> bool:
@@ -96,9 +95,9 @@ class ExampleInputs:
         return first_size([tensor.shape for tensor in self.tensors])
 
     @property
-    def has_images(self) -> bool:
-        """Whether any input has spatial dimensions that might be free."""
-        return any(tensor.dim() in _IMAGE_RANKS and tensor.is_floating_point() for tensor in self.tensors)
+    def axes(self) -> tuple[Axes, ...]:
+        """What might be free besides the batch, in the order in which it is tried."""
+        return tuple(axes for axes in AXES if any(map(axes.of, self.tensors)))
 
 
 def first_size(shapes: Sequence[Sequence[int]]) -> int:

@@ -10,6 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from torch_dag_core.conversion.agreement import known_conditions, other_sizes, shapes_of
+from torch_dag_core.conversion.axes import IMAGE
+from torch_dag_core.conversion.divisors import step_of
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs
 from torch_dag_core.conversion.folding import changing_constants, is_persistent
 from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
@@ -61,8 +63,8 @@ class Traces:
             ResizedTraceError: the model fails at other sizes.
             TraceError: the model cannot be traced at all.
         """
-        if variation.step in STEPS[1:-1]:
-            # What holds at whole steps holds at whole multiples of them.
+        # What holds at whole steps holds at whole multiples of them. A guess at what is free is given up in one run.
+        if variation.step in STEPS[0 if variation.axes is not IMAGE else 1 : -1]:
             largest = self._evaluation(replace(variation, step=STEPS[-1])).others[0]
             self._probed.add(largest.input_shapes)
         evaluation = self._evaluation(variation)
@@ -81,6 +83,13 @@ class Traces:
             replace(evaluation, unfolded=unfolded[evaluation.recording]),
             replace(training, unfolded=unfolded[training.recording]),
         )
+
+    def step(self) -> int:
+        """Return what the model divides sizes by at its example's sizes; 1 where it cannot be traced there."""
+        try:
+            return step_of(self._resized(self.example.resized(batch=None, step=0), training=False))
+        except ResizedTraceError:
+            return 1
 
     def _unfolded(self) -> dict[Recording, frozenset[int]]:
         """Return the constants of every recording so far that are none in the graph."""
@@ -130,7 +139,7 @@ class Traces:
         found = next((shapes for shapes in others if hold(conditions, shapes)), None)
         if found is not None:
             return self.example.shaped(found)
-        return None if is_enough else other_sizes(self.example, variation.step, conditions, known)
+        return None if is_enough else other_sizes(self.example, variation, conditions, known)
 
     def _resized(self, inputs: list[Tensor], *, training: bool) -> Recording:
         key = shapes_of(inputs), training
