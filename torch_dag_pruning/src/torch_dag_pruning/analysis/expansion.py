@@ -107,4 +107,6 @@ def _use_own_tensors(plain: DagModule, composite: InnerVertex, expansion: DagMod
             module = FreeParameter(tuple(tensor.shape), tensor.dtype, value=tensor)
         else:
             continue
-        plain.replace_module(plain.get_vertex_by_name(f"{composite.name}.{inner.name}"), module)
+        vertex = plain.get_vertex_by_name(f"{composite.name}.{inner.name}")
+        assert isinstance(vertex, InnerVertex)
+        plain.replace_module(vertex, module)
