@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import tomllib
 from pathlib import Path
@@ -153,6 +154,17 @@ def heavy(session: nox.Session) -> None:
     """Run the tests marked heavy: many models, minutes each."""
     provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS))
     test(session, "-m", "heavy", "tests")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def random_networks(session: nox.Session) -> None:
+    """Prune 1,000 random networks, half of them from a fixed seed and half from a fresh one, masked against removed."""
+    provide(session, CORE, PRUNING)
+    tests = ("tests/pruning/rules/test_random_graphs.py", "-k", "masked_equals_removed")
+    for seed in (0, secrets.randbelow(2**32)):
+        session.log(f"seed {seed}")
+        arguments = ("-m", "pytest", f"--hypothesis-seed={seed}", *tests, *session.posargs)
+        session.run(str(PYTHON), *arguments, env=TEST_ENVIRONMENT | {"RANDOM_NETWORKS": "500"}, external=True)
 
 
 @nox.session(python="3.11", requires=["environment"], default=False)

@@ -1,6 +1,11 @@
-"""Random graphs of many ops at once, pruned at random; and an oracle that knows nothing of masks."""
+"""Random graphs of many ops at once, pruned at random; and an oracle that knows nothing of masks.
+
+``RANDOM_NETWORKS=500 pytest --hypothesis-seed=7`` draws that many graphs from a seed, in place of a few that are always
+the same.
+"""
 
 import math
+import os
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +22,7 @@ from torch_dag_pruning import Plan, analyze
 from torch_dag_pruning.cut import Cut, removal_proof
 
 SIZE = 4
+NETWORKS = int(os.environ.get("RANDOM_NETWORKS", "0"))
 
 
 class Builder:
@@ -134,7 +140,10 @@ def randomised(dag, seed):
     return dag
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=NETWORKS or 60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not NETWORKS,
+    database=None, print_blob=True,
+)  # fmt: skip
 @given(graphs(), st.integers(0, 1000), st.sampled_from([0.3, 0.6, 0.8]))
 def test_masked_equals_removed(dag, seed, keep):
     x = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))

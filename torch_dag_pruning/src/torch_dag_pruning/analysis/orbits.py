@@ -61,12 +61,14 @@ def find_orbits(
     for vertex, name, axes in tensors:
         for dim, axis in enumerate(axes):
             for position, atom in leaves(solver.find(axis)):
-                places.setdefault(atom, []).append(Place(vertex.name, name, dim))
-                keys.setdefault(atom, _key(vertex, name, dim, position))
+                place = Place(vertex.name, name, dim)
+                where = places.get(atom)
+                if where is None:
+                    places[atom], keys[atom] = [place], _key(vertex, name, dim, position)
+                elif where[-1] != place:  # an axis may hold an atom twice
+                    where.append(place)
     least = _minimums(solver, relations)
-    return tuple(
-        Orbit(keys[atom], atom, least.get(atom.id, 0), tuple(dict.fromkeys(where))) for atom, where in places.items()
-    )
+    return tuple(Orbit(keys[atom], atom, least.get(atom.id, 0), tuple(where)) for atom, where in places.items())
 
 
 def _minimums(solver: AxisSolver, relations: Iterable[Relation]) -> Mapping[int, int]:

@@ -65,7 +65,7 @@ class Propagation:
 
     def _visit(self, vertex: InnerVertex) -> None:
         self._is_static[vertex] = all(self._is_static[p] for p in vertex.predecessors)
-        own = next(vertex.module.parameters(), None) is not None
+        own = any(tensor is not None for part in vertex.module.modules() for tensor in part._parameters.values())
         learned = own or any(self._is_learned[p] for p in vertex.predecessors)
         self._is_learned[vertex] = learned and self._is_static[vertex]
         if isinstance(vertex.module, Constant):

@@ -70,7 +70,13 @@ class Bindings:
         a chain of bound atoms may be as long as the model is deep. Results are cached until the
         next atom is bound.
         """
-        if isinstance(axis, Fixed) or (isinstance(axis, Atom) and axis.id not in self.bound):
+        seen: list[int] = []
+        while isinstance(axis, Atom) and axis.id in self.bound:
+            seen.append(axis.id)
+            axis = self.bound[axis.id]
+        if isinstance(axis, (Fixed, Atom)):
+            for number in seen[:-1]:
+                self.bound[number] = axis
             return axis
         epoch = len(self.bound)
         cached = self._resolved.get(id(axis))

@@ -247,6 +247,8 @@ def size(axis: Axis, counts: Mapping[int, T]) -> int | T:
 
 def atoms(axis: Axis) -> list[Atom]:
     """Return the distinct atoms of a resolved expression, in order of first appearance."""
+    if isinstance(axis, (Fixed, Atom)):
+        return [axis] if isinstance(axis, Atom) else []
     found = (node for node in _leaves_first(axis) if isinstance(node, Atom))
     return list(dict.fromkeys(found))
 

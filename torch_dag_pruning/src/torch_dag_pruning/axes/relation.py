@@ -170,6 +170,8 @@ class Context:
 
     def unify(self, a: Axis, b: Axis, reason: str = "tied to an axis that stays") -> None:
         """Make two axes equal slot by slot; freeze both if their sizes differ."""
+        if a is b:
+            return
         if a.n == b.n:
             self.solver.unify(a, b, self.cause(reason))
         else:

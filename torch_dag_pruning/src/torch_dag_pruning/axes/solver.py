@@ -83,9 +83,12 @@ class AxisSolver(Bindings):
     def _settle(self) -> None:
         while self._pending:
             a, b, cause = self._pending.pop()
-            a, b = sorted((self.find(a), self.find(b)), key=lambda axis: _RANK[type(axis)])
-            if a != b:
-                self._unifiers[type(a)](a, b, cause)
+            a, b = self.find(a), self.find(b)
+            if a is b or a == b:
+                continue
+            if _RANK[type(a)] > _RANK[type(b)]:
+                a, b = b, a
+            self._unifiers[type(a)](a, b, cause)
 
     def _equate(self, left: Sequence[Axis], right: Sequence[Axis], cause: Cause | None) -> None:
         self._pending += [(a, b, cause) for a, b in zip(left, right, strict=True)]
@@ -255,6 +258,8 @@ class AxisSolver(Bindings):
             raise ValueError(message)
         if 0 in sizes:
             return self._reshape_empty(axes, sizes, cause)
+        if len(axes) == 1 and axes[0].n in sizes and axes[0].n > 1:
+            return [self.find(axes[0]) if n != 1 else Fixed(1) for n in sizes]  # only 1s are added
         # Fixed factors are merged only within a group, so that each keeps its own cause.
         factors = [factor for axis in axes for factor in factors_of(self.find(axis))][::-1]
         wanted = [n for n in reversed(sizes) if n != 1]
