@@ -97,7 +97,7 @@ def run(folder):
 @pytest.fixture(scope="module")
 def examined(folder, run):
     """Return the result of examining all models but the largest, with its file."""
-    return run("all.jsonl", names=("Net", "Broken", "Branching", "Wrong", "Dying")), folder / "all.jsonl"
+    return run("all.jsonl", "--jobs", "2", names=("Net", "Broken", "Branching", "Wrong", "Dying")), folder / "all.jsonl"
 
 
 def rows(path):
