@@ -7,13 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import nn
 
 from torch_dag_core.cli.app import app
 from torch_dag_core.cli.coverage import survey
+from torch_dag_core.cli.coverage.comparison import differences, in_double_precision, too_far
 from torch_dag_core.cli.coverage.record import CoverageFile, Header
 from torch_dag_core.cli.coverage.survey import Choice
 from torch_dag_core.cli.coverage.table import Figures, group_of, page
+from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.conversion.example_inputs import ExampleInputs
 from torch_dag_core.plugins.model_sources import ModelList
 
 MODELS = '''
@@ -92,7 +97,7 @@ def run(folder):
 @pytest.fixture(scope="module")
 def examined(folder, run):
     """Return the result of examining all models but the largest, with its file."""
-    return run("all.jsonl", names=("Net", "Broken", "Branching", "Wrong", "Dying")), folder / "all.jsonl"
+    return run("all.jsonl", "--jobs", "2", names=("Net", "Broken", "Branching", "Wrong", "Dying")), folder / "all.jsonl"
 
 
 def rows(path):
@@ -201,7 +206,7 @@ def test_the_page_shows_totals_reasons_and_other_figures(examined, tmp_path):
     assert result.exit_code == 0, result.output
     text = written.read_text()
     for said in (
-        "# Coverage of tiny_models", "all 5 models", "| converted | 2 |", "| evaluation, batch 3 | 2 | 1 | 1 | 0 |",
+        "# Coverage of tiny_models", "all 5 models", "| converted | 2 |", "| evaluation, batch 3 | 2 | 1 | 1 | 0 | 0 |",
         "- 1 in `build`: ModelReferenceError: '...' failed with the given arguments: ValueError: no such thing",
         "## Beside other tool", "| converted | 1 | 1 |", "| `Net` | 0.00 |",
     ):  # fmt: skip
@@ -231,6 +236,32 @@ def test_rows_of_different_releases_are_not_mixed(examined, tmp_path):
     assert result.exit_code == 1
     assert "do not belong together: torch" in result.stderr
     assert not (tmp_path / "page.md").exists()
+
+
+class Cancelling(nn.Module):
+    """Leaves of large numbers little but their rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.layer(x) * 1e6 - self.layer(x) * 1e6 + self.layer(x) * 1e-3
+
+
+def test_double_precision_tells_rounding_from_errors():
+    model, inputs = Cancelling().eval(), torch.randn(2, 64)
+    dag = build_from_unstructured_module(model, inputs)
+    example = ExampleInputs.of(model, inputs)
+    rounding = {"evaluation_3": 1e-3, "evaluation_1": 0.0, "training_3": "source refuses"}
+    double = in_double_precision(model, dag, example, rounding)
+    assert double == {"evaluation_3": 0.0}
+    assert too_far(rounding, double) == ""
+    with torch.no_grad():
+        next(dag.parameters()).add_(1.0)
+    wrong = differences(model, dag, example)
+    assert "evaluation, batch 3: differs by" in too_far(wrong, in_double_precision(model, dag, example, wrong))
+    assert too_far({"evaluation_1": "InputError: no"}, {}) == "evaluation, batch 1: InputError: no"
 
 
 def test_reasons_are_grouped_without_what_differs():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.analysis.random_inputs import random_input
+from torch_dag_core.cli.param_type import ParamType
 from torch_dag_core.errors import InputError
 
 _SHAPE = re.compile(r"\d+(?:x\d+)*")
@@ -52,7 +53,7 @@ class InputShape:
         return cls(name, tuple(map(int, rest[0].split("x"))), dtype)
 
 
-class InputType(click.ParamType[Any]):
+class InputType(ParamType):
     """An input as ``[NAME:]SHAPE[:DTYPE]``."""
 
     name = "[NAME:]SHAPE[:DTYPE]"
@@ -68,7 +69,7 @@ class InputType(click.ParamType[Any]):
                       param, ctx)  # fmt: skip
 
 
-class SizeType(click.ParamType[Any]):
+class SizeType(ParamType):
     """The size of one sample, as ``C,H,W``."""
 
     name = "C,H,W"

@@ -12,13 +12,14 @@ import click
 
 from torch_dag_core.cli.answers import answer, answers, note, say
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite, may_resume
+from torch_dag_core.cli.param_type import ParamType
 
 if TYPE_CHECKING:
     from torch_dag_core.cli.coverage.processes import Processes
     from torch_dag_core.cli.coverage.record import CoverageFile, Header
 
 
-class Shard(click.ParamType[Any]):
+class Shard(ParamType):
     """A part of the models, as ``i/n``."""
 
     name = "i/n"

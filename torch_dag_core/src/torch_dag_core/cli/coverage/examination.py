@@ -17,7 +17,7 @@ from torch import nn
 
 from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
-from torch_dag_core.cli.coverage.comparison import batch_of, differences, too_far
+from torch_dag_core.cli.coverage.comparison import batch_of, differences, in_double_precision, too_far
 from torch_dag_core.cli.coverage.kept import keep
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
@@ -139,7 +139,8 @@ class Examination:
     def _compare(self, model: nn.Module, dag: DagModule, example: ExampleInputs) -> None:
         found = differences(model, dag, example)
         self.row["differences"] = found
-        reason = too_far(found)
+        self.row["double"] = in_double_precision(model, dag, example, found)
+        reason = too_far(found, self.row["double"])
         if reason:
             raise DiffersError(reason)
 

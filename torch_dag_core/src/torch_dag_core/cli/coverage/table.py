@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch_dag_core.cli.coverage.comparison import CLOSE, REFUSED
+from torch_dag_core.cli.coverage.comparison import CLOSE, DOUBLE_CLOSE, REFUSED
 from torch_dag_core.cli.coverage.examination import Row
 from torch_dag_core.cli.coverage.kept import EQUAL
 from torch_dag_core.cli.coverage.record import CoverageFile, CoverageFileError, Header
@@ -132,12 +132,14 @@ def _measures(rows: Sequence[Row]) -> Iterator[str]:
         for what, value in row.get("differences", {}).items():
             found[what].append(value)
     if found:
-        yield f"| difference from the source | compared | equal bit for bit | within {CLOSE:g} | {REFUSED} |"
-        yield "|---|--:|--:|--:|--:|"
+        judged = f"equal bit for bit | within {CLOSE:g} | others within {DOUBLE_CLOSE:g} in double precision"
+        yield f"| difference from the source | compared | {judged} | {REFUSED} |"
+        yield "|---|--:|--:|--:|--:|--:|"
     for what, values in found.items():
         numbers = [value for value in values if not isinstance(value, str)]
         exact, close = sum(value == 0 for value in numbers), sum(value <= CLOSE for value in numbers)
-        yield f"| {_label(what)} | {len(numbers)} | {exact} | {close} | {values.count(REFUSED)} |"
+        rounded = sum(_is_rounding(row.get("double", {}).get(what)) for row in rows)
+        yield f"| {_label(what)} | {len(numbers)} | {exact} | {close} | {rounded} | {values.count(REFUSED)} |"
     yield ""
     for check in _checks(rows):
         shares = [row[check]["removable"] for row in rows if "removable" in row.get(check, {})]
@@ -147,6 +149,10 @@ def _measures(rows: Sequence[Row]) -> Iterator[str]:
     yield f"- Seconds for a model: {_spread([row['seconds'].get('total', 0) for row in rows], '{:.1f}')}"
     peaks = [row["peak_megabytes"] for row in rows if row.get("peak_megabytes")]
     yield f"- Most memory, libraries included: {_spread(peaks, '{:.0f} MB')}"
+
+
+def _is_rounding(double: float | str | None) -> bool:
+    return isinstance(double, float) and double <= DOUBLE_CLOSE
 
 
 def _spread(values: Sequence[float], form: str) -> str:
