@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.vertex import InnerVertex, InputVertex
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.learning.budget import Budget
 from torch_dag_pruning.learning.config import LearnedChannelConfig
@@ -21,6 +19,7 @@ from torch_dag_pruning.learning.widths import RankedWidths
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.plan.selectors import Parts
 from torch_dag_pruning.statistics.statistics import Statistics
 
 
@@ -30,28 +29,16 @@ def _block(config: LearnedChannelConfig) -> int | None:
 
 
 def free_orbits(analysis: Analysis, config: LearnedChannelConfig) -> list[Orbit]:
-    """Return the orbits that may be pruned: those in no ignored layer, and in no layer of the stem unless allowed."""
-    held = {vertex.name for vertex in analysis.dag.inner_vertices if type(vertex.module) in config.ignore_classes}
-    if not config.prune_stem:
-        held |= {vertex.name for vertex in stem(analysis.dag)}
-    return [orbit for orbit in analysis.orbits if held.isdisjoint(place.vertex for place in orbit.places)]
+    """Return the orbits that may be pruned: those in no ignored layer, and in no layer of the stem unless allowed.
 
-
-def stem(dag: DagModule) -> Iterator[InnerVertex]:
-    """Iterate over the first layers with parameters on each path from an input."""
-    seen: set[Any] = set()
-    stack: list[Any] = [
-        user for vertex in dag.vertices if isinstance(vertex, InputVertex) for user in vertex.successors
-    ]
-    while stack:
-        vertex = stack.pop()
-        if vertex in seen or not isinstance(vertex, InnerVertex):
-            continue
-        seen.add(vertex)
-        if any(True for _ in vertex.module.parameters()):
-            yield vertex
-        else:
-            stack.extend(vertex.successors)
+    Raises:
+        PlanError: the graph has no layer of an ignored class.
+    """
+    parts = Parts(analysis)
+    held = set[str]() if config.prune_stem else parts.touched("prune_stem", "@stem")
+    for ignored in config.ignore_classes:
+        held |= parts.touched("ignore_classes", ignored)
+    return [orbit for orbit in analysis.orbits if orbit.key not in held]
 
 
 def prior(analysis: Analysis, slots: Slots, name: str, statistics: Statistics | None) -> Tensor:
