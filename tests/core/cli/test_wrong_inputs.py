@@ -172,11 +172,11 @@ class TestGoodInputs:
 
     def test_inputs_have_names_and_types(self):
         arguments = ("--arg", "9", "--arg", "4", "--input", "input:2x7:int64")
-        assert "input: (*, 7) int64" in run("show", "torch.nn:Embedding", *arguments).stdout
+        assert "input: (*, *) int64" in run("show", "torch.nn:Embedding", *arguments).stdout
 
     def test_inputs_come_from_a_file(self):
         save_file({"input": torch.ones(2, 3, 4)}, "inputs.safetensors")
-        assert "input: (*, 3, 4)" in run("show", *LINEAR, "--inputs", "inputs.safetensors").stdout
+        assert "input: (*, *, 4)" in run("show", *LINEAR, "--inputs", "inputs.safetensors").stdout
 
     def test_equal_seeds_give_equal_models(self):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):

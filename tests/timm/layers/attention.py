@@ -66,22 +66,14 @@ LAYERS = {
     "ml_decoder.TransformerDecoderLayerOptimal": [
         ({"d_model": 16, "nhead": 4, "dim_feedforward": 8}, (B, 3, 16), (7, 3, 16)),
     ],
+    "non_local_attn.BatNonLocalAttn": [({"in_channels": 16, "block_size": 4}, IMAGE)],
+    "non_local_attn.BilinearAttnTransform": [({"in_channels": 16, "block_size": 4, "groups": 2}, IMAGE)],
     "non_local_attn.NonLocalAttn": [({"in_channels": 16}, IMAGE), ({"in_channels": 16, "use_scale": False}, IMAGE)],
 }
 REFUSED = {
     "ml_decoder.MLDecoder": (
         "the model failed while it was traced, .* has no attribute 'self_attn'",  # with this release of torch
         {"num_classes": 10, "num_of_groups": 4, "decoder_embedding": 16, "initial_num_features": 16},
-        IMAGE,
-    ),
-    "non_local_attn.BatNonLocalAttn": (
-        "'eye', called in module 'layer.ba' .* is no op of the vocabulary",
-        {"in_channels": 16, "block_size": 4},
-        IMAGE,
-    ),
-    "non_local_attn.BilinearAttnTransform": (
-        "'eye', called in module 'layer' .* is no op of the vocabulary",
-        {"in_channels": 16, "block_size": 4, "groups": 2},
         IMAGE,
     ),
 }

@@ -13,6 +13,22 @@ _LEAST_VARIANCE = 1e-12
 """Channels that vary less in the reference, relative to the running variance, keep their scale."""
 
 
+_LARGEST_RATIO = 4.0
+"""Between the variance that a batch norm was trained with and that of the data, at the median over channels."""
+
+
+@torch.no_grad()
+def describes(module: Any, read: Parts) -> bool:
+    """Tell whether the running statistics of a batch norm are roughly those of what it reads.
+
+    They are not in a network that was never trained, or where the data is of another kind: such a layer scales its
+    operands by constants, and statistics of the data in their place would change the whole network.
+    """
+    _, variance = _moments(read)
+    ratio = (variance / (module.running_var.to(torch.float64) + module.eps)).median()
+    return bool(1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO)
+
+
 @torch.no_grad()
 def match(module: Any, read: Parts, wanted: Parts) -> None:
     """Let the results of a batch norm have the means and variances that they would have of other operands.

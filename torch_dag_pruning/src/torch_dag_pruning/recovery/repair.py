@@ -161,7 +161,7 @@ class Repair:
     def _wanted(self, vertex: InnerVertex, ahead: Ahead) -> Parts:
         """Return what the results of a layer should be."""
         parts = [self.agenda.taken(vertex.name, part) for part in ahead.result(vertex.name)]
-        ahead.forget(vertex.name)
+        self._release(vertex, ahead)
         join = self.agenda.joins.get(vertex.name)
         if join is None or join.other not in self._captured:
             return parts
@@ -199,14 +199,21 @@ class Repair:
     # Batch norms -----------------------------------------------------------------------------------------------
 
     def _norm(self, vertex: InnerVertex, read: Parts, ahead: Ahead) -> None:
-        target = self._targets.pop(vertex.name, None)
-        if self.settings.batch_norm == "estimate":
+        target, operand = self._targets.pop(vertex.name, None), ahead.operand(vertex.name)
+        original = self.reference.get_vertex_by_name(vertex.name)
+        assert isinstance(original, InnerVertex)
+        if self.settings.batch_norm == "estimate" and batch_norms.describes(original.module, operand):
             batch_norms.estimate(vertex.module, read)
         else:
             name = vertex.predecessors[0].name
-            wanted = target or [self.agenda.taken(name, part) for part in ahead.operand(vertex.name)]
+            wanted = target or [self.agenda.taken(name, part) for part in operand]
             batch_norms.match(vertex.module, read, wanted)
-        ahead.forget(vertex.name)
+        self._release(vertex, ahead)
+
+    def _release(self, vertex: InnerVertex, ahead: Ahead) -> None:
+        """Drop the values of a vertex, unless a layer will be corrected by them; then its addition drops them."""
+        if vertex.name not in self.agenda.others:
+            ahead.forget(vertex.name)
 
 
 def _record(name: str, problem: Problem, correction: Correction) -> LayerRecovery:

@@ -30,7 +30,8 @@ class RecoverySettings:
         target: What a layer in front of a residual addition is fitted to: ``"local"`` to what it gave in the
             reference; ``"residual"`` to what the sum needs, so that it corrects errors in the other operand too.
         batch_norm: ``"match"`` gives the results of batch norms the means and variances that they have in the
-            reference; ``"estimate"`` sets their statistics to those of the calibration data; ``"keep"`` does neither.
+            reference; ``"estimate"`` sets their statistics to those of the calibration data, where
+            those of the reference are close to them as well, and matches otherwise; ``"keep"`` does neither.
         positions: At most so many positions of each sample are looked at: pixels, or tokens.
         held_out: Share of the samples that solutions are compared on and not fitted to. At 0 nothing is compared.
         seed: Of the choice of positions.
