@@ -30,7 +30,7 @@ def example_inputs(model):
 def test_the_plugin_loads_with_or_without_transformers():
     (info,) = [info for info in list_plugins() if info.name == "transformers"]
     assert info.error is None
-    assert set(info.hooks) == {"torch_dag_example_inputs", "torch_dag_model_source"}
+    assert set(info.hooks) == {"torch_dag_example_inputs", "torch_dag_model_lists", "torch_dag_model_source"}
     assert example_inputs(nn.Linear(2, 2)) is None
 
 

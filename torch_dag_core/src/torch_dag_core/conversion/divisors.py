@@ -31,8 +31,9 @@ def _expressions(recording: Recording) -> Iterator[Expression]:
     """Yield what the model compared, and what it gave to calls."""
     for guard in recording.sizes.guards:
         yield from (guard.left, guard.right)
-    for entry in recording.entries:
-        for leaf in leaves((entry.args, tuple(entry.keywords.values()))):
+    for index in recording.computing:
+        entry = recording.entries[index]
+        for leaf in leaves((entry.args, entry.keywords)):
             expression = getattr(leaf, "expression", None)
             if expression is not None:
                 yield expression
