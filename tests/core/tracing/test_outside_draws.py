@@ -26,6 +26,35 @@ def rows(batch):
     return torch.randn(batch, 6)
 
 
+GRADIENT_MODE = {
+    "a decision": lambda x: x * 2 if torch.is_grad_enabled() else x,
+    "a factor": lambda x: x * float(torch.is_grad_enabled()),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENT_MODE)
+def test_decisions_by_the_gradient_mode_are_refused_by_line(name, model_of):
+    line = GRADIENT_MODE[name].__code__.co_firstlineno
+    original = torch.is_grad_enabled
+    with pytest.raises(TraceError, match=rf"torch\.is_grad_enabled\(\), at {__file__}:{line}, .* self\.training"):
+        build_from_unstructured_module(model_of(GRADIENT_MODE[name]), rows(2))
+    assert torch.is_grad_enabled is original
+
+
+def _restored(x):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+        y = x * 2
+    with torch.no_grad():
+        z = x + 1
+    return y + z * x
+
+
+def test_a_gradient_mode_that_decides_nothing_may_be_asked(model_of):
+    model, x = model_of(_restored), rows(2)
+    dag = build_from_unstructured_module(model, x)
+    assert torch.equal(dag(x), model(x))
+
+
 FOLLOWED = {
     "a decision": lambda x: x * 2 if random.random() < 0.05 else x,
     "a decision by an imported function": lambda x: x * 2 if imported() > 0.95 else x,

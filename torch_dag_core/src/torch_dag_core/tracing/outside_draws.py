@@ -1,4 +1,4 @@
-"""Numbers from outside of torch: Python's and NumPy's random generators, the operating system's entropy, and clocks.
+"""What a model asks of its surroundings: random generators of Python and NumPy, entropy, clocks, the gradient mode.
 
 A graph has none of these, so a model whose calls depend on one computes something else at its next call. Whether it
 does is decided by evidence: the model runs again while the sources that it used give other numbers, once close to zero,
@@ -18,23 +18,28 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
 
+import torch
+
+from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.sources import Source, generator_source, global_generators, seeded
 
 _CLOCKS = ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time")
 _CLOCK_TRIALS = 2
 _ENTROPY_TRIALS = 16
 _SHIFT_SECONDS = 86_399.25
+_MODE_ADVICE = "so a graph would compute the same under torch.no_grad() and without it; decide by self.training"
 
 
 class OutsideDraws:
-    """Watches the sources that every model can reach: the global generators, entropy and clocks."""
+    """Watches the sources that every model can reach."""
 
     def __init__(self) -> None:
-        self._clock, self._entropy = _Counted(), _Counted()
+        self._clock, self._entropy, self._mode = _Counted(), _Counted(), _Counted()
         self._sources = [
-            *(generator_source(name, generator) for name, generator in global_generators().items()),
-            Source("the operating system's entropy", self._entropy.read, self._entropy.steer, _ENTROPY_TRIALS),
-            Source("a clock", self._clock.read, self._clock.steer, _CLOCK_TRIALS),
+            *(generator_source(f"numbers from {name}", generator) for name, generator in global_generators().items()),
+            Source("numbers from the system's entropy", self._entropy.read, self._entropy.steer, _ENTROPY_TRIALS),
+            Source("numbers from a clock", self._clock.read, self._clock.steer, _CLOCK_TRIALS),
+            Source("torch.is_grad_enabled()", self._mode.read, self._mode.steer, 1, _MODE_ADVICE),
         ]  # fmt: skip
         self._before: list[object] = []
 
@@ -63,6 +68,7 @@ class OutsideDraws:
             put(random.Random, "seed", self._seed_of)
             for name in _CLOCKS:
                 put(time, name, self._time_of)
+            put(torch, "is_grad_enabled", self._mode_of)
             yield
         finally:
             for owner, name, original in reversed(kept):
@@ -78,6 +84,16 @@ class OutsideDraws:
             (original if a is not None else unseeded)(generator, a, version)
 
         return seed
+
+    def _mode_of(self, original: Callable[[], bool]) -> Callable[[], bool]:
+        asked_by_model = self._mode.standing_in(original, lambda enabled, _: not enabled)
+
+        def is_grad_enabled() -> bool:
+            # torch.no_grad() asks as well, in order to restore the mode.
+            is_own = is_library(sys._getframe(1).f_globals.get("__name__"))
+            return original() if is_own else bool(asked_by_model())
+
+        return is_grad_enabled
 
     def _time_of(self, original: Callable[[], float]) -> Callable[[], float]:
         return self._clock.standing_in(original, lambda now, trial: now + type(now)((trial + 1) * _SHIFT_SECONDS))
@@ -114,7 +130,6 @@ class LineOfUse:
     """Finds the line of a running model at which sources are used first; a trace function of `sys.settrace`."""
 
     sources: Iterable[Source]
-    is_library: Callable[[str | None], bool]
     found: str | None = None
     _line: str = "unknown"
 
@@ -136,13 +151,13 @@ class LineOfUse:
             sys.settrace(earlier)
 
     def _on_event(self, frame: Any, event: str, _: object) -> Any:
-        if self.found is not None or self.is_library(frame.f_globals.get("__name__")):
+        if self.found is not None or is_library(frame.f_globals.get("__name__")):
             return None
         if self._state() != self._before:
             self.found = self._line
             return None
         place = frame.f_back if event == "return" else frame
-        while place is not None and self.is_library(place.f_globals.get("__name__")):
+        while place is not None and is_library(place.f_globals.get("__name__")):
             place = place.f_back
         if place is not None:
             self._line = f"{place.f_code.co_filename}:{place.f_lineno}"

@@ -15,7 +15,6 @@ from typing import TypeGuard, cast
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.tracing.location import USE_ATOMIC
 from torch_dag_core.tracing.outside_draws import LineOfUse, OutsideDraws
-from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Recording
 from torch_dag_core.tracing.signature import Signature, Signatures
@@ -50,15 +49,16 @@ class RepeatedRuns:
 
         Raises:
             TraceError: the model fails, or computes something else from the state that its first run left behind, or
-                from other random numbers of Python and NumPy.
+                with other answers from its surroundings, such as random numbers of Python.
         """
         try:
             self._draws.mark()
             recording = self._next()
             changes = [*self._snapshot.changes(), *self._overwritten()]
             drawn = [*self._draws.used(), *_held_sources(changes)]
-            if drawn:
-                self._refuse_followed(self._signatures.of(recording), drawn)
+            for advice in dict.fromkeys(source.advice for source in drawn):
+                sources = [source for source in drawn if source.advice == advice]
+                self._refuse_followed(self._signatures.of(recording), sources)
             if changes:
                 first = self._signatures.of(recording)
                 self._compare(first, changes)
@@ -94,7 +94,7 @@ class RepeatedRuns:
             raise TraceError(_complaint(changes))
 
     def _refuse_followed(self, first: Signature, sources: Sequence[Source]) -> None:
-        """Run the model again with other numbers from each source.
+        """Run the model again with other answers from each source.
 
         Raises:
             TraceError: it computes something else then.
@@ -105,16 +105,13 @@ class RepeatedRuns:
             except TorchDagError:
                 same = False
             if not same:
-                names = " and ".join(source.name for source in sources)
-                message = (
-                    f"the model computes with numbers from {names}, at {self._line_of(trial, sources)}, so a graph "
-                    f"would repeat those of one call for ever; draw them by torch (torch.rand), or {USE_ATOMIC}"
-                )
+                names, line = " and ".join(source.name for source in sources), self._line_of(trial, sources)
+                message = f"the model computes with {names}, at {line}, {sources[0].advice}, or {USE_ATOMIC}"
                 raise TraceError(message)
 
     def _line_of(self, trial: int, sources: Sequence[Source]) -> str:
         """Return ``file:line`` of the first use of sources in one more run."""
-        line = LineOfUse(sources, is_library)
+        line = LineOfUse(sources)
         with contextlib.suppress(TorchDagError):
             self._next(trial, sources, line)
         return line.found or "a line that is unknown"
@@ -129,7 +126,7 @@ def _held_sources(changes: Iterable[Change]) -> Iterator[Source]:
     found = {id(change.container): change for change in changes if is_generator(change.container)}
     for change in found.values():
         if not is_global(change.container):
-            yield generator_source(f"the generator {change.path.partition('[')[0]}", change.container)
+            yield generator_source(f"numbers from the generator {change.path.partition('[')[0]}", change.container)
 
 
 def _count_on(changes: Sequence[Change]) -> bool:

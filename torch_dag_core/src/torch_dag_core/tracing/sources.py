@@ -17,21 +17,26 @@ _TRIALS = len(_WORDS) + 1
 _UNSTEERABLE_TRIALS = 16
 
 
+_NUMBERS = "so a graph would repeat those of one call for ever; draw them by torch (torch.rand)"
+
+
 @dataclass(frozen=True)
 class Source:
-    """Something that gives other numbers at each run.
+    """Something outside of a model that may be another at its next run.
 
     Attributes:
         name: What messages call it.
         read: Returns something that compares unequal after it was used.
         steer: Lets it give the numbers of one trial.
         trials: How many trials there are.
+        advice: Ends the sentence that refuses a model which computes with it.
     """
 
     name: str
     read: Callable[[], object]
     steer: Callable[[int], None]
     trials: int
+    advice: str = _NUMBERS
 
 
 def is_generator(value: object) -> bool:
