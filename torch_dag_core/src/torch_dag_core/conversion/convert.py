@@ -45,14 +45,12 @@ def build_from_unstructured_module(
 ) -> DagModule:  # fmt: skip
     """Convert a model into one graph that computes the same, in evaluation and, by default, in training.
 
-    The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The
-    batch size is free in the result; sizes of images, lengths of sequences and numbers of tokens are where the model
-    itself allows other ones. Conversions run one at a time; calls that other threads make of the model, or of its
-    submodules, wait until its conversion ends.
+    The model is run a few times without data, and left as it was; the graph owns copies of its parameters. The batch
+    size is free in the result; sizes of images, lengths and numbers of tokens are where the model allows other ones.
+    Conversions run one at a time; calls that other threads make of the model, or of its submodules, wait.
 
-    Calls whose results nobody reads are left out, unless they update statistics or other state. The random numbers
-    that such a call drew are then not drawn: what is drawn later has the same distribution, but not the same values
-    as in the model.
+    Calls whose results nobody reads are left out, unless they update state. Random numbers that such a call drew are
+    not drawn then: later draws have the same distribution as the model's, but not the same values.
 
     Args:
         model: Any module whose control flow does not depend on the values of tensors.
@@ -61,8 +59,7 @@ def build_from_unstructured_module(
         atomic_modules: Classes whose instances stay one vertex each.
         keep_hierarchy: Nest the vertices of each submodule into a `DagModule` of its own.
         modes: ``"eval"`` converts what the model computes in evaluation alone, for models whose calls in training
-            depend on data. The graph is returned in evaluation mode and cannot be called in training mode; gradients
-            flow through it as through any other.
+            depend on data. The graph cannot be called in training mode; gradients flow through it all the same.
         registry: The vocabulary; that of the installed plugins by default.
 
     Raises:
@@ -70,21 +67,24 @@ def build_from_unstructured_module(
         TraceError: the model cannot be traced; names module, file and line.
         ValueError: ``modes`` is something else.
     """
-    if modes not in get_args(Modes):
-        message = f"modes is {modes!r}, but has to be one of {', '.join(map(repr, get_args(Modes)))}"
-        raise ValueError(message)
+    _refuse_unknown(modes)
     if isinstance(model, DagModule):
         return model.clone()
     _refuse_unusable(model)
     registry = registry or default_registry()  # before the lock, because plugins load under one of their own
     with exclusive(model):
         example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
-        conversion = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model), modes)
-        dag = conversion.run()
+        dag = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model), modes).run()
     if keep_hierarchy:
         nest_scopes(dag)
     dag.verify()
     return dag
+
+
+def _refuse_unknown(modes: str) -> None:
+    if modes not in get_args(Modes):
+        message = f"modes is {modes!r}, but has to be one of {', '.join(map(repr, get_args(Modes)))}"
+        raise ValueError(message)
 
 
 def find_example_inputs(model: nn.Module) -> Any:

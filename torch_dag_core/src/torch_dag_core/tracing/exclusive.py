@@ -57,10 +57,13 @@ def _guarded(model: nn.Module) -> Iterator[None]:
     codes = {getattr(original, "__code__", None), nn.Module._call_impl.__code__}  # others may have patched it too
 
     def call(self: nn.Module, *args: Live, **kwargs: Live) -> Live:
-        if threading.get_ident() != owner and id(self) in tree and not any_meta((args, kwargs)):
-            # Operands without data come from the conversion: the model hands its work to threads of its own.
+        # Operands without data come from the conversion: the model hands its work to threads of its own.
+        is_foreign = threading.get_ident() != owner and not any_meta((args, kwargs))
+        if is_foreign and id(self) in tree:
             wait_unless_under_way()
-        result: Live = route(original, self, args, kwargs) if is_routing else original(self, *args, **kwargs)
+        # After waiting, another conversion may be under way, which the call is no part of either.
+        is_routed = is_routing and not is_foreign
+        result: Live = route(original, self, args, kwargs) if is_routed else original(self, *args, **kwargs)
         return result
 
     def wait_unless_under_way() -> None:

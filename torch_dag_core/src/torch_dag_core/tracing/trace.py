@@ -55,7 +55,7 @@ def trace(  # noqa: PLR0913
     """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
     Args:
-        model: Any module that runs; it is left as it was, and so is what its code can reach, see `Snapshot`.
+        model: Any module that runs; it is left as it was, and so is what its code can reach.
         args: Positional arguments, tensors inside are inputs.
         kwargs: Keyword arguments.
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
@@ -65,16 +65,15 @@ def trace(  # noqa: PLR0913
         snapshot: One of the model as it is, which saves the time to take another.
 
     Raises:
-        TraceError: the model failed, or cannot be traced; names module, file and line. Or its next call computes
-            something else, because of state that is not in buffers.
+        TraceError: the model failed, cannot be traced, or computes something else at its next call; names the line.
     """
-    device = next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    device = _device_of(model)
     args, kwargs, tensors = _without_data(args, kwargs)
-    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad():
+    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad(), _no_compiling():
         modules = named_submodules(model)  # not those that the first run makes
+        paths = {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
-        paths = {id(module): path for path, module in modules}
 
         def start(earlier: Tracker | None) -> Recorder:
             return Recorder(modules if earlier is None else named_submodules(model), device, before.hold, earlier)
@@ -89,8 +88,11 @@ def trace(  # noqa: PLR0913
             ):  # fmt: skip
                 return _run(model, recorder, args, kwargs)
 
-        with _without_compiling():
-            return RepeatedRuns(start, run, before, Signatures(modules)).record()
+        return RepeatedRuns(start, run, before, Signatures(modules)).record()
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def _without_data(
@@ -105,7 +107,7 @@ def _without_data(
 
 
 @contextlib.contextmanager
-def _without_compiling() -> Iterator[None]:
+def _no_compiling() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
         yield
         return
