@@ -270,8 +270,10 @@ class _Conversion:
 
 def _notes_at(variation: Variation, notes: Iterable[str]) -> tuple[str, ...]:
     """Return notes of what is fixed; where a part of the image size is free, they name the rest of it alone."""
-    if not variation.step or variation.axes.others is None:
+    if not variation.step:
         return tuple(notes)
+    if variation.axes.others is None:  # smaller steps of the same sizes have failed
+        return tuple(note for note in notes if not note.startswith(f"the {variation.axes.name} is"))
     whole, rest = f"the {IMAGE.name} is", f"the {variation.axes.others} is"
     return tuple(note.replace(whole, rest, 1) if note.startswith(whole) else note for note in notes)
 
