@@ -8,7 +8,7 @@ from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import SettingsError
-from torch_dag_pruning import ChannelPruning, MissingModeError, analyze
+from torch_dag_pruning import ChannelPruning, PlanError, analyze
 
 SHAPE = (3, 16, 16)
 
@@ -169,17 +169,18 @@ def test_the_state_of_the_prepared_model_loads_into_another_one(dag):
     assert torch.equal(second.eval()(x), first.eval()(x))
 
 
-@pytest.mark.parametrize(
-    ("settings", "error", "message"),
-    [
-        ({"prune_stem": False}, MissingModeError, "prune_stem=False is a setting of the learned modes"),
-        ({"custom_unprunable_module_classes": (nn.Linear,)}, MissingModeError, "custom_unprunable_module_classes="),
-        ({"temperature": 1.0}, TypeError, "ChannelPruning has no setting 'temperature'"),
-    ],
-)
-def test_settings_that_cannot_be_honoured_are_refused(dag, settings, error, message):
-    with pytest.raises(error, match=message):
-        one_shot(dag, **settings)
+def test_a_setting_that_does_not_exist_is_refused(dag):
+    with pytest.raises(TypeError, match="ChannelPruning has no setting 'temperature'"):
+        one_shot(dag, temperature=1.0)
+
+
+@pytest.mark.parametrize("mode", ["one_shot", "default"])
+def test_the_stem_and_classes_of_layers_are_held_back(dag, mode):
+    first = next(vertex for vertex in dag.inner_vertices if isinstance(vertex.module, nn.Conv2d))
+    pruning = ChannelPruning(dag, SHAPE, 0.8, 10, pruning_mode=mode, prune_stem=False)
+    assert pruning.remove_channels().get_vertex_by_name(first.name).module.out_channels == first.module.out_channels
+    with pytest.raises((SettingsError, PlanError), match="cannot get|leaves nothing"):
+        ChannelPruning(dag, SHAPE, 0.5, 10, pruning_mode=mode, custom_unprunable_module_classes=(nn.Conv2d,))
 
 
 def test_settings_of_the_learned_modes_may_be_given(dag):

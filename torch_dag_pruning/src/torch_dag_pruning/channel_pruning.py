@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
-from torch_dag_pruning.errors import MissingModeError
 from torch_dag_pruning.learning.learned import LearnedChannelPruning
 from torch_dag_pruning.one_shot import OneShotChannelPruning
+from torch_dag_pruning.plan.selectors import Selector
 
 ONE_SHOT = "one_shot"
 LEARNED_MODES = ("default", "block_snpe", "whole_block")
-_HOLDING_BACK = {"prune_stem": True, "custom_unprunable_module_classes": False}
-"""Settings that exclude layers from pruning, and the truth value with which they exclude none."""
 _NAMES = {
     "block_size": "block_size", "entropy_loss_weight": "entropy_loss_weight", "flops_loss_weight": "flops_loss_weight",
     "anneal_losses": "anneal_losses", "prune_stem": "prune_stem", "custom_unprunable_module_classes": "ignore_classes",
@@ -92,19 +90,18 @@ class ChannelPruning:
             **settings: ``block_size`` (8), ``entropy_loss_weight`` (1.0), ``flops_loss_weight`` (10.0) and
                 ``anneal_losses`` (True); ``prune_stem`` (True), whether layers that read the inputs may be pruned; and
                 ``custom_unprunable_module_classes``, classes of modules that are not pruned. The mode ``"one_shot"``
-                ignores the first four, and takes only the default values of the other two.
+                ignores the first four.
 
         Raises:
-            MissingModeError: ``"one_shot"`` with a setting that excludes layers.
             SettingsError: a setting has a wrong value, the mode is unknown, or the FLOPs cannot be reached (the message
                 says which share can).
-            PlanError: the same of FLOPs in the mode ``"one_shot"``.
+            PlanError: the same of FLOPs in the mode ``"one_shot"``; or the graph has no layer of an excluded class.
             TypeError: there is no setting of that name.
         """
         _check(pruning_mode, settings)
         place = (model, input_shape_without_batch, pruning_proportion)
         if pruning_mode == ONE_SHOT:
-            self.algorithm = OneShotChannelPruning(*place)
+            self.algorithm = OneShotChannelPruning(*place, ignore=_ignored(**settings))
         else:
             given = {_NAMES[name]: value for name, value in settings.items()}
             self.algorithm = LearnedChannelPruning(
@@ -144,10 +141,14 @@ def _check(mode: str, settings: Mapping[str, Any]) -> None:
         known = ", ".join(map(repr, (ONE_SHOT, *LEARNED_MODES)))
         message = f"pruning_mode must be one of {known}, got {mode!r}"
         raise SettingsError(message)
-    for name, value in settings.items():
+    for name in settings:
         if name not in _NAMES:
             message = f"ChannelPruning has no setting {name!r}"
             raise TypeError(message)
-        if mode == ONE_SHOT and name in _HOLDING_BACK and bool(value) is not _HOLDING_BACK[name]:
-            message = f"{name}={value!r} is a setting of the learned modes; leave it out in the mode {ONE_SHOT!r}"
-            raise MissingModeError(message)
+
+
+def _ignored(
+    *, prune_stem: bool = True, custom_unprunable_module_classes: Sequence[type[nn.Module]] = (), **_: Any
+) -> tuple[Selector, ...]:
+    """Return the layers that are excluded, as the setting ``ignore`` of one-shot pruning names them."""
+    return *(() if prune_stem else ("@stem",)), *custom_unprunable_module_classes

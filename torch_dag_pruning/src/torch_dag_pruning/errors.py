@@ -43,10 +43,6 @@ class RemovalMismatchError(RemovalError):
         super().__init__(vertex, message)
 
 
-class MissingModeError(PruningError, NotImplementedError):
-    """A mode or a setting of channel pruning that is named already but does not exist yet."""
-
-
 class PruningWarning(UserWarning):
     """Something that a user of the result should know."""
 
