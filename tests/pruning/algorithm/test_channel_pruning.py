@@ -179,7 +179,7 @@ def test_the_stem_and_classes_of_layers_are_held_back(dag, mode):
     first = next(vertex for vertex in dag.inner_vertices if isinstance(vertex.module, nn.Conv2d))
     pruning = ChannelPruning(dag, SHAPE, 0.8, 10, pruning_mode=mode, prune_stem=False)
     assert pruning.remove_channels().get_vertex_by_name(first.name).module.out_channels == first.module.out_channels
-    with pytest.raises((SettingsError, PlanError), match="cannot get|leaves nothing"):
+    with pytest.raises((SettingsError, PlanError), match=r"cannot get|leaves nothing"):
         ChannelPruning(dag, SHAPE, 0.5, 10, pruning_mode=mode, custom_unprunable_module_classes=(nn.Conv2d,))
 
 
