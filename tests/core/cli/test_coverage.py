@@ -26,6 +26,7 @@ import os
 import time
 
 import torch
+from torch import is_grad_enabled as has_gradients
 from torch import nn
 
 
@@ -44,10 +45,10 @@ class Branching(Net):
 
 
 class Wrong(Net):
-    """Computes something else without gradients, which a trace does not follow."""
+    """Computes something else without gradients, by a name of its own for what a trace watches."""
 
     def forward(self, x):
-        return self.layers(x) * (1.0 if torch.is_grad_enabled() else 2.0)
+        return self.layers(x) * (1.0 if has_gradients() else 2.0)
 
 
 class Broken(nn.Module):
