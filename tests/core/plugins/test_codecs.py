@@ -249,3 +249,17 @@ def test_numbers_of_numpy_are_saved(tmp_path):
     dag = build_from_unstructured_module(model, x)
     dag.save(tmp_path / "graph.safetensors")
     assert torch.equal(DagModule.load(tmp_path / "graph.safetensors")(x), model(x))
+
+
+class Older(nn.Module):
+    def __init__(self, affine=True):
+        super().__init__()
+        self.affine = affine
+
+
+def test_a_constant_of_a_newer_release_may_say_what_this_one_does():
+    codec = ModuleCodec(Older, implied={"bias": lambda config: config["affine"]})
+    assert codec.build({"affine": True, "bias": True}).affine
+    assert not codec.build({"affine": False, "bias": False}).affine
+    with pytest.raises(TypeError, match="Older has no constant named 'bias'"):
+        codec.build({"affine": True, "bias": False})

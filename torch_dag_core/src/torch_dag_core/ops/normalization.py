@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from torch_dag_core.graph.op import Op
 from torch_dag_core.ops.flops import Parameters, Shapes, elementwise, times_output
+from torch_dag_core.plugins.codecs import ModuleCodec
 from torch_dag_core.plugins.declarations import declare, op
 
 # FLOPs per element. Layer and group norm: mean, difference, square, division, scale; RMS norm has no difference.
@@ -102,15 +103,20 @@ def local_response_norm(module: Any, inputs: Shapes, outputs: Shapes, parameters
     return (module.size + 5) * elementwise(module, inputs, outputs, parameters)
 
 
+def _codec(target: type[nn.Module]) -> ModuleCodec:
+    """Return the codec of a norm whose parameter ``bias`` older releases of torch do not have."""
+    return ModuleCodec(target, implied={"bias": lambda config: config["affine"]})
+
+
 MODULES = (
-    declare("core.batch_norm1d", nn.BatchNorm1d, flops=_BATCH_NORM),
-    declare("core.batch_norm2d", nn.BatchNorm2d, flops=_BATCH_NORM),
-    declare("core.batch_norm3d", nn.BatchNorm3d, flops=_BATCH_NORM),
-    declare("core.instance_norm1d", nn.InstanceNorm1d, flops=instance_norm),
-    declare("core.instance_norm2d", nn.InstanceNorm2d, flops=instance_norm),
-    declare("core.instance_norm3d", nn.InstanceNorm3d, flops=instance_norm),
+    declare("core.batch_norm1d", nn.BatchNorm1d, codec=_codec(nn.BatchNorm1d), flops=_BATCH_NORM),
+    declare("core.batch_norm2d", nn.BatchNorm2d, codec=_codec(nn.BatchNorm2d), flops=_BATCH_NORM),
+    declare("core.batch_norm3d", nn.BatchNorm3d, codec=_codec(nn.BatchNorm3d), flops=_BATCH_NORM),
+    declare("core.instance_norm1d", nn.InstanceNorm1d, codec=_codec(nn.InstanceNorm1d), flops=instance_norm),
+    declare("core.instance_norm2d", nn.InstanceNorm2d, codec=_codec(nn.InstanceNorm2d), flops=instance_norm),
+    declare("core.instance_norm3d", nn.InstanceNorm3d, codec=_codec(nn.InstanceNorm3d), flops=instance_norm),
     declare("core.layer_norm", nn.LayerNorm, flops=_LAYER_NORM),
-    declare("core.group_norm", nn.GroupNorm, flops=_GROUP_NORM),
+    declare("core.group_norm", nn.GroupNorm, codec=_codec(nn.GroupNorm), flops=_GROUP_NORM),
     declare("core.rms_norm", nn.RMSNorm, flops=_RMS_NORM),
     declare("core.local_response_norm", nn.LocalResponseNorm, flops=local_response_norm),
 )

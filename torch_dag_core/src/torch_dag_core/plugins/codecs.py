@@ -58,6 +58,8 @@ class ModuleCodec:
         readers: Functions of the instance that return an argument, for parameters that the class does not keep as
             attributes of the same name.
         left_out: Parameters that are never saved, such as deprecated spellings of others.
+        implied: For parameters that only newer releases of the class have: what older ones do, as a function of the
+            other arguments. A file of a newer release loads where it says the same.
 
     Raises:
         TypeError: the constructor has a parameter that the class does not keep as an attribute.
@@ -66,8 +68,9 @@ class ModuleCodec:
     def __init__(
         self, target: type[nn.Module], *, parameters: Collection[str] | None = None,
         readers: Mapping[str, Reader] | None = None, left_out: Collection[str] = (),
+        implied: Mapping[str, Callable[[Mapping[str, Any]], Any]] | None = None,
     ) -> None:  # fmt: skip
-        self.target = target
+        self.target, self._implied = target, implied or {}
         names = _parameter_names(target, left_out) if parameters is None else parameters
         given = readers or {}
         if parameters is None:
@@ -80,9 +83,14 @@ class ModuleCodec:
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Return a module made with these constructor arguments, on the meta device."""
-        _refuse_unknown(self.target, config, self._readers)
+        given = {name: value for name, value in config.items() if not self._is_implied(name, value, config)}
+        _refuse_unknown(self.target, given, self._readers)
         with torch.device("meta"):
-            return self.target(**config)
+            return self.target(**given)
+
+    def _is_implied(self, name: str, value: Any, config: Mapping[str, Any]) -> bool:
+        """Tell whether this release has no such parameter, but does what the value says."""
+        return name not in self._readers and name in self._implied and value == self._implied[name](config)
 
 
 class ClassCodec:
