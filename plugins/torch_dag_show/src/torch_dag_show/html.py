@@ -43,7 +43,6 @@ def _asset(name: str) -> str:
 
 def _embedded(scene: Scene) -> str:
     """Return the scene as JSON that cannot end the script element which holds it, whatever the names contain."""
-    position = {node.name: index for index, node in enumerate(scene.nodes)}
     content = {
         "title": scene.title,
         "overlay_title": OVERLAY_TITLE,
@@ -55,7 +54,7 @@ def _embedded(scene: Scene) -> str:
             {
                 "name": overlay.name,
                 "text": overlay.text,
-                "places": [(position[vertex], text) for vertex, text in overlay.places if vertex in position],
+                "places": [(scene.position[vertex], text) for vertex, text in overlay.places],
             }
             for overlay in scene.overlays
         ],

@@ -27,8 +27,7 @@ def to_model_explorer(dag: DagModule, before: DagModule | None = None) -> str:
     for source, target in scene.edges:
         sources.setdefault(target, []).append(source)
     nodes = [_node(index, node, sources.get(index, [])) for index, node in enumerate(scene.nodes)]
-    position = {node.name: index for index, node in enumerate(scene.nodes)}
-    overlays = [_overlay(overlay, position) for overlay in scene.overlays]
+    overlays = [_overlay(overlay, scene.position) for overlay in scene.overlays]
     graph = {
         "id": _GRAPH,
         "nodes": nodes,
@@ -61,6 +60,6 @@ def _node(index: int, node: Node, sources: list[int]) -> dict[str, object]:
 
 
 def _overlay(overlay: Overlay, position: dict[str, int]) -> dict[str, object]:
-    vertices = dict.fromkeys(position[vertex] for vertex, _ in overlay.places if vertex in position)
+    vertices = dict.fromkeys(position[vertex] for vertex, _ in overlay.places)
     edges = [{"sourceNodeId": str(source), "targetNodeId": str(target)} for source, target in pairwise(vertices)]
     return {"name": f"{overlay.name} ({overlay.text})", "edgeColor": "#1662c4", "edges": edges}

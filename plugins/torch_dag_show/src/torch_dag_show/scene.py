@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Scene:
-    """A graph as data for pictures. Edges are pairs of positions in ``nodes``."""
+    """A graph as data for pictures. Edges are pairs of positions in ``nodes``; overlays name nodes alone."""
 
     title: str
     nodes: tuple[Node, ...]
@@ -55,6 +56,11 @@ class Scene:
     def flops(self) -> int:
         """Floating-point operations of all vertices."""
         return sum(node.flops for node in self.nodes)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """The position of each node, by its name."""
+        return {node.name: index for index, node in enumerate(self.nodes)}
 
 
 def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
@@ -69,13 +75,20 @@ def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
     """
     flat = flattened(dag)
     vertices: list[Vertex] = [*flat.vertices, *flat.output_vertices]
-    facts, earlier = _facts(flat), {} if before is None else _facts(flattened(before)).shapes
+    facts, earlier = _facts(flat), VertexFacts({}, {}, {}) if before is None else _facts(flattened(before))
     counted: set[int] = set()
-    nodes = tuple(_node(vertex, facts, earlier, counted) for vertex in vertices)
+    nodes = tuple(_node(vertex, facts, earlier.shapes, counted) for vertex in vertices)
     position = {vertex: index for index, vertex in enumerate(vertices)}
     edges = tuple(dict.fromkeys((position[p], position[vertex]) for vertex in vertices for p in vertex.predecessors))
-    overlays = tuple(overlay for _, overlay in contributions("torch_dag_overlays", Overlay, dag=flat))
-    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, overlays, dict(_summary(dag, nodes, before)))
+    known = {node.name for node in nodes}
+    overlays = tuple(_within(overlay, known) for _, overlay in contributions("torch_dag_overlays", Overlay, dag=flat))
+    summary = dict(_summary(dag, facts, before, earlier))
+    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, overlays, summary)
+
+
+def _within(overlay: Overlay, known: Collection[str]) -> Overlay:
+    """Return an overlay without the vertices that the graph does not have."""
+    return replace(overlay, places=tuple(place for place in overlay.places if place[0] in known))
 
 
 def _facts(dag: DagModule) -> VertexFacts:
@@ -107,13 +120,14 @@ def _shown(shape: tuple[int, ...] | None) -> str:
     return "" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
-def _summary(dag: DagModule, nodes: tuple[Node, ...], before: DagModule | None) -> Iterator[tuple[str, str]]:
+def _summary(
+    dag: DagModule, facts: VertexFacts, before: DagModule | None, earlier: VertexFacts
+) -> Iterator[tuple[str, str]]:
     yield "vertices", f"{len(dag):,}"
     yield "parameters", _change(*(sum(p.numel() for p in each.parameters()) for each in (dag, before) if each))
-    flops = sum(node.flops for node in nodes)
-    earlier = () if before is None else (sum(_facts(flattened(before)).flops.values()),)
+    flops = sum(facts.flops.values())
     if flops:
-        yield "FLOPs of one sample", _change(flops, *earlier)
+        yield "FLOPs of one sample", _change(flops, None if before is None else sum(earlier.flops.values()))
     for assumption in dag.input_spec.assumptions:
         yield "holds where", str(assumption)
     for note in dag.input_spec.notes:

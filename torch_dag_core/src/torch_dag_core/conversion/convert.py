@@ -185,8 +185,7 @@ class _Conversion:
         """Yield by what sizes may differ: by one, by what the model itself divides them by, and by powers of two."""
         first, *others = STEPS
         yield first
-        found = traces.step()
-        yield from sorted({*others, found} - {first})
+        yield from sorted({*others, traces.step} - {first})
 
     def _convert(self, traces: Traces, variation: Variation, notes: tuple[str, ...]) -> DagModule:
         evaluation, training = traces.both_modes(variation, evaluation_only=self.modes == "eval")

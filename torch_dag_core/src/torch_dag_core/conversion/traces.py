@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from torch import Tensor, nn
 
@@ -84,8 +84,9 @@ class Traces:
             replace(training, unfolded=unfolded[training.recording]),
         )
 
+    @cached_property
     def step(self) -> int:
-        """Return what the model divides sizes by at its example's sizes; 1 where it cannot be traced there."""
+        """What the model divides sizes by at its example's sizes; 1 where it cannot be traced there."""
         try:
             return step_of(self._resized(self.example.resized(batch=None, step=0), training=False))
         except ResizedTraceError:

@@ -93,10 +93,6 @@ class Step(NamedTuple):
     def __str__(self) -> str:
         return f".{self.key}" if self.is_attribute else f"[{self.key!r}]"
 
-    def of(self, value: Any) -> Any:
-        """Return the item of a value."""
-        return getattr(value, self.key) if self.is_attribute else value[self.key]
-
 
 def _items(template: Any) -> list[tuple[Step, Any]] | None:
     """List what a container holds; None for everything that is no container."""

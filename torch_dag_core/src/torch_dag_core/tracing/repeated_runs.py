@@ -56,11 +56,13 @@ class RepeatedRuns:
             recording = self._next()
             changes = [*self._snapshot.changes(), *self._overwritten()]
             drawn = [*self._draws.used(), *_held_sources(changes)]
+            if not drawn and not changes:
+                return recording
+            first = self._signatures.of(recording)
             for advice in dict.fromkeys(source.advice for source in drawn):
                 sources = [source for source in drawn if source.advice == advice]
-                self._refuse_followed(self._signatures.of(recording), sources)
+                self._refuse_followed(first, sources)
             if changes:
-                first = self._signatures.of(recording)
                 self._compare(first, changes)
                 if _count_on(changes):
                     self._compare(first, changes)
