@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import sys
 
 import pytest
@@ -232,11 +233,14 @@ def calls_of():
             calls += event == "call"
 
         before = sys.getprofile()
+        gc.collect()
+        gc.disable()  # else finalizers of what earlier tests left would count
         sys.setprofile(on_event)
         try:
             action()
         finally:
             sys.setprofile(before)
+            gc.enable()
         return calls
 
     return count

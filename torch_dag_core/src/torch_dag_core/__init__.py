@@ -23,6 +23,7 @@ from torch_dag_core.conversion.builder import Call, Value
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import (
     AlgorithmError,
+    CheckpointError,
     CycleError,
     DuplicateOpError,
     ExampleInputsError,
@@ -51,6 +52,8 @@ from torch_dag_core.plugins.hookspecs import hookimpl
 from torch_dag_core.plugins.loading import default_registry, list_plugins, set_core_plugin
 from torch_dag_core.plugins.registry import AtomicSpec, Normalizer, OpSpec, Registry
 from torch_dag_core.serialization import load, save
+from torch_dag_core.serialization.checkpoint_report import CheckpointReport
+from torch_dag_core.serialization.checkpoints import compare_checkpoint, load_checkpoint
 
 set_core_plugin(core_plugin)
 
@@ -60,6 +63,8 @@ __all__ = [
     "AlgorithmSpec",
     "AtomicSpec",
     "Call",
+    "CheckpointError",
+    "CheckpointReport",
     "ClassReport",
     "Comparison",
     "CompressionAlgorithm",
@@ -102,6 +107,7 @@ __all__ = [
     "anything",
     "build_from_unstructured_module",
     "chain",
+    "compare_checkpoint",
     "compare_module_outputs",
     "default_registry",
     "find",
@@ -112,6 +118,7 @@ __all__ = [
     "interpret",
     "list_plugins",
     "load",
+    "load_checkpoint",
     "residual_blocks",
     "rewrite",
     "save",

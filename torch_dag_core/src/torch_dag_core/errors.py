@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch_dag_core.serialization.checkpoint_report import CheckpointReport
 
 
 class TorchDagError(Exception):
@@ -43,6 +47,14 @@ class DuplicateOpError(TorchDagError):
 
 class SerializationError(TorchDagError):
     """A file cannot be written, or is not a DAG file that can be trusted and read."""
+
+
+class CheckpointError(TorchDagError, ValueError):
+    """A checkpoint cannot be read, or does not match the model; ``report`` says what does not match, if that is it."""
+
+    def __init__(self, message: str, report: CheckpointReport | None = None) -> None:
+        self.report = report
+        super().__init__(message)
 
 
 class PluginError(TorchDagError):

@@ -20,6 +20,7 @@ from torch_dag_core.cli.weights import load_weights
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.plugins.loading import first_answer, list_plugins, require
 from torch_dag_core.serialization import load
+from torch_dag_core.serialization.shards import is_sharded
 
 _PLUGINS = {"timm": "torch-dag-timm", "transformers": "torch-dag-transformers"}
 """Libraries whose models have names through a plugin, with the distribution to install."""
@@ -86,7 +87,8 @@ def load_model(
 
 def _saved_graph(reference: str, arguments: Arguments) -> nn.Module | None:
     path = Path(reference)
-    if not path.is_file() and path.suffix != ".safetensors":
+    saved = path.is_file() or is_sharded(path)
+    if not saved and path.suffix != ".safetensors":
         return None
     if path.suffix in _PICKLES:
         message = (
@@ -97,7 +99,7 @@ def _saved_graph(reference: str, arguments: Arguments) -> nn.Module | None:
     if arguments != Arguments():
         message = f"{reference!r} is a saved graph, which takes no arguments and has its own weights"
         raise ModelReferenceError(message)
-    if not path.is_file():
+    if not saved:
         message = f"there is no file {reference!r}"
         raise ModelReferenceError(message)
     return load(path)

@@ -393,11 +393,13 @@ class DagModule(nn.Module):
     def __str__(self) -> str:
         return to_text(self)
 
-    def save(self, path: str | Path, *, registry: Registry | None = None) -> None:
-        """Write the graph and its weights to one safetensors file; see `torch_dag_core.save`."""
+    def save(
+        self, path: str | Path, *, registry: Registry | None = None, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write the graph and its weights to one safetensors file, or to several; see `torch_dag_core.save`."""
         from torch_dag_core.serialization import save
 
-        save(self, path, registry=registry)
+        save(self, path, registry=registry, max_shard_size=max_shard_size)
 
     @staticmethod
     def load(path: str | Path, *, registry: Registry | None = None, atomic_modules: tuple[type, ...] = ()) -> DagModule:

@@ -16,9 +16,13 @@ from torch_dag_core.plugins.registry import Registry
 from torch_dag_core.serialization.catalogue import add_classes, chosen_registry
 from torch_dag_core.serialization.node import Node, parse
 from torch_dag_core.serialization.rebuild import rebuild
+from torch_dag_core.serialization.shards import Shards, is_sharded
 from torch_dag_core.serialization.walk import graphs, leaves, tensor_places
 from torch_dag_core.serialization.weights import fill
 from torch_dag_core.serialization.writer import METADATA_KEY
+
+DEFAULT_NAME = "model.safetensors"
+"""The name of a graph in a folder of its own."""
 
 
 def load(
@@ -30,7 +34,7 @@ def load(
     mapped file once: the file may be replaced or removed afterwards.
 
     Args:
-        path: The file.
+        path: The file, the path or index of a graph in several files, or a folder with a ``model.safetensors``.
         registry: The ops that may occur; those of the core and all plugins by default.
         atomic_modules: Classes of your own that the graph holds, saved through their ``config()``.
 
@@ -40,7 +44,7 @@ def load(
     """
     allowed = chosen_registry(registry)
     add_classes(allowed, atomic_modules)
-    with _opened(Path(path)) as handle:
+    with _opened(saved_path(path)) as handle:
         document = _document(handle)
         dag = rebuild(document, allowed)
         places = [place for leaf in leaves(dag) for place in tensor_places(leaf)]
@@ -49,11 +53,17 @@ def load(
     return dag
 
 
+def saved_path(path: str | Path) -> Path:
+    """Return the path of the graph in a folder, ``model.safetensors``; other paths are returned as they are."""
+    path = Path(path)
+    return path / DEFAULT_NAME if path.is_dir() else path
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; every `SerializationError` names the file, in its message or in a note."""
     try:
-        with safe_open(path, framework="pt") as handle:
+        with Shards(path) if is_sharded(path) else safe_open(path, framework="pt") as handle:
             yield handle
     except SafetensorError as error:
         message = f"{str(path)!r} is not a complete safetensors file: {error}"
