@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from timm.optim import Lion
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -24,6 +25,7 @@ OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, 1e-3, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1),
+    "lion": lambda p: Lion(p, 1e-3, weight_decay=0.1),
     "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
 }
 KEPT = {"0.weight:0": [1, 4, 6], "3.weight:0": [0, 3]}

@@ -30,6 +30,7 @@ from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.latency.providers import LatencyProvider
 from torch_dag_pruning.learning.config import LearnedChannelConfig
 from torch_dag_pruning.learning.learned import LearnedChannelPruning
+from torch_dag_pruning.learning.sharding import shard_
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.one_shot import OneShotChannelPruning
 from torch_dag_pruning.one_shot_config import OneShotConfig
@@ -98,4 +99,5 @@ __all__ = [
     "removal_proof",
     "remove_channels",
     "sensitivity",
+    "shard_",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
@@ -20,6 +22,7 @@ from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.plan.selectors import Parts
+from torch_dag_pruning.processes import averaged, of_first
 from torch_dag_pruning.statistics.statistics import Statistics
 
 
@@ -48,6 +51,18 @@ def prior(analysis: Analysis, slots: Slots, name: str, statistics: Statistics | 
     return each / slots.means(each).clamp_min(1e-300)[slots.owner]
 
 
+@dataclass(frozen=True)
+class _Laid:
+    """The masks of one call of the graph, and the scale of its loss."""
+
+    masks: Tensor
+    loss_scale: float
+
+    def gradient(self) -> Tensor | None:
+        """Return the derivative of the loss without its scale; None before the backward pass."""
+        return None if self.masks.grad is None else self.masks.grad / self.loss_scale
+
+
 @dataclass
 class Choosing:
     """The learned masks of one graph.
@@ -58,6 +73,7 @@ class Choosing:
         target_flops: The FLOPs that may stay.
         statistics: For the criterion, if it looks at data.
         plan: The choice that stands; None while it is learned.
+        loss_scale: Returns what the loss of the next backward pass is multiplied by, such as the scale of a GradScaler.
     """
 
     config: LearnedChannelConfig
@@ -65,7 +81,8 @@ class Choosing:
     target_flops: float
     statistics: Statistics | None = None
     plan: Plan | None = None
-    _latest: Tensor | None = field(default=None, repr=False)
+    loss_scale: Callable[[], float] = field(default=lambda: 1.0, repr=False)
+    _latest: list[_Laid] = field(default_factory=list, repr=False)
     _laid: Plan | None = field(default=None, repr=False)
     _shown: tuple[Any, Plan] | None = field(default=None, repr=False)
 
@@ -103,7 +120,7 @@ class Choosing:
     def _lay(self, masks: Tensor) -> None:
         if torch.is_grad_enabled():
             masks.retain_grad()
-            self._latest = masks
+            self._latest.append(_Laid(masks, self.loss_scale()))
         self.masking.update(self.slots.split(masks))
         self._laid = None
 
@@ -117,10 +134,11 @@ class Choosing:
         return self._shown[1]
 
     def freeze(self) -> None:
-        """Let the present choice stand."""
-        self.plan = self.current_plan()
+        """Let the present choice of rank 0 stand in all processes."""
+        kept = of_first({key: list(slots) for key, slots in self.current_plan().kept.items()})
+        self.plan = Plan.keeping(self.analysis, kept)
         self.refresh(training=False)
-        self._latest = None
+        self._latest.clear()
 
     def share(self) -> Tensor:
         """Return the share of the FLOPs, a scalar that is differentiable until the choice stands."""
@@ -133,13 +151,22 @@ class Choosing:
     # Learning --------------------------------------------------------------------------------------------------
 
     def observe(self) -> None:
-        """Let the ranking see the derivatives of the latest backward pass, averaged over processes."""
-        masks, self._latest = self._latest, None
-        if masks is None or masks.grad is None or not isinstance(self.module, RankedWidths):
+        """Let the ranking see the derivatives of all backward passes since the last step, averaged over processes.
+
+        The derivatives of several passes (gradient accumulation) are added. A step with infinite ones is left out.
+        """
+        laid, self._latest = self._latest, []
+        found = [gradient for each in laid if (gradient := each.gradient()) is not None]
+        if not found or not isinstance(self.module, RankedWidths):
             return
-        gradient = averaged(masks.grad)
+        gradient = averaged(torch.stack(found).sum(0))
         if bool(gradient.isfinite().all()):
-            self.module.observe(masks.detach(), gradient)
+            self.module.observe(laid[-1].masks.detach(), gradient)
+
+    @property
+    def latest_scale(self) -> float:
+        """The scale of the loss of the latest call in training."""
+        return self._latest[-1].loss_scale if self._latest else 1.0
 
     @torch.no_grad()
     def project(self, target: float) -> None:
@@ -168,24 +195,18 @@ class Choosing:
         return float(self.share()) <= target
 
 
-def averaged(gradient: Tensor) -> Tensor:
-    """Return the mean of a tensor over the processes of the default group; the tensor itself if there is none."""
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return gradient
-    total = gradient.clone()
-    distributed.all_reduce(total)
-    return total / distributed.get_world_size()
-
-
 @dataclass(frozen=True)
 class Refresh:
-    """Hook that updates the masks before each call of a graph. Copies of the graph have none: their masks stay."""
+    """Hook that updates the masks before each call of a graph. Copies of the graph have none: their masks stay.
+
+    `torch.compile` leaves it alone and compiles the graph, which reads the masks as inputs. `torch.compiler.disable`
+    would do the same, but it imports the compiler, which takes a second.
+    """
 
     choosing: Choosing
     before: Any
 
+    @_disable_dynamo
     def __call__(self, module: DagModule, operands: Any) -> None:
         """Update the masks; in training, forget what was measured in the previous call first."""
         del operands

@@ -18,15 +18,17 @@ from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis
 from torch_dag_pruning.cut import Cut
-from torch_dag_pruning.learning.choosing import Choosing, Refresh, averaged, free_orbits
+from torch_dag_pruning.learning.choosing import Choosing, Refresh, free_orbits
 from torch_dag_pruning.learning.config import LearnedChannelConfig
 from torch_dag_pruning.learning.gates import Gates
 from torch_dag_pruning.learning.penalties import BlockDistillation, annealed, excess
 from torch_dag_pruning.learning.resuming import add_biases, added_biases
+from torch_dag_pruning.learning.sharding import fill_, is_sharded, unshard_
 from torch_dag_pruning.learning.widths import WINDOW, RankedWidths
 from torch_dag_pruning.one_shot import ChannelReport, OneShotChannelPruning
 from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.processes import averaged, copy_first_, is_first, of_first
 from torch_dag_pruning.recovery.recovery import Recovery
 from torch_dag_pruning.removal.proof import Proof
 from torch_dag_pruning.statistics.statistics import Statistics
@@ -128,6 +130,9 @@ class LearnedChannelPruning(CompressionAlgorithm):
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Keep data for the repair of weights after the cut, and for the criterion where it looks at data.
 
+        With ``torch.distributed``, all processes must call it. The criterion sees the data of all of them, the repair
+        that of rank 0.
+
         Args:
             batches: Tensors, tuples that start with the inputs, or mappings by name of the input; no labels are needed.
 
@@ -141,7 +146,8 @@ class LearnedChannelPruning(CompressionAlgorithm):
         self._batches = list(batches)
         if looks_at_data(self._criterion):
             loss = "outputs" if needs_gradients(self._criterion) else None
-            self._statistics = Statistics.collect(self.analysis, self._batches, loss=loss)  # type: ignore[arg-type]
+            own = Statistics.collect(self.analysis, self._batches, loss=loss)  # type: ignore[arg-type]
+            self._statistics = own.over_processes()
 
     @cached_property
     def _choosing(self) -> Choosing:
@@ -174,12 +180,18 @@ class LearnedChannelPruning(CompressionAlgorithm):
         """The graph to train: the masked one, after the cut the cut one."""
         return self.prepare()
 
-    def attach(self, *optimizers: Optimizer) -> None:
+    def attach(self, *optimizers: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
         """Let optimizers over parameters of ``network`` go on with those of the cut graph when it is cut.
 
         The optimizers stay the same objects; their parameter groups and states are replaced (`carry_optimizer_`).
+
+        Args:
+            *optimizers: Optimizers of the weights.
+            scaler: What scales the loss, if anything does; derivatives by masks are divided by its scale.
         """
         self._optimizers.extend(optimizers)
+        if scaler is not None:
+            self._choosing.loss_scale = scaler.get_scale
 
     # Training --------------------------------------------------------------------------------------------------
 
@@ -221,7 +233,9 @@ class LearnedChannelPruning(CompressionAlgorithm):
         return self.losses(self.steps_done).total()
 
     def step(self) -> bool:
-        """Learn from the latest backward pass, after the step of the optimizer of the weights.
+        """Learn from all backward passes since the last step, after the step of the optimizer of the weights.
+
+        With ``torch.distributed``, all processes must call it.
 
         Returns:
             Whether ``network`` is another one now, because it was cut.
@@ -238,20 +252,21 @@ class LearnedChannelPruning(CompressionAlgorithm):
 
     def _learn(self) -> None:
         choosing, config = self._choosing, self.config
+        scale = choosing.latest_scale
         choosing.observe()
-        self._descend()
+        self._descend(scale)
         if isinstance(choosing.module, RankedWidths):
             choosing.module.window = WINDOW * max(0.0, 1.0 - self.steps_done / max(config.freeze_step, 1))
             choosing.project(self._target_at(self.steps_done))
 
-    def _descend(self) -> None:
+    def _descend(self, loss_scale: float) -> None:
         """Train what is learned about channels by its own optimizer; a step with infinite gradients is left out."""
         if self._optimizer is None:
             return
         parameters = [parameter for parameter in self._choosing.module.parameters() if parameter.grad is not None]
         for parameter in parameters:
             assert parameter.grad is not None
-            parameter.grad = averaged(parameter.grad)
+            parameter.grad = averaged(parameter.grad) / loss_scale
         if all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
             self._optimizer.step()
         self._optimizer.zero_grad()
@@ -271,28 +286,47 @@ class LearnedChannelPruning(CompressionAlgorithm):
     def finalize(self) -> DagModule:
         """Return a plain graph within the target, with the weights that the network has now.
 
+        With ``torch.distributed``, all processes must call it; they get equal graphs.
+
         Raises:
             RemovalError: an op cannot be made smaller.
             RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
         """
         if self._cut is None:
             self._carry_out()
-        return self.network
+        assert self._cut is not None
+        copy_first_(_replicated(self.network))
+        if not any(map(is_sharded, self.network.parameters())):
+            return self.network
+        plain = add_biases(self._cut.removed(), self._added)
+        fill_(plain, self.network)
+        return plain.train(self.network.training)
 
     def _carry_out(self) -> None:
         """Cut the network, compare, repair, and let the optimizers go on with what is left."""
         masked, choosing = self.network, self._choosing
+        if unshard_(masked, self.analysis.dag, self._optimizers):
+            masked = self.analysis.dag.train(masked.training)
+        copy_first_(_replicated(masked))  # each process has batch-norm statistics of its own
         choosing.freeze()
         cut = Cut(self.analysis, choosing.current_plan())
         removed = cut.removed()
         self.proof = cut.prove(removed) if self.config.verify else None
         network = self._repaired(removed)
-        self._added = added_biases(removed, network)
         for optimizer in self._optimizers:
             cut.carry_optimizer_(optimizer, masked, network)
         self._cut, self._network = cut, network.train(masked.training)
 
     def _repaired(self, removed: DagModule) -> DagModule:
+        """Return what rank 0 makes of the cut graph with its data."""
+        network = self._solved(removed) if is_first() else removed
+        self._added = of_first(added_biases(removed, network))
+        if not is_first():
+            network = add_biases(removed, self._added)
+        copy_first_(_replicated(network))
+        return network
+
+    def _solved(self, removed: DagModule) -> DagModule:
         if not self._batches or self.config.recover == "none":
             return removed
         show = functools.partial(self.progress, "repairing")
@@ -348,6 +382,11 @@ class LearnedChannelPruning(CompressionAlgorithm):
         for optimizer in self._optimizers:
             cut.carry_optimizer_(optimizer, masked, removed)
         self._cut, self._network, self._added = cut, removed.train(masked.training), dict(added)
+
+
+def _replicated(network: DagModule) -> list[Tensor]:
+    """Return the parameters and buffers that each process has as a whole."""
+    return [tensor for tensor in network.state_dict(keep_vars=True).values() if not is_sharded(tensor)]
 
 
 SPEC = AlgorithmSpec(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_dag_pruning.processes import summed
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -30,6 +32,10 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.count + other.count, self.total + other.total, self.gram + other.gram)
+
+    def over_processes(self) -> Moments:
+        """Return the sum over the processes of ``torch.distributed``."""
+        return Moments(int(summed(torch.tensor(self.count))), summed(self.total), summed(self.gram))
 
     @property
     def mean(self) -> Tensor:

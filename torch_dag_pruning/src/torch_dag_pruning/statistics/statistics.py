@@ -17,6 +17,7 @@ from torch_dag_core.graph.interpret import walk
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.analysis.expansion import shared_clone
 from torch_dag_pruning.errors import CalibrationError
+from torch_dag_pruning.processes import summed, sums
 from torch_dag_pruning.statistics.batches import Batch, read_batches
 from torch_dag_pruning.statistics.consumers import Consumer, by_call, consumers
 from torch_dag_pruning.statistics.contractions import Places
@@ -132,6 +133,18 @@ class Statistics:
         if self.gradients is not None and other.gradients is not None:
             gradients = self.gradients + other.gradients
         return Statistics(self.samples + other.samples, moments, gradients)
+
+    def over_processes(self) -> Statistics:
+        """Return the sum over the processes of ``torch.distributed``; unchanged if there is one.
+
+        All processes must call it, with statistics of the same graph.
+        """
+        samples = int(summed(torch.tensor(self.samples)))
+        moments = {name: each.over_processes() for name, each in self.moments.items()}
+        gradients = None
+        if self.gradients is not None:
+            gradients = MaskGradients(*(sums(getattr(self.gradients, kind)) for kind in _KINDS))
+        return Statistics(samples, moments, gradients)
 
     def require(self, analysis: Analysis) -> None:
         """Refuse an analysis of another graph than the one that these statistics are of.
