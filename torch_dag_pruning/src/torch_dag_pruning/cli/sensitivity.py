@@ -11,7 +11,8 @@ from torch_dag_core.cli.model_choice import ModelChoice, takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 
 
-def _shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
+def shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
+    """Return the numbers of an option, which are written with commas between them."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
@@ -25,7 +26,7 @@ def _shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ..
               help="Data to run on: a folder of images, a .safetensors file, or package.module:callable.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True,
               help="How many samples of DATA are read at most.")  # fmt: skip
-@click.option("--shares", default="0.75,0.5,0.25", show_default=True, callback=_shares, metavar="SHARES",
+@click.option("--shares", default="0.75,0.5,0.25", show_default=True, callback=shares, metavar="SHARES",
               help="Which shares of the slots stay.")  # fmt: skip
 @click.option("--by", type=click.Choice(["orbit", "block"]), default="orbit", show_default=True,
               help="What is pruned alone: every orbit, or all orbits of a block.")  # fmt: skip
