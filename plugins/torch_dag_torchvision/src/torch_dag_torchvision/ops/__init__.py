@@ -1,0 +1,1 @@
+"""The ops that detectors need beside the core's."""
