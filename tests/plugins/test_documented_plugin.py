@@ -25,7 +25,7 @@ print(type(dag.inner_vertices[1].module).__name__)
 def test_the_documented_plugin_works(environments, run_contract, tmp_path):
     package = tmp_path / "gate"
     package.mkdir()
-    for name, text in re.findall(r"^```\w+ file=(\S+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+    for name, text in re.findall(r'^```\w+ title="(\w+\.\w+)"\n(.*?)^```', PAGE.read_text(), re.MULTILINE | re.DOTALL):
         (package / name).write_text(text)
     environment = environments("core", "pruning", package)
     script = tmp_path / "script.py"

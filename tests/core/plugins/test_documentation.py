@@ -57,7 +57,7 @@ def test_the_page_states_the_version_of_the_hooks():
 
 
 def test_a_plugin_for_a_new_module_takes_less_than_40_lines():
-    files = re.findall(r"^```\w+ file=(\S+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    files = re.findall(r'^```\w+ title="(\w+\.\w+)"\n(.*?)^```', PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == ["pyproject.toml", "torch_dag_gate.py"]
     lines = [line for _, text in files for line in text.splitlines() if line.strip()]
     assert len(lines) < 40
