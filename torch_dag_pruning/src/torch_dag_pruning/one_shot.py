@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 from torch_dag_core.analysis.random_inputs import random_input
@@ -272,12 +272,3 @@ def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:
         message = f"the graph takes {len(model.input_vertices)} tensors, of which input_shape describes one; pass None"
         raise InputError(message)
     return random_input((2, *shape), specs[0].dtype if specs else torch.float32)
-
-
-SPEC = AlgorithmSpec(
-    name=OneShotChannelPruning.name,
-    summary="Remove the least important channels at once, without training.",
-    config=OneShotConfig,
-    create=OneShotChannelPruning.from_config,
-    trains=False,
-)

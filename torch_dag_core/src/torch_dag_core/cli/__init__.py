@@ -7,4 +7,4 @@ def main() -> None:
     """Run the command that the process's arguments name."""
     from torch_dag_core.cli.app import app
 
-    app()
+    app(prog_name="torch-dag")

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torch_dag_core.atomic_files import write_text
 from torch_dag_core.cli.answers import answer, answers, say
 from torch_dag_core.cli.console import console
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.cli.quantities import size
-from torch_dag_core.conversion.report import conversion_report
-from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.graph_formats import GraphFormat
 from torch_dag_core.plugins.loading import named_contributions
 
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
+    from torch_dag_core.graph.dag import DagModule
 
-@click.command()
+
+@click.command(epilog=example("torch-dag convert timm:resnet18 --out resnet18.safetensors"))
 @takes_model
 @click.option("-o", "--out", type=OutputPath(), required=True, help="Where to save (.safetensors).")
 @may_overwrite
 @answers
 def convert(choice: ModelChoice, out: Path) -> None:
     """Convert MODEL into a graph and save it in one file that loads without its source."""
+    from torch_dag_core.conversion.report import conversion_report
+
     with console().status(f"converting {choice.reference}"):
         dag = choice.graph()
     say(conversion_report(dag))
@@ -35,7 +40,7 @@ def convert(choice: ModelChoice, out: Path) -> None:
     answer(model=choice.reference, file=out, file_bytes=out.stat().st_size, **facts(dag))
 
 
-@click.command()
+@click.command(epilog=example("torch-dag show timm:resnet18 --summary"))
 @takes_model
 @click.option("--summary", is_flag=True, help="Counts instead of every vertex.")
 @click.option("-o", "--out", type=OutputPath(), help="Write a picture; its ending, such as .html, says which kind.")
@@ -53,6 +58,8 @@ def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | Non
         dag = choice.graph()
         click.echo(dag.summary() if summary else str(dag))
         return
+    from torch_dag_core.cli.model_choice import ModelChoice
+
     render = _graph_format(out).render
     dag, earlier = choice.graph(), None if before is None else ModelChoice(before).graph()
     write_text(out, render(dag, earlier))

@@ -1,20 +1,18 @@
-"""The argument MODEL and its options, which all commands that take a model share."""
+"""The model that a command is given, built and converted as its options say; `model_options` declares those."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import click
 import torch
 from torch import nn
 
 from torch_dag_core.cli.answers import note
-from torch_dag_core.cli.example_choice import ExampleChoice, InputType, SizeType
+from torch_dag_core.cli.example_choice import ExampleChoice
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.references import Arguments, load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.conversion.example_inputs import as_arguments
@@ -25,7 +23,7 @@ from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.plugins.loading import named_contributions
 from torch_dag_core.plugins.model_sources import ModelList
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["ModelChoice", "takes_model"]
 
 
 @dataclass(frozen=True)
@@ -117,34 +115,3 @@ def _usable(name: str) -> torch.device:
         message = f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}"
         raise ModelReferenceError(message) from error
     return device
-
-
-_OPTIONS: Sequence[Callable[[F], F]] = (
-    click.argument("reference", metavar="MODEL", is_eager=True),  # known before outputs are checked against it
-    click.option("--arg", "arguments", multiple=True, metavar="[KEY=]VALUE", help="Argument of the model's callable."),
-    click.option("--pretrained", is_flag=True, help="Ask the model's source for its trained weights."),
-    click.option(
-        "--weights", type=click.Path(path_type=Path), is_eager=True, help="Weights: safetensors, or a state dict."
-    ),
-    click.option("--size", type=SizeType(), metavar="C,H,W", help="Size of an example input, without the batch."),
-    click.option("--input", "shapes", type=InputType(), multiple=True, metavar="[NAME:]SHAPE[:DTYPE]",
-                 help="An example input, with the batch: 2x3x224x224, or ids:2x16:int64. Repeat it for several."),
-    click.option("--inputs", "file", type=click.Path(path_type=Path), is_eager=True, metavar="FILE",
-                 help="Example inputs by name (.safetensors)."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of random weights and inputs."),
-    click.option("--device", default="cpu", show_default=True, help="Where the model runs, such as cuda."),
-)  # fmt: skip
-
-
-def takes_model(command: F) -> F:
-    """Add the argument MODEL and its options to a command, which receives them as a `ModelChoice` named ``choice``."""
-
-    @functools.wraps(command)
-    def with_choice(reference: str, arguments: tuple[str, ...], **rest: Any) -> Any:
-        example = ExampleChoice(*(rest.pop(name) for name in ("size", "shapes", "file")))
-        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device")}
-        return command(choice=ModelChoice(reference, arguments, example=example, **own), **rest)
-
-    for option in reversed(_OPTIONS):
-        with_choice = option(with_choice)
-    return with_choice  # type: ignore[return-value]

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from torch_dag_core.atomic_files import write_text
+from torch_dag_core.cli.examples import example
 from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, RESERVED, distribution_version, installed
 from torch_dag_core.plugins.hookspecs import HOOK_API
 
@@ -28,7 +29,7 @@ FILES: Mapping[str, str] = {
 """The files of a new package: path to the name of the template."""
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", epilog=example("torch-dag new-plugin acme-blur"))
 @click.argument("name")
 @click.option(
     "--directory",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
+
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
 
 
 def _shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
@@ -19,7 +23,7 @@ def _shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ..
         raise click.BadParameter(message) from error
 
 
-@click.command("sensitivity")
+@click.command("sensitivity", epilog=example("torch-dag sensitivity timm:resnet18 --calibrate images --shares 0.5"))
 @takes_model
 @click.option("--calibrate", required=True, metavar="DATA",
               help="Data to run on: a folder of images, a .safetensors file, or package.module:callable.")  # fmt: skip
@@ -40,8 +44,8 @@ def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path 
     """
     from torch_dag_core.cli.calibration import Amount, read_calibration
     from torch_dag_pruning.analysis.analysis import analyze
-    from torch_dag_pruning.sensitivity import format_of
-    from torch_dag_pruning.sensitivity import sensitivity as scan
+    from torch_dag_pruning.sensitivity_scan import format_of
+    from torch_dag_pruning.sensitivity_scan import sensitivity as scan
 
     if out is not None:
         format_of(out)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
@@ -348,12 +348,3 @@ class LearnedChannelPruning(CompressionAlgorithm):
         for optimizer in self._optimizers:
             cut.carry_optimizer_(optimizer, masked, removed)
         self._cut, self._network, self._added = cut, removed.train(masked.training), dict(added)
-
-
-SPEC = AlgorithmSpec(
-    name=LearnedChannelPruning.name,
-    summary="Learn during training which channels to remove.",
-    config=LearnedChannelConfig,
-    create=LearnedChannelPruning.from_config,
-    trains=True,
-)
