@@ -18,6 +18,7 @@ from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skip
 from torch_dag_core.analysis.random_inputs import random_input
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
 from torch_dag_pruning.errors import PlanError
@@ -82,6 +83,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
             SettingsError: a setting has a wrong value.
             PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
+        require_graphs(type(self).__name__, model)
         super().__init__(model, input_shape, keep_flops=keep_flops, **settings)
         self.proof: Proof | None = None
         self.recovery: Recovery | None = None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.errors import AlgorithmError, SettingsError, UnknownAlgorithmError
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.plugins.loading import by_key
 from torch_dag_core.plugins.record_checks import CALLABLE, Kind, check_fields
 
@@ -169,6 +170,7 @@ class AlgorithmSpec:
             SettingsError: the settings are wrong, or the graph does not allow them.
             AlgorithmError: the object that the plugin created lacks one of the four steps.
         """
+        require_graphs("start()", dag)
         if config is None:
             config = self.configure(**settings)
         elif settings or not isinstance(config, self.config):
