@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
@@ -38,16 +39,16 @@ def compare(
     """Compare MODEL with its graph, or with another model, on photographs or random inputs."""
     from torch_dag_core.analysis.comparing import compare_module_outputs
     from torch_dag_core.cli.graph_calls import random_arguments
-    from torch_dag_core.cli.model_choice import ModelChoice
 
     with console().status(f"converting {choice.reference}"):
         model = choice.model()
         graph = choice.graph(model)
-        other = graph if against is None else ModelChoice(against, seed=choice.seed, device=choice.device).model()
+        reference = dataclasses.replace(choice, reference=against or "", arguments=(), weights=None, pretrained=False)
+        other = graph if against is None else reference.model()
     paths = [*images, *(shipped_photographs() if photos else [])]
-    inputs = _photographs(graph, paths).to(choice.device) if paths else choice.inputs() or random_arguments(graph)
+    inputs = choice.placed(_photographs(graph, paths)) if paths else choice.inputs() or random_arguments(graph)
     what = f"{len(paths)} photographs" if paths else "random inputs"
-    with console().status(f"running both on {what}"):
+    with console().status(f"running both on {what}"), step(f"running both on {what}"):
         comparison = compare_module_outputs(model, other, inputs, tolerance=tolerance)
     say(f"{choice.reference} against {against or 'its graph'} on {what}, {_sizes(inputs)}")
     say("equal bit for bit" if comparison.equal else str(comparison))

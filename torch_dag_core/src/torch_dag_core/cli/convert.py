@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torch_dag_core.atomic_files import write_text
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
@@ -46,6 +46,7 @@ def convert(choice: ModelChoice, out: Path) -> None:
 @click.option("-o", "--out", type=OutputPath(), help="Write a picture; its ending, such as .html, says which kind.")
 @click.option("--before", metavar="MODEL", help="With --out: a model to compare with, such as the one that was pruned.")
 @may_overwrite
+@answers
 def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | None) -> None:  # noqa: FBT001
     """Print the graph of MODEL, one line a vertex, or write a picture of it.
 
@@ -56,14 +57,29 @@ def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | Non
             message = "--before needs --out, since only pictures compare two graphs"
             raise click.UsageError(message)
         dag = choice.graph()
-        click.echo(dag.summary() if summary else str(dag))
+        say(dag.summary() if summary else str(dag))
+        answer(model=choice.reference, **facts(dag), graph=_vertices(dag))
         return
     from torch_dag_core.cli.model_choice import ModelChoice
 
     render = _graph_format(out).render
     dag, earlier = choice.graph(), None if before is None else ModelChoice(before).graph()
-    write_text(out, render(dag, earlier))
+    with step(f"drawing {out}"):
+        write_text(out, render(dag, earlier))
     say(f"wrote {out}")
+    answer(model=choice.reference, before=before, file=out, **facts(dag))
+
+
+def _vertices(dag: DagModule) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": vertex.name,
+            "op": type(vertex.module).__name__,
+            "constants": vertex.module.extra_repr(),
+            "inputs": [operand.name for operand in vertex.predecessors],
+        }
+        for vertex in dag.inner_vertices
+    ]
 
 
 def _graph_format(out: Path) -> GraphFormat:

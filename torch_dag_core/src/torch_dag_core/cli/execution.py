@@ -84,7 +84,8 @@ def _calibrate(run: Run, algorithm: Algorithm, model: nn.Module, dag: DagModule)
         message = f"{run.spec.name} does not look at data with these settings; leave out --calibrate"
         raise SettingsError(message)
     amount = Amount(run.samples)
-    algorithm.calibrate(read_calibration(run.calibrate, model, run.choice.reference, dag, amount))
+    batches = read_calibration(run.calibrate, model, run.choice.reference, dag, amount)
+    algorithm.calibrate([run.choice.placed(batch) for batch in batches])
 
 
 def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule, report: CompressionReport) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from torch_dag_core.cli.answers import note
+from torch_dag_core.cli.answers import note, step
 from torch_dag_core.cli.example_choice import ExampleChoice
 from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.references import Arguments, load_model
-from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.graph.dag import DagModule
@@ -38,6 +38,7 @@ class ModelChoice:
         example: What was said about inputs.
         seed: For random weights and inputs.
         device: Where the model runs.
+        dtype: What its floating-point numbers, and those of its inputs, are cast to; None leaves them as they are.
     """
 
     reference: str
@@ -47,6 +48,7 @@ class ModelChoice:
     example: ExampleChoice = field(default_factory=ExampleChoice)
     seed: int = 0
     device: str = "cpu"
+    dtype: str | None = None
 
     def model(self) -> nn.Module:
         """Build or load the model, in evaluation mode; says so where its weights are random.
@@ -56,13 +58,15 @@ class ModelChoice:
         """
         device = _usable(self.device)
         torch.manual_seed(self.seed)
-        model = load_model(self.reference, self.arguments, self.weights, pretrained=self.pretrained)
+        with step(f"loading {self.reference}"):
+            model = load_model(self.reference, self.arguments, self.weights, pretrained=self.pretrained)
         if self._is_random():
             note(
                 f"{self.reference} has random weights (seed {self.seed}); --pretrained or --weights FILE gives it "
                 "trained ones"
             )
-        return model.eval().to(device)
+        model = model.eval().to(device)
+        return model if self.dtype is None else _cast(model, getattr(torch, self.dtype))
 
     def _is_random(self) -> bool:
         """Tell whether the weights are those of a library's untrained model."""
@@ -73,17 +77,41 @@ class ModelChoice:
 
     def inputs(self) -> Any:
         """Return example inputs on the device; None where nothing was said, so that plugins offer an example."""
-        given, tensors = self.example.inputs(), list[Any]()
+        given = self.example.inputs()
+        return None if given is None else self.placed(given)
+
+    def placed(self, given: Any) -> Any:
+        """Return tensors, in any containers, on the device, those of floating point in the precision of the model."""
+        tensors: list[Any] = []
         template = pack(given, lambda value: isinstance(value, torch.Tensor), tensors)
-        return unpack(template, [tensor.to(self.device) for tensor in tensors])
+        return unpack(template, [self._placed(tensor) for tensor in tensors])
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        floats = self.dtype is not None and tensor.is_floating_point()
+        return tensor.to(self.device, getattr(torch, str(self.dtype)) if floats else tensor.dtype)
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
         """Convert the model; one that is a graph already remembers the sizes that were asked for."""
         model = self.model() if model is None else model
         inputs = self.inputs()
         if not isinstance(model, DagModule):
-            return build_from_unstructured_module(model, inputs)
+            with step(f"converting {self.reference}"):
+                if inputs is None and self.dtype is not None:
+                    inputs = self.placed(find_example_inputs(model))
+                return build_from_unstructured_module(model, inputs)
         return model if inputs is None else _sized(model, inputs)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast the floating-point numbers of a model; a graph expects its inputs in that precision from then on."""
+    model = model.to(dtype)
+    if isinstance(model, DagModule):
+        specs = (
+            dataclasses.replace(spec, dtype=dtype if spec.dtype.is_floating_point else spec.dtype)
+            for spec in model.input_spec.tensors
+        )
+        model.input_spec = dataclasses.replace(model.input_spec, tensors=tuple(specs))
+    return model
 
 
 def _sized(dag: DagModule, inputs: Any) -> DagModule:

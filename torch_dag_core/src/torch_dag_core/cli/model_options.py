@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+"""What the weights of a model can be cast to."""
+
 
 class InputType(ParamType):
     """An input as ``[NAME:]SHAPE[:DTYPE]``."""
@@ -64,6 +67,7 @@ _OPTIONS: Sequence[Callable[[F], F]] = (
                  help="Example inputs by name (.safetensors)."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of random weights and inputs."),
     click.option("--device", default="cpu", show_default=True, help="Where the model runs, such as cuda."),
+    click.option("--dtype", type=click.Choice(DTYPES), help="Precision of model and inputs; its own by default."),
 )  # fmt: skip
 
 
@@ -76,7 +80,7 @@ def takes_model(command: F) -> F:
         from torch_dag_core.cli.model_choice import ModelChoice
 
         example = ExampleChoice(*(rest.pop(name) for name in ("size", "shapes", "file")))
-        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device")}
+        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device", "dtype")}
         return command(choice=ModelChoice(reference, arguments, example=example, **own), **rest)
 
     for option in reversed(_OPTIONS):

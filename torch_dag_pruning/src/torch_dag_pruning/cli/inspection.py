@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
@@ -34,8 +34,10 @@ def inspect(choice: ModelChoice, top: int) -> None:
 
     with console().status(f"analysing {choice.reference}"):
         model = choice.model()
-        analysis = analyze(choice.graph(model))
-        orbits, locks = orbit_rows(analysis), lock_rows(analysis, model)
+        graph = choice.graph(model)
+        with step("analysing"):
+            analysis = analyze(graph)
+            orbits, locks = orbit_rows(analysis), lock_rows(analysis, model)
     now = float(analysis.cost())
     say(
         f"{choice.reference}: {count(now)} FLOPs ({count(now / 2)} MACs) and {count(analysis.parameters_count())} "

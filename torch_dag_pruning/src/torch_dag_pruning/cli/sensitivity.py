@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from torch_dag_core.cli.answers import answer, answers, say
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
@@ -36,6 +38,7 @@ def _shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ..
 @click.option("--criterion", default="l2", show_default=True, help="How slots are scored, by weights alone.")
 @click.option("-o", "--out", type=OutputPath(), help="Where to save the table (.csv or .json).")
 @may_overwrite
+@answers
 def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path | None, **settings: Any) -> None:
     """Prune every orbit of MODEL alone to some shares of its slots, and show how much the outputs change.
 
@@ -51,8 +54,10 @@ def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path 
         format_of(out)
     model = choice.model()
     dag = choice.graph(model)
-    batches = read_calibration(calibrate, model, choice.reference, dag, Amount(samples))
+    data = read_calibration(calibrate, model, choice.reference, dag, Amount(samples))
+    batches = [choice.placed(batch) for batch in data]
     table = scan(analyze(dag, choice.inputs()), batches, **settings)
-    click.echo(str(table))
+    say(str(table))
     if out is not None:
         table.save(out)
+    answer(model=choice.reference, file=out, **json.loads(table.to_json()))

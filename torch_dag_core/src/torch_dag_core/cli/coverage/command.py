@@ -125,6 +125,7 @@ def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> 
     help="Figures of another tool to show beside: columns model, converted, channels, blocks.",
 )
 @may_overwrite
+@answers
 def coverage_table(*, files: Sequence[Path], out: Path, beside: Path | None) -> None:
     """Make a page of the rows that `torch-dag coverage` wrote into FILES."""
     from torch_dag_core.atomic_files import write_text
@@ -133,4 +134,5 @@ def coverage_table(*, files: Sequence[Path], out: Path, beside: Path | None) -> 
 
     surveys = [CoverageFile.read(path) for path in files]
     write_text(out, page(surveys, None if beside is None else Figures.read(beside)))
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")
+    answer(files=files, file=out, models=sum(len(survey.rows) for survey in surveys))
