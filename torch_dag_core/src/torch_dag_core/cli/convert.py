@@ -14,7 +14,6 @@ from torch_dag_core.cli.console import console
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
-from torch_dag_core.cli.quantities import size
 from torch_dag_core.plugins.graph_formats import GraphFormat
 from torch_dag_core.plugins.loading import named_contributions
 
@@ -30,14 +29,18 @@ if TYPE_CHECKING:
 @answers
 def convert(choice: ModelChoice, out: Path) -> None:
     """Convert MODEL into a graph and save it in one file that loads without its source."""
+    from torch_dag_core.cli.saved_file import loading_lines, needed_distributions
     from torch_dag_core.conversion.report import conversion_report
 
     with console().status(f"converting {choice.reference}"):
         dag = choice.graph()
     say(conversion_report(dag))
     dag.save(out)
-    say(loading_lines(out))
-    answer(model=choice.reference, file=out, file_bytes=out.stat().st_size, **facts(dag))
+    say(loading_lines(out, dag))
+    say(f"next: `torch-dag flops {out}` shows its cost, `torch-dag algorithms` what can be run on it")
+    answer(
+        model=choice.reference, file=out, file_bytes=out.stat().st_size, needs=needed_distributions(dag), **facts(dag)
+    )  # fmt: skip
 
 
 @click.command(epilog=example("torch-dag show timm:resnet18 --summary"))
@@ -102,13 +105,3 @@ def facts(dag: DagModule) -> dict[str, Any]:
         "inputs": [{"shape": spec.shape, "dtype": spec.dtype} for spec in dag.input_spec.tensors],
         "notes": dag.input_spec.notes,
     }
-
-
-def loading_lines(path: Path) -> str:
-    """Return a message that names the saved file and shows the Python code that loads it."""
-    return (
-        f"saved {path} ({size(path.stat().st_size)}); to load it, with neither the model's source nor its plugins:\n\n"
-        f"    import torch_dag_core as td\n"
-        f"    model = td.load({str(path)!r})\n"
-        f"    output = model(images)\n"
-    )
