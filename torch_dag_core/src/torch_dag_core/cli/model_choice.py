@@ -16,7 +16,7 @@ from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.references import Arguments, load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import as_arguments
-from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.errors import ExampleInputsError, ModelReferenceError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import bind_inputs
 from torch_dag_core.graph.structure import pack, unpack
@@ -98,8 +98,26 @@ class ModelChoice:
             with step(f"converting {self.reference}"):
                 if inputs is None and self.dtype is not None:
                     inputs = self.placed(find_example_inputs(model))
-                return build_from_unstructured_module(model, inputs)
+                return _converted(model, inputs)
         return model if inputs is None else _sized(model, inputs)
+
+
+def _converted(model: nn.Module, inputs: Any) -> DagModule:
+    """Convert a model.
+
+    Raises:
+        ExampleInputsError: no inputs are given, and none are known; names the options that give some.
+    """
+    try:
+        return build_from_unstructured_module(model, inputs)
+    except ExampleInputsError as error:
+        if inputs is not None:
+            raise
+        message = (
+            f"nothing tells which inputs {type(model).__name__} takes; give an example with --size C,H,W for one "
+            "image, or --input [NAME:]SHAPE[:DTYPE]"
+        )
+        raise ExampleInputsError(message) from error
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
