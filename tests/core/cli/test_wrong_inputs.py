@@ -36,6 +36,42 @@ USAGE = {
     "inputs that are written": (
         ("convert", *LINEAR, "--inputs", "net.safetensors", "-o", "net.safetensors", "--force"), "is read by",
     ),
+    "weights that are written": (
+        ("convert", *LINEAR, "--weights", "weights.pt", "-o", "weights.pt", "--force"), "is read by",
+    ),
+    "a typo in a command": (("shwo", *LINEAR), "did you mean 'show'?"),
+    "a typo in a command of a plugin": (("prnue", *LINEAR), "did you mean 'prune'"),
+    "an option without its value": (("show", *LINEAR, "--size"), "requires an argument"),
+    "a negative size": (("show", *LINEAR, "--size", "-4"), "'-4' is no size"),
+    "a size with the batch in other words": (("show", *LINEAR, "--size", "2x4"), "'2x4' is no size"),
+    "an input of negative size": (("show", *LINEAR, "--input", "2x-4"), "'2x-4' is no input"),
+    "an input whose name is no name": (("show", *LINEAR, "--input", "my input:2x4"), "is no input"),
+    "a file and a shape for inputs": (
+        ("show", *LINEAR, "--inputs", "x.safetensors", "--input", "2x4"), "--input and --inputs both say",
+    ),
+    "an unknown precision": (("show", *LINEAR, "--dtype", "int8"), "'int8' is not one of"),
+    "nothing and everything said": (("show", *LINEAR, "--quiet", "--verbose"), "contradict each other"),
+    "two models": (("show", "net.safetensors", "net.safetensors"), "unexpected extra argument"),
+    "an output in a folder that is missing": (("convert", *LINEAR, "-o", "none/new.safetensors"), "there is no folder"),
+    "an output that is a folder": (("convert", *LINEAR, "-o", "."), "it is a folder, not a file"),
+    "an output below a file": (("convert", *LINEAR, "-o", "mine.txt/new.safetensors"), "is not a folder"),
+    "a picture of an unknown kind": (("show", *LINEAR, "-o", "net.gif"), "no plugin writes '.gif'; known endings"),
+    "a picture of no kind": (("show", *LINEAR, "-o", "net"), "'files without an ending'"),
+    "a comparison without a picture": (("show", *LINEAR, "--before", "net.safetensors"), "--before needs --out"),
+    "a depth below nothing": (("flops", *LINEAR, "--depth", "-1"), "-1 is not in the range"),
+    "a tolerance in letters": (("compare", *LINEAR, "--tolerance", "small"), "'small' is not a valid float"),
+    "a shard beyond the last": (("coverage", "x", "--shard", "3/2", "-o", "new.jsonl"), "'3/2' is no part"),
+    "no jobs": (("coverage", "x", "--jobs", "0", "-o", "new.jsonl"), "0 is not in the range"),
+    "no time": (("coverage", "x", "--time-limit", "0", "-o", "new.jsonl"), "not in the range"),
+    "rows that do not exist": (("coverage-table", "none.jsonl", "-o", "new.md"), "'none.jsonl' does not exist"),
+    "a table over its own rows": (("coverage-table", "mine.txt", "-o", "mine.txt"), "exists already"),
+    "no rows": (("coverage-table", "-o", "new.md"), "Missing argument 'FILES...'"),
+    "a plugin in capitals": (("new-plugin", "Blur"), "'Blur' cannot name a plugin; use lower-case words"),
+    "a plugin with a reserved name": (("new-plugin", "core"), "'core' cannot name a plugin"),
+    "a plugin that is a keyword": (("new-plugin", "class"), "'class' cannot name a plugin"),
+    "a plugin whose folder exists": (("new-plugin", "there"), "'torch-dag-there' exists already"),
+    "a plugin in a folder that is missing": (("new-plugin", "blur", "--directory", "none"), "'none' does not exist"),
+    "an algorithm without a model": (("run",), "Usage: torch-dag run"),
 }  # fmt: skip
 
 FAILURES = {
@@ -65,6 +101,27 @@ FAILURES = {
     "a model that cannot be converted": (("convert", "models:Branching", "-o", "new.safetensors"), "models.py"),
     "models that differ": (("compare", *LINEAR, "--seed", "7", "--against", "net.safetensors"), "results differ by"),
     "an unknown algorithm": (("run", "squash", *LINEAR), "no algorithm is called 'squash'"),
+    "weights as a saved graph": (
+        ("show", "state.safetensors"), "holds weights without a graph; name their model and pass",
+    ),
+    "an empty file": (("show", "empty.safetensors"), "'empty.safetensors' is not a complete safetensors file"),
+    "half a file": (("show", "half.safetensors"), "half.safetensors"),
+    "a folder as a model": (("show", "torch-dag-there"), "is no model reference"),
+    "a module that cannot be imported": (("show", "no_such_module:Net"), "names the module 'no_such_module'"),
+    "a module that fails": (("show", "broken:Net"), "which cannot be imported: no luck"),
+    "a name that a module does not have": (("show", "torch.nn:Linearr"), "which 'torch.nn' does not have"),
+    "a function that makes no model": (("show", "os:getcwd"), "returned a str, not an nn.Module"),
+    "a number as a model": (("show", "math:pi"), "is a float, which cannot be called"),
+    "a model that takes unknown inputs": (
+        ("show", "torch.nn:ReLU"), "nothing tells which inputs ReLU takes; give an example with --size C,H,W",
+    ),
+    "nothing to compare with": (("compare", *LINEAR, "--against", "none.safetensors"), "there is no file"),
+    "photographs for a layer": (("compare", *LINEAR, "--images", "mine.txt"), "photographs suit models of one input"),
+    "inputs that are weights": (("show", *LINEAR, "--inputs", "state.safetensors"), "do not fit Linear.forward"),
+    "a function that fails": (("convert", "models:failing", "-o", "new.safetensors"), "ValueError: no model today"),
+    "rows of another file": (("coverage-table", "mine.txt", "-o", "new.md"), "was not written by `torch-dag coverage`"),
+    "settings of an unknown algorithm": (("algorithms", "squash"), "no algorithm is called 'squash'"),
+    "a size that a graph does not take": (("flops", "net.safetensors", "--size", "5"), "the graph takes (any, 4)"),
     "an unknown library": (("coverage", "nothing", "-o", "new.jsonl"), "no installed plugin lists models"),
 }  # fmt: skip
 
@@ -79,6 +136,10 @@ class Branching(nn.Module):
 
     def forward(self, x):
         return self.layer(x) if x.sum() > 0 else x
+
+
+def failing():
+    raise ValueError("no model today")
 """
 
 
@@ -92,6 +153,11 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "text.safetensors").write_text("no graph, but text that is long enough to be read as one")
     build_from_unstructured_module(nn.Linear(4, 4), torch.ones(2, 4)).save(tmp_path / "net.safetensors")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no luck')")
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "net.safetensors").read_bytes()[:-40])
+    (tmp_path / "torch-dag-there").mkdir()
+    save_file(nn.Linear(4, 4).state_dict(), tmp_path / "state.safetensors")
     torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "weights.pt")
     torch.save(nn.Linear(4, 4), tmp_path / "model.pt")
     torch.save(torch.ones(4), tmp_path / "tensor.pt")
@@ -126,6 +192,7 @@ def test_failures_are_told_in_a_sentence(folder, case):
     before = contents(folder)
     result = run(*arguments)
     assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert said in line
     assert "Traceback" not in result.output

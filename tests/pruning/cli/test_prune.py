@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -51,6 +52,19 @@ def test_writes_a_smaller_file_and_says_what_it_did(saved, tmp_path):
     assert out.stat().st_size < saved.stat().st_size
     assert sum(Plan.load(tmp_path / "plan.json").counts().values()) < 40
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "plan.json", "small.safetensors"]
+
+
+def test_shows_sizes_before_and_after_and_what_to_do_next(saved, tmp_path):
+    arguments = (saved, "--keep-flops", "0.5", "--out", tmp_path / "small.safetensors")
+    said = run(*arguments).stdout
+    assert re.search(r"layers\.0\.weight +\S* +24x3x3x3 +\S* +\d+x3x3x3", said)
+    assert "next: repeat with --calibrate DATA" in said
+    found = json.loads(run(*arguments, "--force", "--json").stdout)
+    sizes = {row["tensor"]: (row["before"], row["after"]) for row in found["sizes"]}
+    smaller = DagModule.load(tmp_path / "small.safetensors")
+    assert sizes["layers.0.weight"] == ([24, 3, 3, 3], list(smaller.get_parameter("layers.0.weight").shape))
+    assert sizes.keys() <= {"layers.0.weight", "layers.2.weight", "head.weight"}
+    assert found["needs"] == []
 
 
 def test_missing_folder_is_refused_before_any_work(saved, tmp_path):

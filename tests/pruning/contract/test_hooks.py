@@ -201,3 +201,25 @@ def test_a_plugin_whose_criterion_gives_nan_is_named(site):
     dag = build_from_unstructured_module(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), torch.ones(2, 4))
     with pytest.raises(PlanError, match=r"the criterion 'broken' of 'sample-art' .*gives slot 0 of orbit .* NaN"):
         Plan.by_importance(analyze(dag), "broken", 0.5)
+
+
+def test_a_criterion_that_fails_is_named_with_its_plugin(site):
+    source = """
+    class Odd:
+        name = "odd"
+
+        def score(self, analysis):
+            return {}["missing"]
+
+    @hookimpl(optionalhook=True)
+    def torch_dag_importance_criteria():
+        return [Odd()]
+    """
+    site.install("art", source)
+    dag = build_from_unstructured_module(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), torch.ones(2, 4))
+    with pytest.raises(
+        PluginError, match=r"the criterion 'odd' of 'sample-art' 1.0 raised KeyError: 'missing'"
+    ) as caught:
+        Plan.by_importance(analyze(dag), criterion="odd", keep_flops=0.5)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert caught.value.plugin == "sample-art"

@@ -20,7 +20,7 @@ from torch_dag_pruning.cli.sensitivity import sensitivity as command
 from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.errors import CalibrationError, PlanError
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.sensitivity import Sensitivity, sensitivity
+from torch_dag_pruning.sensitivity_scan import Sensitivity, sensitivity
 
 
 class Block(nn.Module):

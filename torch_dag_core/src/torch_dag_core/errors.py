@@ -37,6 +37,10 @@ class ExampleInputsError(TraceError):
     """No example inputs were given and none could be found."""
 
 
+class NotAGraphError(TorchDagError, TypeError):
+    """Something other than a DagModule was given where a graph is needed, such as a model that was not converted."""
+
+
 class UnknownOpError(TorchDagError, LookupError):
     """A module class or an op key is not in the registry."""
 

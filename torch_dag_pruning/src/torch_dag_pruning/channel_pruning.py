@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_pruning.learning.learned import LearnedChannelPruning
 from torch_dag_pruning.one_shot import OneShotChannelPruning
 from torch_dag_pruning.plan.selectors import Selector
@@ -98,6 +99,7 @@ class ChannelPruning:
             PlanError: the same of FLOPs in the mode ``"one_shot"``; or the graph has no layer of an excluded class.
             TypeError: there is no setting of that name.
         """
+        require_graphs("ChannelPruning", model)
         _check(pruning_mode, settings)
         place = (model, input_shape_without_batch, pruning_proportion)
         if pruning_mode == ONE_SHOT:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_pruning.analysis.analysis import Analysis, analyze
 from torch_dag_pruning.analysis.value_axes import ValueAxes
 from torch_dag_pruning.axes import Axis
@@ -83,6 +84,7 @@ class Cut:
             RemovalMismatchError: the two graphs differ, and the message names the first vertex; or the FLOPs or the
                 number of parameters differ from the prediction of the analysis.
         """
+        require_graphs("prove()", removed)
         try:
             proof = self.compare(removed, inputs)
         except RemovalMismatchError:
@@ -107,6 +109,7 @@ class Cut:
             RemovalMismatchError: names the first vertex whose shape differs from the predicted one, or whose value
                 differs by more than the tolerance of the precision.
         """
+        require_graphs("compare()", removed)
         # Cast before inserting masks: masked forms copy the dtype in which their op computes.
         before, masked = (in_precision(self.analysis.dag, dtype) for _ in range(2))
         graphs = Graphs(before, self._lay(masked, dtype), in_precision(removed, dtype))
@@ -114,18 +117,22 @@ class Cut:
 
     def recover(self, removed: DagModule, batches: Iterable[Any], **settings: Any) -> Recovery:
         """Repair the weights of a removed graph with data, without training; see `recover`."""
+        require_graphs("recover()", removed)
         return recovered(removed, self.axes, self.kept, batches, RecoverySettings(**settings))
 
     def carry_optimizer(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> Optimizer:
         """Return an optimizer over a removed graph with the kept part of the state; see `carry_optimizer`."""
+        require_graphs("carry_optimizer()", dag, removed)
         return self._carrying(dag, removed).optimizer(optimizer)
 
     def carry_optimizer_(self, optimizer: Optimizer, dag: DagModule, removed: DagModule) -> None:
         """Let an optimizer go on with a removed graph; see `carry_optimizer_`."""
+        require_graphs("carry_optimizer_()", dag, removed)
         self._carrying(dag, removed).optimizer_(optimizer)
 
     def carry_average(self, average: nn.Module, dag: DagModule, removed: DagModule) -> DagModule:
         """Return a removed graph with the weights of an averaged copy; see `carry_average`."""
+        require_graphs("carry_average()", dag, removed)
         return self._carrying(dag, removed).averaged(average)
 
     def _carrying(self, dag: DagModule, removed: DagModule) -> Carrying:
@@ -179,6 +186,7 @@ def masked_model(
         PlanError: the plan does not fit the graph.
         AnalysisError: the analysis is of another graph, or the graph was edited since.
     """
+    require_graphs("masked_model()", dag)
     return _cut(dag, plan, example_inputs, analysis).masked()
 
 
@@ -204,6 +212,7 @@ def remove_channels(
         RemovalError: an op cannot be made smaller.
         RemovalMismatchError: the result differs from the masked graph; the message names the first vertex.
     """
+    require_graphs("remove_channels()", dag)
     cut = _cut(dag, plan, example_inputs, analysis)
     pruned = cut.removed()
     if verify:
@@ -244,6 +253,7 @@ def recover(
         RecoveryError: ``pruned`` is not what the plan leaves, or the data takes more than ``most_bytes``.
         CalibrationError: there is no batch, or one lacks an input.
     """
+    require_graphs("recover()", pruned, reference)
     return _cut(reference, plan, example_inputs, analysis).recover(pruned, batches, **settings)
 
 
@@ -252,6 +262,7 @@ def removal_proof(
     dtype: torch.dtype = torch.float32,
 ) -> Proof:  # fmt: skip
     """Compare the masked graph with the removed one at every vertex; see `Cut.compare`."""
+    require_graphs("removal_proof()", pruned)
     return Cut(analysis, plan).compare(pruned, inputs, dtype)
 
 
@@ -274,6 +285,7 @@ def carry_optimizer(
         AnalysisError: the analysis is of another graph, or the graph was edited since.
         RemovalError: a part of the optimizer's state is neither a scalar nor of the shape of its parameter.
     """
+    require_graphs("carry_optimizer()", dag, pruned)
     return _cut(dag, plan, None, analysis).carry_optimizer(optimizer, dag, pruned)
 
 
@@ -285,6 +297,7 @@ def carry_optimizer_(
     As `carry_optimizer`, but the optimizer stays the same object, so that schedules of learning rates, gradient scalers
     and everything else that refers to it keep working.
     """
+    require_graphs("carry_optimizer_()", dag, pruned)
     _cut(dag, plan, None, analysis).carry_optimizer_(optimizer, dag, pruned)
 
 
@@ -303,6 +316,7 @@ def carry_average(
     Raises:
         AnalysisError: the analysis is of another graph, or the graph was edited since.
     """
+    require_graphs("carry_average()", dag, pruned)
     return _cut(dag, plan, None, analysis).carry_average(average, dag, pruned)
 
 

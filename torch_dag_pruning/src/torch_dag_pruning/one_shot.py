@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 from torch_dag_core.analysis.random_inputs import random_input
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
 from torch_dag_pruning.cut import Cut
 from torch_dag_pruning.errors import PlanError
@@ -82,6 +83,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
             SettingsError: a setting has a wrong value.
             PlanError: the FLOPs cannot be reached (the message says which share can), or the criterion is unknown.
         """
+        require_graphs(type(self).__name__, model)
         super().__init__(model, input_shape, keep_flops=keep_flops, **settings)
         self.proof: Proof | None = None
         self.recovery: Recovery | None = None
@@ -272,12 +274,3 @@ def _example(model: DagModule, shape: tuple[int, ...]) -> Tensor | None:
         message = f"the graph takes {len(model.input_vertices)} tensors, of which input_shape describes one; pass None"
         raise InputError(message)
     return random_input((2, *shape), specs[0].dtype if specs else torch.float32)
-
-
-SPEC = AlgorithmSpec(
-    name=OneShotChannelPruning.name,
-    summary="Remove the least important channels at once, without training.",
-    config=OneShotConfig,
-    create=OneShotChannelPruning.from_config,
-    trains=False,
-)

@@ -1,25 +1,26 @@
-"""The settings of one-shot channel pruning."""
+"""The settings of one-shot channel pruning, which `torch-dag prune --help` shows without importing torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch_dag_core.algorithms.settings import CompressionConfig, choose, require_count, require_flag
 from torch_dag_core.errors import SettingsError
 from torch_dag_pruning.errors import LatencyError, PlanError
-from torch_dag_pruning.latency.latency import Latency
-from torch_dag_pruning.plan.ordering import SCOPES
-from torch_dag_pruning.plan.selection import PRICES, Choice
 from torch_dag_pruning.recovery.settings import METHODS
-from torch_dag_pruning.schedule import SHAPES, Schedule
+
+if TYPE_CHECKING:
+    from torch_dag_pruning.latency.latency import Latency
+    from torch_dag_pruning.plan.selection import Choice
+    from torch_dag_pruning.schedule import Schedule
 
 _RECOVERIES = (*METHODS, "none")
 _OTHER_BUDGETS = ("keep_parameters", "keep_memory", "latency_ms")
 _CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
 _CHOOSING = ("keep_flops", *_OTHER_BUDGETS, "criterion", *_CHOICE, "steps")
-_PRICES = tuple(price for price in PRICES if price is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +102,16 @@ class OneShotConfig(CompressionConfig):
         Raises:
             SettingsError: a setting has a wrong value; the message names it and what is allowed.
         """
+        from torch_dag_pruning.plan.ordering import SCOPES
+        from torch_dag_pruning.plan.selection import PRICES
+        from torch_dag_pruning.schedule import SHAPES
+
         self._complete_budgets(self.keep_flops)
         super().__post_init__()
         choose("scope", self.scope, tuple(SCOPES))
         choose("recover", self.recover, _RECOVERIES)
         if self.per is not None:
-            choose("per", self.per, _PRICES)
+            choose("per", self.per, tuple(price for price in PRICES if price is not None))
         if isinstance(self.multiple_of, int):
             require_count("multiple_of", self.multiple_of)
         self._refuse_choices_beside_a_plan()
@@ -124,6 +129,8 @@ class OneShotConfig(CompressionConfig):
         Args:
             keep_flops: The share of FLOPs to keep.
         """
+        from torch_dag_pruning.plan.selection import Choice
+
         settings = {name: getattr(self, name) for name in (*_OTHER_BUDGETS, *_CHOICE)}
         return Choice.of(keep_flops=keep_flops, latency=self.latency, **settings)
 
@@ -132,6 +139,8 @@ class OneShotConfig(CompressionConfig):
         """How the time of a graph is found, if it matters."""
         if self.latency_ms is None and self.per != "latency":
             return None
+        from torch_dag_pruning.latency.latency import Latency
+
         return Latency(on=self.latency_on, table=self.latency_table, batch=self.latency_batch)
 
     def _complete_budgets(self, keep_flops: float | None) -> None:
@@ -157,6 +166,8 @@ class OneShotConfig(CompressionConfig):
     @property
     def in_steps(self) -> Schedule:
         """In which steps the budgets are reached."""
+        from torch_dag_pruning.schedule import Schedule
+
         return Schedule(steps=self.steps, shape=self.schedule)
 
     def _require_choice(self) -> None:

@@ -43,8 +43,8 @@ def _masks() -> Iterable[tuple[nn.Module, tuple[Tensor, ...]]]:
 @hookimpl
 def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
     """Add channel pruning, at once and learned."""
-    from torch_dag_pruning.learning.learned import SPEC as LEARNED
-    from torch_dag_pruning.one_shot import SPEC as ONE_SHOT
+    from torch_dag_pruning.learning.spec import SPEC as LEARNED
+    from torch_dag_pruning.one_shot_spec import SPEC as ONE_SHOT
 
     return ONE_SHOT, LEARNED
 

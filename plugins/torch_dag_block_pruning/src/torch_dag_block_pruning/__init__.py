@@ -1,8 +1,12 @@
 """Removal of whole residual branches. STUB: settings and analysis are real, every other step raises `StubError`."""
 
-from torch_dag_block_pruning.algorithm import BlockPruning
-from torch_dag_block_pruning.analysis import analyze_blocks
-from torch_dag_block_pruning.config import BlockPruningConfig
-from torch_dag_block_pruning.report import BlockCandidate, BlockReport
+from typing import TYPE_CHECKING
 
-__all__ = ["BlockCandidate", "BlockPruning", "BlockPruningConfig", "BlockReport", "analyze_blocks"]
+from torch_dag_core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from torch_dag_block_pruning.api import *  # noqa: F403
+
+    __version__: str
+else:
+    __getattr__, __dir__ = lazy_names(__name__, distribution="torch-dag-block-pruning")

@@ -11,6 +11,7 @@ from torch_dag_block_pruning.skeleton import Cones, Cut, DeepestCut, Skeleton
 from torch_dag_core.analysis.vertex_facts import flattened, vertex_facts
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 
 _NAME = "block-pruning"
 
@@ -31,6 +32,7 @@ def analyze_blocks(
     Raises:
         StubError: a setting asks for something that does not exist yet.
     """
+    require_graphs("analyze_blocks()", dag)
     config = config or BlockPruningConfig(keep_flops=1.0, training_steps=1)
     _refuse_missing(config)
     dag = flattened(dag)

@@ -1,12 +1,12 @@
 """Low-rank compression with learned ranks. STUB: settings and analysis are real, other steps raise `StubError`."""
 
-from torch_dag_llrc.algorithm import LowRankCompression
-from torch_dag_llrc.analysis import analyze_ranks
-from torch_dag_llrc.config import LowRankConfig
-from torch_dag_llrc.report import LayerCandidate, LowRankReport
-from torch_dag_llrc.schemes import CostTable, LayerSizes
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CostTable", "LayerCandidate", "LayerSizes", "LowRankCompression", "LowRankConfig", "LowRankReport",
-    "analyze_ranks",
-]  # fmt: skip
+from torch_dag_core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from torch_dag_llrc.api import *  # noqa: F403
+
+    __version__: str
+else:
+    __getattr__, __dir__ = lazy_names(__name__, distribution="torch-dag-llrc")

@@ -11,6 +11,7 @@ from torch_dag_core.algorithms.reports import Skipped
 from torch_dag_core.analysis.vertex_facts import VertexFacts, flattened, vertex_facts
 from torch_dag_core.errors import StubError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_llrc.config import LowRankConfig
 from torch_dag_llrc.layers import LayerSearch
@@ -35,6 +36,7 @@ def analyze_ranks(
     Raises:
         StubError: a setting asks for something that does not exist yet.
     """
+    require_graphs("analyze_ranks()", dag)
     config = config or LowRankConfig(keep_flops=1.0, training_steps=1)
     if config.cost != "flops":
         raise StubError(_NAME, "analyze", f"the cost {config.cost!r} of a layer; so far there is 'flops'")

@@ -1,8 +1,12 @@
 """Pictures of graphs: an interactive page, a Graphviz file, a file for Model Explorer."""
 
-from torch_dag_show.dot import to_dot
-from torch_dag_show.html import to_html
-from torch_dag_show.model_explorer import to_model_explorer
-from torch_dag_show.notebook import Picture
+from typing import TYPE_CHECKING
 
-__all__ = ["Picture", "to_dot", "to_html", "to_model_explorer"]
+from torch_dag_core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from torch_dag_show.api import *  # noqa: F403
+
+    __version__: str
+else:
+    __getattr__, __dir__ = lazy_names(__name__, distribution="torch-dag-show")

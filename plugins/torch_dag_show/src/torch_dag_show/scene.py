@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.analysis.vertex_facts import VertexFacts, flattened, vertex_facts
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, Vertex
 from torch_dag_core.plugins.graph_formats import Overlay
 from torch_dag_core.plugins.loading import contributions
@@ -73,6 +74,7 @@ def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
     Raises:
         InputError: the graph does not run at the sizes that it remembers.
     """
+    require_graphs("a picture", dag, *(() if before is None else (before,)))
     flat = flattened(dag)
     vertices: list[Vertex] = [*flat.vertices, *flat.output_vertices]
     facts, earlier = _facts(flat), VertexFacts({}, {}, {}) if before is None else _facts(flattened(before))

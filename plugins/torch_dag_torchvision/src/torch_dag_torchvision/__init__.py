@@ -1,5 +1,12 @@
 """torchvision's detectors as graphs, from a batch of images to boxes."""
 
-from torch_dag_torchvision.detections import as_list
+from typing import TYPE_CHECKING
 
-__all__ = ["as_list"]
+from torch_dag_core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from torch_dag_torchvision.api import *  # noqa: F403
+
+    __version__: str
+else:
+    __getattr__, __dir__ = lazy_names(__name__, distribution="torch-dag-torchvision")

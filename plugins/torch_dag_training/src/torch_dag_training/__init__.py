@@ -1,5 +1,12 @@
 """Learned pruning in training frameworks: one module for each, which alone imports it."""
 
-from torch_dag_training.network import PrunableNetwork, StatefulNetwork
+from typing import TYPE_CHECKING
 
-__all__ = ["PrunableNetwork", "StatefulNetwork"]
+from torch_dag_core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from torch_dag_training.api import *  # noqa: F403
+
+    __version__: str
+else:
+    __getattr__, __dir__ = lazy_names(__name__, distribution="torch-dag-training")

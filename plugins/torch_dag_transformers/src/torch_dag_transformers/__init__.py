@@ -1,1 +1,5 @@
 """The plugin of torch-dag for Hugging Face's transformers. It is used as soon as it is installed."""
+
+from torch_dag_core.plugins.discovery import distribution_version
+
+__version__ = distribution_version("torch-dag-transformers")

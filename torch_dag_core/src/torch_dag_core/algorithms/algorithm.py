@@ -20,15 +20,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
-import torch
-from torch import Tensor
-
 from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.errors import AlgorithmError, SettingsError, UnknownAlgorithmError
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.plugins.loading import by_key
 from torch_dag_core.plugins.record_checks import CALLABLE, Kind, check_fields
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_dag_core.graph.dag import DagModule
 
 STATUSES = ("stable", "experimental", "stub")
@@ -51,6 +51,8 @@ class Losses:
 
     def total(self) -> Tensor:
         """Return the sum of all terms, 0 if there are none; ``cost_share`` is not a term."""
+        import torch
+
         return sum(self.terms.values(), start=torch.zeros_like(self.cost_share))
 
 
@@ -168,6 +170,7 @@ class AlgorithmSpec:
             SettingsError: the settings are wrong, or the graph does not allow them.
             AlgorithmError: the object that the plugin created lacks one of the four steps.
         """
+        require_graphs("start()", dag)
         if config is None:
             config = self.configure(**settings)
         elif settings or not isinstance(config, self.config):

@@ -18,6 +18,7 @@ from torch_dag_core.algorithms.reports import CompressionReport
 from torch_dag_core.algorithms.settings import CompressionConfig
 from torch_dag_core.analysis.vertex_facts import sample_shape
 from torch_dag_core.errors import SettingsError
+from torch_dag_core.graph.entry_checks import require_graphs
 
 if TYPE_CHECKING:
     from torch_dag_core.graph.dag import DagModule
@@ -70,6 +71,7 @@ class CompressionAlgorithm(ABC):
             SettingsError: a setting is wrong, or the target cannot be reached (the message says which can).
             TypeError: there is no setting of that name, or one is missing or given twice.
         """
+        require_graphs(type(self).__name__, model)
         self.config = _configured(self.config_type, required, settings)
         self.model = model
         self.progress: Progress = _unseen
@@ -84,6 +86,7 @@ class CompressionAlgorithm(ABC):
     @classmethod
     def from_config(cls, model: DagModule, config: CompressionConfig, input_shape: Sequence[int] | None = None) -> Self:
         """Return the algorithm with the settings of ``config``."""
+        require_graphs(cls.__name__, model)
         settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
         return cls(model, input_shape, **settings)
 

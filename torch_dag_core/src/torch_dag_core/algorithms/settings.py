@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from torch_dag_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    ModuleClasses = tuple[type[nn.Module], ...]
+else:
+    ModuleClasses = tuple[type, ...]  # the help of a command shows the settings' types without importing torch
 
 COSTS = ("flops", "params", "latency")
 
@@ -102,7 +107,7 @@ class LearnedCompressionConfig(CompressionConfig):
     entropy_loss_weight: float = field(default=1.0, metadata={"help": "weight of the push towards yes or no"})
     flops_loss_weight: float = field(default=10.0, metadata={"help": "weight of the push towards the target"})
     anneal_losses: bool = field(default=True, metadata={"help": "let these weights grow over the steps"})
-    ignore_classes: tuple[type[nn.Module], ...] = field(
+    ignore_classes: ModuleClasses = field(
         default=(), metadata={"help": "exact classes of modules that stay as they are"}
     )
     cost: str = field(default="flops", metadata={"help": "what the target counts: flops, params or latency"})
@@ -122,12 +127,14 @@ class LearnedCompressionConfig(CompressionConfig):
         object.__setattr__(self, "ignore_classes", module_classes("ignore_classes", self.ignore_classes))
 
 
-def module_classes(name: str, given: Any) -> tuple[type[nn.Module], ...]:
+def module_classes(name: str, given: Any) -> ModuleClasses:
     """Return one module class, or several, as a tuple.
 
     Raises:
         SettingsError: ``given`` contains something other than subclasses of nn.Module.
     """
+    from torch import nn
+
     classes = tuple(given) if isinstance(given, Iterable) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, nn.Module)):

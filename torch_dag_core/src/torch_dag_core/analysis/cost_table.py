@@ -14,6 +14,7 @@ from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.interpret import bind_inputs, walk
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
@@ -112,6 +113,7 @@ def flops(dag: DagModule, example_inputs: Any = None, *, registry: Registry | No
     Raises:
         InputError: the inputs are outside what the model was traced for, or none are given and none are known.
     """
+    require_graphs("flops()", dag)
     registry = registry or default_registry()
     inputs = _own_inputs(dag) if example_inputs is None else _given_inputs(dag, example_inputs)
     rows, _ = _count(dag, inputs, ShapeRun(registry))

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command that the process's arguments name."""
+    import io
+    import sys
+
     from torch_dag_core.cli.app import app
 
-    app()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # characters that a terminal cannot show are no failure
+    app(prog_name="torch-dag")

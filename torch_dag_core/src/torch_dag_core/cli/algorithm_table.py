@@ -8,12 +8,13 @@ from rich.text import Text
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
 from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.setting_values import show_default, show_type
 
 _STYLES = {"stub": "yellow", "experimental": "cyan"}
 
 
-@click.command(name="algorithms")
+@click.command(name="algorithms", epilog=example("torch-dag algorithms --json"))
 @click.argument("name", required=False)
 @answers
 def list_algorithms(name: str | None) -> None:

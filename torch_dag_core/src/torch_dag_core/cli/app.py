@@ -1,4 +1,8 @@
-"""The command group ``torch-dag``: the core's commands, those of plugins, and how errors are shown."""
+"""The command group ``torch-dag``: the core's commands, those of plugins, and how errors are shown.
+
+The modules of commands import torch, and whatever imports torch, only inside of their functions, so that help and
+completion come at once. A plugin whose modules do otherwise works too, but slows them down.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from torch_dag_core.cli.module_costs import flops
 from torch_dag_core.cli.new_plugin import new_plugin
 from torch_dag_core.cli.plugin_table import plugins
 from torch_dag_core.cli.run import run
+from torch_dag_core.cli.unknown_command import unknown_command
 from torch_dag_core.errors import PluginWarning, TorchDagError
 from torch_dag_core.plugins.loading import named_contributions
 
@@ -47,6 +52,15 @@ class Application(click.Group):
         """Return the command of this name; a plugin cannot replace one of the core's."""
         own = super().get_command(ctx, cmd_name)
         return own or self._plugin_commands(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called; where there is none, say which may be meant or what is to be installed."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            ctx.fail(unknown_command(name, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
         own = super().list_commands(ctx)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
-from torch import Tensor
 
-from torch_dag_core.analysis.comparing import compare_module_outputs
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
-from torch_dag_core.cli.graph_calls import random_arguments
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.errors import InputError, ModelReferenceError, TorchDagError
-from torch_dag_core.graph.dag import DagModule
-from torch_dag_core.graph.structure import pack
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_dag_core.cli.model_choice import ModelChoice
+    from torch_dag_core.graph.dag import DagModule
 
 
 class DifferenceError(TorchDagError):
     """The two models that were compared do not agree."""
 
 
-@click.command()
+@click.command(epilog=example("torch-dag compare timm:resnet18 --size 3,64,64"))
 @takes_model
 @click.option("--against", metavar="MODEL", help="What to compare with; the model's own graph by default.")
 @click.option("--photos", is_flag=True, help="Compare on the photographs that scikit-image ships.")
@@ -35,14 +37,18 @@ def compare(
     *, choice: ModelChoice, against: str | None, photos: bool, images: Sequence[Path], tolerance: float
 ) -> None:
     """Compare MODEL with its graph, or with another model, on photographs or random inputs."""
+    from torch_dag_core.analysis.comparing import compare_module_outputs
+    from torch_dag_core.cli.graph_calls import random_arguments
+
     with console().status(f"converting {choice.reference}"):
         model = choice.model()
         graph = choice.graph(model)
-        other = graph if against is None else ModelChoice(against, seed=choice.seed, device=choice.device).model()
+        reference = dataclasses.replace(choice, reference=against or "", arguments=(), weights=None, pretrained=False)
+        other = graph if against is None else reference.model()
     paths = [*images, *(shipped_photographs() if photos else [])]
-    inputs = _photographs(graph, paths).to(choice.device) if paths else choice.inputs() or random_arguments(graph)
+    inputs = choice.placed(_photographs(graph, paths)) if paths else choice.inputs() or random_arguments(graph)
     what = f"{len(paths)} photographs" if paths else "random inputs"
-    with console().status(f"running both on {what}"):
+    with console().status(f"running both on {what}"), step(f"running both on {what}"):
         comparison = compare_module_outputs(model, other, inputs, tolerance=tolerance)
     say(f"{choice.reference} against {against or 'its graph'} on {what}, {_sizes(inputs)}")
     say("equal bit for bit" if comparison.equal else str(comparison))
@@ -71,6 +77,10 @@ def _photographs(graph: DagModule, paths: Sequence[Path]) -> Tensor:
 
 
 def _sizes(inputs: Any) -> str:
+    from torch import Tensor
+
+    from torch_dag_core.graph.structure import pack
+
     tensors: list[Tensor] = []
     pack(inputs, lambda value: isinstance(value, Tensor), tensors)
     return ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
@@ -103,6 +113,8 @@ def read_images(paths: Sequence[Path], size: Sequence[int]) -> Tensor:
     Raises:
         ModelReferenceError: Pillow is not installed, or a file cannot be read as an image.
     """
+    import torch
+
     try:
         from PIL import Image
     except ImportError as error:

@@ -4,43 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torch_dag_core.atomic_files import write_text
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
-from torch_dag_core.cli.quantities import size
-from torch_dag_core.conversion.report import conversion_report
-from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins.graph_formats import GraphFormat
 from torch_dag_core.plugins.loading import named_contributions
 
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
+    from torch_dag_core.graph.dag import DagModule
 
-@click.command()
+
+@click.command(epilog=example("torch-dag convert timm:resnet18 --out resnet18.safetensors"))
 @takes_model
 @click.option("-o", "--out", type=OutputPath(), required=True, help="Where to save (.safetensors).")
 @may_overwrite
 @answers
 def convert(choice: ModelChoice, out: Path) -> None:
     """Convert MODEL into a graph and save it in one file that loads without its source."""
+    from torch_dag_core.cli.saved_file import loading_lines, needed_distributions
+    from torch_dag_core.conversion.report import conversion_report
+
     with console().status(f"converting {choice.reference}"):
         dag = choice.graph()
     say(conversion_report(dag))
     dag.save(out)
-    say(loading_lines(out))
-    answer(model=choice.reference, file=out, file_bytes=out.stat().st_size, **facts(dag))
+    say(loading_lines(out, dag))
+    say(f"next: `torch-dag flops {out}` shows its cost, `torch-dag algorithms` what can be run on it")
+    answer(
+        model=choice.reference, file=out, file_bytes=out.stat().st_size, needs=needed_distributions(dag), **facts(dag)
+    )  # fmt: skip
 
 
-@click.command()
+@click.command(epilog=example("torch-dag show timm:resnet18 --summary"))
 @takes_model
 @click.option("--summary", is_flag=True, help="Counts instead of every vertex.")
 @click.option("-o", "--out", type=OutputPath(), help="Write a picture; its ending, such as .html, says which kind.")
 @click.option("--before", metavar="MODEL", help="With --out: a model to compare with, such as the one that was pruned.")
 @may_overwrite
+@answers
 def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | None) -> None:  # noqa: FBT001
     """Print the graph of MODEL, one line a vertex, or write a picture of it.
 
@@ -51,12 +60,29 @@ def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | Non
             message = "--before needs --out, since only pictures compare two graphs"
             raise click.UsageError(message)
         dag = choice.graph()
-        click.echo(dag.summary() if summary else str(dag))
+        say(dag.summary() if summary else str(dag))
+        answer(model=choice.reference, **facts(dag), graph=_vertices(dag))
         return
+    from torch_dag_core.cli.model_choice import ModelChoice
+
     render = _graph_format(out).render
     dag, earlier = choice.graph(), None if before is None else ModelChoice(before).graph()
-    write_text(out, render(dag, earlier))
+    with step(f"drawing {out}"):
+        write_text(out, render(dag, earlier))
     say(f"wrote {out}")
+    answer(model=choice.reference, before=before, file=out, **facts(dag))
+
+
+def _vertices(dag: DagModule) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": vertex.name,
+            "op": type(vertex.module).__name__,
+            "constants": vertex.module.extra_repr(),
+            "inputs": [operand.name for operand in vertex.predecessors],
+        }
+        for vertex in dag.inner_vertices
+    ]
 
 
 def _graph_format(out: Path) -> GraphFormat:
@@ -79,13 +105,3 @@ def facts(dag: DagModule) -> dict[str, Any]:
         "inputs": [{"shape": spec.shape, "dtype": spec.dtype} for spec in dag.input_spec.tensors],
         "notes": dag.input_spec.notes,
     }
-
-
-def loading_lines(path: Path) -> str:
-    """Return a message that names the saved file and shows the Python code that loads it."""
-    return (
-        f"saved {path} ({size(path.stat().st_size)}); to load it, with neither the model's source nor its plugins:\n\n"
-        f"    import torch_dag_core as td\n"
-        f"    model = td.load({str(path)!r})\n"
-        f"    output = model(images)\n"
-    )

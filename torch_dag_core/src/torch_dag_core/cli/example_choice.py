@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from torch_dag_core.analysis.random_inputs import random_input
-from torch_dag_core.cli.param_type import ParamType
 from torch_dag_core.errors import InputError
 
 _SHAPE = re.compile(r"\d+(?:x\d+)*")
@@ -51,37 +50,6 @@ class InputShape:
         if not isinstance(dtype, torch.dtype):
             raise ValueError(text)  # noqa: TRY004 - a wrong text, not a wrong type
         return cls(name, tuple(map(int, rest[0].split("x"))), dtype)
-
-
-class InputType(ParamType):
-    """An input as ``[NAME:]SHAPE[:DTYPE]``."""
-
-    name = "[NAME:]SHAPE[:DTYPE]"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> InputShape:
-        """Return the shape."""
-        if isinstance(value, InputShape):
-            return value
-        try:
-            return InputShape.parse(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no input; write [NAME:]SHAPE[:DTYPE], such as 2x3x224x224 or ids:2x16:int64",
-                      param, ctx)  # fmt: skip
-
-
-class SizeType(ParamType):
-    """The size of one sample, as ``C,H,W``."""
-
-    name = "C,H,W"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the size."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no size; write positive integers with commas, such as 3,224,224", param, ctx)
-        return tuple(map(int, parts))
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from torch_dag_core.cli.answers import answer, say
 from torch_dag_core.cli.before_after import Measure, before_after, measures
 from torch_dag_core.cli.calibration import Amount, read_calibration
 from torch_dag_core.cli.console import console
-from torch_dag_core.cli.convert import loading_lines
 from torch_dag_core.cli.model_choice import ModelChoice
+from torch_dag_core.cli.saved_file import loading_lines, needed_distributions
+from torch_dag_core.cli.tensor_sizes import changed_sizes, sizes_table
 from torch_dag_core.conversion.report import conversion_report
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
@@ -84,7 +85,8 @@ def _calibrate(run: Run, algorithm: Algorithm, model: nn.Module, dag: DagModule)
         message = f"{run.spec.name} does not look at data with these settings; leave out --calibrate"
         raise SettingsError(message)
     amount = Amount(run.samples)
-    algorithm.calibrate(read_calibration(run.calibrate, model, run.choice.reference, dag, amount))
+    batches = read_calibration(run.calibrate, model, run.choice.reference, dag, amount)
+    algorithm.calibrate([run.choice.placed(batch) for batch in batches])
 
 
 def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule, report: CompressionReport) -> None:
@@ -108,13 +110,26 @@ def _carry_out(run: Run, algorithm: Algorithm, dag: DagModule, report: Compressi
     conclusion = algorithm.conclusion() if isinstance(algorithm, CompressionAlgorithm) else ""
     if conclusion:
         say(conclusion)
+    changes = changed_sizes(dag, result)
+    if changes:
+        say(sizes_table(changes))
     if out is not None:
         say(before_after(measured))
-        say(loading_lines(out))
+        say(loading_lines(out, result))
+        say(_next_steps(run, algorithm, out))
     answer(
-        **_analysed(run, report), cost_share=share, conclusion=conclusion, file=out,
+        **_analysed(run, report), cost_share=share, conclusion=conclusion, file=out, sizes=changes,
+        needs=needed_distributions(result),
         **{each.key: {"before": each.before, "after": each.after} for each in measured},
     )  # fmt: skip
+
+
+def _next_steps(run: Run, algorithm: Algorithm, out: Path) -> str:
+    """Return what a user may do with the saved result."""
+    steps = ["train it like any nn.Module", f"see its cost by module with `torch-dag flops {out}`"]
+    if run.calibrate is None and isinstance(algorithm, CompressionAlgorithm) and algorithm.looks_at_data:
+        steps.insert(0, "repeat with --calibrate DATA, which repairs its weights")
+    return f"next: {', or '.join(steps)}"
 
 
 def _analysed(run: Run, report: CompressionReport) -> dict[str, Any]:

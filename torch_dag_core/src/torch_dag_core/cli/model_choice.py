@@ -1,31 +1,29 @@
-"""The argument MODEL and its options, which all commands that take a model share."""
+"""The model that a command is given, built and converted as its options say; `model_options` declares those."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import click
 import torch
 from torch import nn
 
-from torch_dag_core.cli.answers import note
-from torch_dag_core.cli.example_choice import ExampleChoice, InputType, SizeType
+from torch_dag_core.cli.answers import note, step
+from torch_dag_core.cli.example_choice import ExampleChoice
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.references import Arguments, load_model
-from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import as_arguments
-from torch_dag_core.errors import ModelReferenceError
+from torch_dag_core.errors import ExampleInputsError, ModelReferenceError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.interpret import bind_inputs
 from torch_dag_core.graph.structure import pack, unpack
 from torch_dag_core.plugins.loading import named_contributions
 from torch_dag_core.plugins.model_sources import ModelList
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["ModelChoice", "takes_model"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class ModelChoice:
         example: What was said about inputs.
         seed: For random weights and inputs.
         device: Where the model runs.
+        dtype: What its floating-point numbers, and those of its inputs, are cast to; None leaves them as they are.
     """
 
     reference: str
@@ -49,6 +48,7 @@ class ModelChoice:
     example: ExampleChoice = field(default_factory=ExampleChoice)
     seed: int = 0
     device: str = "cpu"
+    dtype: str | None = None
 
     def model(self) -> nn.Module:
         """Build or load the model, in evaluation mode; says so where its weights are random.
@@ -58,13 +58,15 @@ class ModelChoice:
         """
         device = _usable(self.device)
         torch.manual_seed(self.seed)
-        model = load_model(self.reference, self.arguments, self.weights, pretrained=self.pretrained)
+        with step(f"loading {self.reference}"):
+            model = load_model(self.reference, self.arguments, self.weights, pretrained=self.pretrained)
         if self._is_random():
             note(
                 f"{self.reference} has random weights (seed {self.seed}); --pretrained or --weights FILE gives it "
                 "trained ones"
             )
-        return model.eval().to(device)
+        model = model.eval().to(device)
+        return model if self.dtype is None else _cast(model, getattr(torch, self.dtype))
 
     def _is_random(self) -> bool:
         """Tell whether the weights are those of a library's untrained model."""
@@ -75,17 +77,59 @@ class ModelChoice:
 
     def inputs(self) -> Any:
         """Return example inputs on the device; None where nothing was said, so that plugins offer an example."""
-        given, tensors = self.example.inputs(), list[Any]()
+        given = self.example.inputs()
+        return None if given is None else self.placed(given)
+
+    def placed(self, given: Any) -> Any:
+        """Return tensors, in any containers, on the device, those of floating point in the precision of the model."""
+        tensors: list[Any] = []
         template = pack(given, lambda value: isinstance(value, torch.Tensor), tensors)
-        return unpack(template, [tensor.to(self.device) for tensor in tensors])
+        return unpack(template, [self._placed(tensor) for tensor in tensors])
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        floats = self.dtype is not None and tensor.is_floating_point()
+        return tensor.to(self.device, getattr(torch, str(self.dtype)) if floats else tensor.dtype)
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
         """Convert the model; one that is a graph already remembers the sizes that were asked for."""
         model = self.model() if model is None else model
         inputs = self.inputs()
         if not isinstance(model, DagModule):
-            return build_from_unstructured_module(model, inputs)
+            with step(f"converting {self.reference}"):
+                if inputs is None and self.dtype is not None:
+                    inputs = self.placed(find_example_inputs(model))
+                return _converted(model, inputs)
         return model if inputs is None else _sized(model, inputs)
+
+
+def _converted(model: nn.Module, inputs: Any) -> DagModule:
+    """Convert a model.
+
+    Raises:
+        ExampleInputsError: no inputs are given, and none are known; names the options that give some.
+    """
+    try:
+        return build_from_unstructured_module(model, inputs)
+    except ExampleInputsError as error:
+        if inputs is not None:
+            raise
+        message = (
+            f"nothing tells which inputs {type(model).__name__} takes; give an example with --size C,H,W for one "
+            "image, or --input [NAME:]SHAPE[:DTYPE]"
+        )
+        raise ExampleInputsError(message) from error
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast the floating-point numbers of a model; a graph expects its inputs in that precision from then on."""
+    model = model.to(dtype)
+    if isinstance(model, DagModule):
+        specs = (
+            dataclasses.replace(spec, dtype=dtype if spec.dtype.is_floating_point else spec.dtype)
+            for spec in model.input_spec.tensors
+        )
+        model.input_spec = dataclasses.replace(model.input_spec, tensors=tuple(specs))
+    return model
 
 
 def _sized(dag: DagModule, inputs: Any) -> DagModule:
@@ -117,34 +161,3 @@ def _usable(name: str) -> torch.device:
         message = f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}"
         raise ModelReferenceError(message) from error
     return device
-
-
-_OPTIONS: Sequence[Callable[[F], F]] = (
-    click.argument("reference", metavar="MODEL", is_eager=True),  # known before outputs are checked against it
-    click.option("--arg", "arguments", multiple=True, metavar="[KEY=]VALUE", help="Argument of the model's callable."),
-    click.option("--pretrained", is_flag=True, help="Ask the model's source for its trained weights."),
-    click.option(
-        "--weights", type=click.Path(path_type=Path), is_eager=True, help="Weights: safetensors, or a state dict."
-    ),
-    click.option("--size", type=SizeType(), metavar="C,H,W", help="Size of an example input, without the batch."),
-    click.option("--input", "shapes", type=InputType(), multiple=True, metavar="[NAME:]SHAPE[:DTYPE]",
-                 help="An example input, with the batch: 2x3x224x224, or ids:2x16:int64. Repeat it for several."),
-    click.option("--inputs", "file", type=click.Path(path_type=Path), is_eager=True, metavar="FILE",
-                 help="Example inputs by name (.safetensors)."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of random weights and inputs."),
-    click.option("--device", default="cpu", show_default=True, help="Where the model runs, such as cuda."),
-)  # fmt: skip
-
-
-def takes_model(command: F) -> F:
-    """Add the argument MODEL and its options to a command, which receives them as a `ModelChoice` named ``choice``."""
-
-    @functools.wraps(command)
-    def with_choice(reference: str, arguments: tuple[str, ...], **rest: Any) -> Any:
-        example = ExampleChoice(*(rest.pop(name) for name in ("size", "shapes", "file")))
-        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device")}
-        return command(choice=ModelChoice(reference, arguments, example=example, **own), **rest)
-
-    for option in reversed(_OPTIONS):
-        with_choice = option(with_choice)
-    return with_choice  # type: ignore[return-value]

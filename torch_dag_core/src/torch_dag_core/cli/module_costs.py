@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from torch_dag_core.analysis.cost_table import CostTable, VertexCost
-from torch_dag_core.analysis.cost_table import flops as cost_table
 from torch_dag_core.cli.answers import answer, answers, say
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.quantities import count, size
+
+if TYPE_CHECKING:
+    from torch_dag_core.analysis.cost_table import CostTable, VertexCost
+    from torch_dag_core.cli.model_choice import ModelChoice
 
 _UNITS = "FLOPs count 2 for a multiply-accumulate (MAC), 1 for each element of other work; activations are all results"
 
@@ -71,7 +75,7 @@ class Node:
                 yield from child.walk(deepest, depth + 1)
 
 
-@click.command()
+@click.command(epilog=example("torch-dag flops timm:resnet18 --depth 1"))
 @takes_model
 @click.option("--depth", type=click.IntRange(min=0), default=2, show_default=True, help="How many levels are shown.")
 @answers
@@ -80,6 +84,8 @@ def flops(choice: ModelChoice, depth: int) -> None:
 
     The cost is that of one sample, where the model takes any number; of the given inputs with --input or --inputs.
     """
+    from torch_dag_core.analysis.cost_table import flops as cost_table
+
     given = choice.inputs() if choice.example.shapes or choice.example.file else None
     table = cost_table(choice.graph(), given)
     root = Node.of(table)

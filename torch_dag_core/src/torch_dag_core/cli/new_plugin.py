@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from torch_dag_core.atomic_files import write_text
+from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.examples import example
 from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, RESERVED, distribution_version, installed
 from torch_dag_core.plugins.hookspecs import HOOK_API
 
@@ -28,7 +30,7 @@ FILES: Mapping[str, str] = {
 """The files of a new package: path to the name of the template."""
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", epilog=example("torch-dag new-plugin acme-blur"))
 @click.argument("name")
 @click.option(
     "--directory",
@@ -36,6 +38,7 @@ FILES: Mapping[str, str] = {
     default=Path(),
     help="Where the folder is made.",
 )
+@answers
 def new_plugin(name: str, directory: Path) -> None:
     """Write a plugin as a package of its own, whose tests pass at once."""
     _refuse_bad_name(name)
@@ -48,7 +51,8 @@ def new_plugin(name: str, directory: Path) -> None:
         whole = Path(workshop) / folder.name
         _write_package(whole, words)
         whole.rename(folder)
-    click.echo(f"wrote {folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest")
+    say(f"wrote {folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest")
+    answer(folder=folder, distribution=folder.name, files=sorted(filled(path, words) for path in FILES))
 
 
 def _write_package(folder: Path, words: Mapping[str, str]) -> None:

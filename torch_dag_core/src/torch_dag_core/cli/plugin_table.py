@@ -11,11 +11,12 @@ from rich.text import Text
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms
 from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.examples import example
 from torch_dag_core.errors import PluginWarning, TorchDagError
 from torch_dag_core.plugins.loading import PluginInfo, contributions, default_registry, list_plugins
 
 
-@click.command()
+@click.command(epilog=example("torch-dag plugins --json"))
 @answers
 def plugins() -> None:
     """Show the installed plugins and their errors."""

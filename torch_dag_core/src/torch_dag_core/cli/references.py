@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from torch_dag_core.cli.literals import read_literal
@@ -21,6 +22,7 @@ from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.plugins.loading import first_answer, list_plugins, require
 from torch_dag_core.serialization import load
 from torch_dag_core.serialization.shards import is_sharded
+from torch_dag_core.serialization.writer import METADATA_KEY
 
 _PLUGINS = {"timm": "torch-dag-timm", "transformers": "torch-dag-transformers"}
 """Libraries whose models have names through a plugin, with the distribution to install."""
@@ -102,7 +104,23 @@ def _saved_graph(reference: str, arguments: Arguments) -> nn.Module | None:
     if not saved:
         message = f"there is no file {reference!r}"
         raise ModelReferenceError(message)
+    _refuse_weights(path)
     return load(path)
+
+
+def _refuse_weights(path: Path) -> None:
+    """Refuse a safetensors file of weights alone; what is no safetensors file at all is for `load` to refuse."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+    except (SafetensorError, OSError):
+        return
+    if METADATA_KEY not in (metadata or {}):
+        message = (
+            f"{str(path)!r} holds weights without a graph; name their model and pass the file with --weights: "
+            f"torch-dag COMMAND MODEL --weights {path}"
+        )
+        raise ModelReferenceError(message)
 
 
 def _named_model(reference: str, arguments: Arguments) -> nn.Module | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec, algorithms, find_algorithm
 from torch_dag_core.cli.answers import answers
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
 from torch_dag_core.cli.setting_values import Decorator, check_outputs, option_texts, read_settings, setting_options
+
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
 
 
 class AlgorithmGroup(click.Group):
@@ -32,6 +36,11 @@ class AlgorithmGroup(click.Group):
         del ctx
         return algorithm_command(find_algorithm(cmd_name))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write an example with the first algorithm that is installed."""
+        self.epilog = example(f"torch-dag run {next(iter(self.list_commands(ctx)), 'ALGORITHM')} --help")
+        super().format_epilog(ctx, formatter)
+
 
 @click.command(cls=AlgorithmGroup, subcommand_metavar="ALGORITHM MODEL [SETTINGS]...")
 def run() -> None:
@@ -42,7 +51,12 @@ def run() -> None:
 
 
 def algorithm_command(
-    spec: AlgorithmSpec, *, name: str | None = None, text: str | None = None, needs_out: bool = False
+    spec: AlgorithmSpec,
+    *,
+    name: str | None = None,
+    text: str | None = None,
+    needs_out: bool = False,
+    epilog: str | None = None,
 ) -> click.Command:
     """Return the command that runs an algorithm: its settings are options.
 
@@ -51,6 +65,7 @@ def algorithm_command(
         name: Of the command; that of the algorithm by default.
         text: Help of the command; the summary of the algorithm by default.
         needs_out: Whether ``--out`` must be given.
+        epilog: End of the help, such as an example.
     """
 
     def callback(
@@ -80,4 +95,4 @@ def algorithm_command(
     ]  # fmt: skip
     for option in reversed(options):
         callback = option(callback)
-    return click.command(name or spec.name, help=text or spec.summary)(takes_model(callback))
+    return click.command(name or spec.name, help=text or spec.summary, epilog=epilog)(takes_model(callback))

@@ -24,6 +24,7 @@ _TAKEN = frozenset(
         "inputs",
         "seed",
         "device",
+        "dtype",
         "config",
         "analyze",
         "out",
@@ -33,6 +34,7 @@ _TAKEN = frozenset(
         "samples",
         "json",
         "quiet",
+        "verbose",
     }
 )
 

@@ -14,6 +14,7 @@ from torch_dag_core.errors import GraphError
 from torch_dag_core.graph import checkpoint_keys, flattening, nesting
 from torch_dag_core.graph.inputs import InputSpec
 from torch_dag_core.graph.ordering import refuse_cycle, topological
+from torch_dag_core.graph.outputs import output_template
 from torch_dag_core.graph.program import Forward, compile_forward
 from torch_dag_core.graph.records import Records
 from torch_dag_core.graph.structure import slots
@@ -155,8 +156,22 @@ class DagModule(nn.Module):
         self._changed()
         return vertex
 
-    def set_outputs(self, structure: Any, vertices: Sequence[Vertex], *, training_only: bool = False) -> None:
-        """Set what the model returns: a template whose slot i is ``vertices[i]``."""
+    def set_outputs(
+        self, structure: Any, vertices: Sequence[Vertex] | None = None, *, training_only: bool = False
+    ) -> None:
+        """Set what the model returns: ``dag.set_outputs({"logits": head, "features": (stage1, stage2)})``.
+
+        Args:
+            structure: Vertices in tuples, lists, dicts, dataclasses and constants, in whose places their values are
+                returned; a single vertex; or, with ``vertices``, a template whose slot i stands for ``vertices[i]``.
+            vertices: The vertices of a template.
+            training_only: Set what is returned in training mode alone.
+
+        Raises:
+            GraphError: a vertex is not of this graph, or the structure holds something that a model cannot return.
+        """
+        if vertices is None:
+            structure, vertices = output_template(structure)
         self._records.check_members(vertices)
         if sorted(set(slots(structure))) != list(range(len(vertices))):
             message = f"the output structure {structure!r} does not use the slots 0..{len(vertices) - 1}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.inputs import Binding
 from torch_dag_core.graph.program import chosen_operand, live_vertices
 from torch_dag_core.graph.structure import unpack
@@ -31,6 +32,7 @@ def interpret(dag: DagModule, *args: Any, **kwargs: Any) -> Iterator[tuple[Verte
     >>> [(vertex.name, tuple(value.shape)) for vertex, value in interpret(dag, torch.ones(3, 4))]
     [('input', (3, 4)), ('0', (3, 2)), ('1', (3, 2)), ('output', (3, 2))]
     """
+    require_graphs("interpret()", dag)
     if dag.training and dag.input_spec.evaluation_only:
         dag.input_spec.reject_training()
     return walk(dag, bind_inputs(dag, *args, **kwargs), lambda vertex, operands: vertex.module(*operands))

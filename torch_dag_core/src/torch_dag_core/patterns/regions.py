@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.ops.arithmetic import Add
 from torch_dag_core.patterns.dominance import dominators
@@ -26,6 +27,7 @@ def residual_blocks(dag: DagModule, *, sums: Collection[type[nn.Module]] = (Add,
         dag: The graph; nested graphs are not entered.
         sums: The exact module classes that join branches.
     """
+    require_graphs("residual_blocks()", dag)
     return _BlockSearch(dag, frozenset(sums)).run()
 
 

@@ -14,8 +14,10 @@ from torch import nn
 
 from torch_dag_core.errors import RewriteLimitError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex, Vertex
 from torch_dag_core.patterns.matching import Match, Pattern, anything, chain
+from torch_dag_core.plugins.calling import defining_distribution, errors_attributed_to
 
 __all__ = ["Match", "Pattern", "RewriteResult", "Rule", "anything", "chain", "find", "rewrite"]
 
@@ -30,6 +32,7 @@ def find(dag: DagModule, pattern: Pattern, *, disjoint: bool = False) -> list[Ma
         pattern: What to look for.
         disjoint: Leave out matches that share a vertex in `Match.vertices` with an earlier match.
     """
+    require_graphs("find()", dag)
     matches: list[Match] = []
     taken: set[Vertex] = set()
     for vertex in dag.inner_vertices:
@@ -79,7 +82,9 @@ def rewrite(dag: DagModule, rules: Rule | Iterable[Rule], *, max_steps: int = 10
 
     Raises:
         RewriteLimitError: rules fired more than ``max_steps`` times. The graph is valid, but not a fixed point.
+        PluginError: a rule that is defined in a plugin raised; the message names the rule and the distribution.
     """
+    require_graphs("rewrite()", dag)
     return _Driver(dag, (rules,) if isinstance(rules, Rule) else tuple(rules), max_steps).run()
 
 
@@ -114,13 +119,20 @@ class _Driver:
     def _visit(self, vertex: InnerVertex) -> None:
         """Fire the first rule that changes something, and queue the vertices whose matches may have changed."""
         for rule in self._rules_for(type(vertex.module)):
-            match = rule.pattern.match(vertex)
-            if match is None:
-                continue
-            edited = self._fire(rule, match)
+            edited = self._try(rule, vertex)
             if edited is not None:
                 self._requeue({vertex: True, **edited})
                 return
+
+    def _try(self, rule: Rule, vertex: InnerVertex) -> Mapping[Vertex, bool] | None:
+        """Return the vertices that a rule edits where it matches a vertex, or None if it changes nothing."""
+        try:
+            match = rule.pattern.match(vertex)
+            return None if match is None else self._fire(rule, match)
+        except Exception:
+            # Looked up only here: a rule does not say which plugin it comes from.
+            with errors_attributed_to(defining_distribution(rule.rewrite), f"the rewrite {rule.name!r}"):
+                raise
 
     def _rules_for(self, op: type[nn.Module]) -> tuple[Rule, ...]:
         rules = self.by_op.get(op)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch_dag_core.errors import PluginError, TorchDagError
-from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, PASSED_ON, distribution_version, one_line
+from torch_dag_core.plugins.discovery import CORE_DISTRIBUTION, PASSED_ON, distribution_version, installed, one_line
 
 
 def release_name(owner: str) -> str:
@@ -17,6 +19,16 @@ def release_name(owner: str) -> str:
 def is_foreign(owner: str) -> bool:
     """Tell whether a record comes from a plugin: not from the core, nor from the user's own registry."""
     return owner not in ("", CORE_DISTRIBUTION)
+
+
+def defining_distribution(function: Callable[..., Any]) -> str:
+    """Return the distribution of the plugin in whose package a function is defined; empty where it is in none."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    package = (getattr(function, "__module__", None) or "").partition(".")[0]
+    points = (point for candidate in installed() for point in candidate.entry_points)
+    found = (point.dist.name for point in points if point.dist and point.module.partition(".")[0] == package)
+    return next(found, "")
 
 
 @contextmanager

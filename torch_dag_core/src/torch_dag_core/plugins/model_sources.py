@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, cast
 
 from torch_dag_core.errors import ModelReferenceError
 from torch_dag_core.plugins.record_checks import CALLABLE, Kind, check_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _TEXT = Kind("a string that is not empty", lambda value: isinstance(value, str) and bool(value))
 _PACKAGES = Kind("a tuple of names", lambda value: isinstance(value, tuple) and all(isinstance(v, str) for v in value))
@@ -97,4 +97,8 @@ def torchvision_model(reference: str, options: Mapping[str, Any]) -> nn.Module |
 def torchvision_inputs(model: nn.Module) -> tuple[Tensor, ...] | None:
     """Return two samples of zeros for the models of torchvision that need other sizes than their first layer tells."""
     sizes = _INPUTS.get(f"{type(model).__module__}.{type(model).__qualname__}")
-    return None if sizes is None else tuple(torch.zeros(2, *size) for size in sizes)
+    if sizes is None:
+        return None
+    import torch
+
+    return tuple(torch.zeros(2, *size) for size in sizes)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 if TYPE_CHECKING:
     from torch_dag_core.plugins.registry import OpSpec
 
@@ -25,7 +23,11 @@ class Kind:
 
 
 def _is_class(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, nn.Module)
+    if not isinstance(value, type):
+        return False
+    from torch import nn
+
+    return issubclass(value, nn.Module)
 
 
 def _is_dotted(value: Any) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch_dag_core.errors import DuplicateOpError, UnknownOpError
 from torch_dag_core.plugins import record_checks as kinds
 from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_core.plugins.record_checks import check_fields
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 Shape = tuple[int, ...]
-Examples = Callable[[], Iterable[tuple[nn.Module, tuple[Tensor, ...]]]]
+Examples: TypeAlias = "Callable[[], Iterable[tuple[nn.Module, tuple[Tensor, ...]]]]"
 """Returns pairs of a module and tensors that it can be called with; for tests (`torch_dag_core.testing`)."""
 
 

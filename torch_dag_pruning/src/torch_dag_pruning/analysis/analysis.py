@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_dag_core.graph.builtin_ops import Constant
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_core.plugins.loading import default_registry
 from torch_dag_core.plugins.registry import Registry
@@ -51,6 +52,7 @@ def analyze(
             axis rule contradicts the sizes that its op gives.
         InputError: the graph does not run at these sizes.
     """
+    require_graphs("analyze()", dag)
     registry = registry or default_registry()
     rules = axis_rules(registry)
     _refuse_unknown(dag, free_outputs)
@@ -114,6 +116,7 @@ class Analysis:
         Raises:
             AnalysisError: the analysis is of another graph (a clone is another one), or the graph was edited since.
         """
+        require_graphs("require()", dag)
         if dag is not self._original:
             message = "the analysis is of another graph; pass the graph that was analysed, or analyze this one"
             raise AnalysisError(message)

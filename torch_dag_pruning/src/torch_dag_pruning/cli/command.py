@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.run import algorithm_command
-from torch_dag_pruning.one_shot import SPEC
+from torch_dag_pruning.one_shot_spec import SPEC
 
 prune = algorithm_command(
     SPEC,
@@ -12,4 +13,5 @@ prune = algorithm_command(
     "Nothing is trained. With --calibrate, the weights that are left are repaired so that the outputs stay close to "
     "those of MODEL, which needs a few hundred samples without labels. The same as `torch-dag run channel-pruning`.",
     needs_out=True,
+    epilog=example("torch-dag prune timm:resnet18 --keep-flops 0.7 --out resnet18_70.safetensors"),
 )

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 from rich.text import Text
-from torch import nn
 
-from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.answers import answer, answers, say, step
 from torch_dag_core.cli.console import console
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.quantities import count
-from torch_dag_pruning.analysis.analysis import Analysis, analyze
-from torch_dag_pruning.cli.advice import advice
-from torch_dag_pruning.cli.orbit_kinds import OrbitKinds
-from torch_dag_pruning.cli.source_lines import source_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torch_dag_core.cli.model_choice import ModelChoice
+    from torch_dag_pruning.analysis.analysis import Analysis
 
 
-@click.command()
+@click.command(epilog=example("torch-dag inspect timm:resnet18 --top 5"))
 @takes_model
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many orbits are shown.")
 @answers
@@ -28,10 +30,14 @@ def inspect(choice: ModelChoice, top: int) -> None:
 
     An orbit is a set of channels, heads or groups that go together, wherever they occur.
     """
+    from torch_dag_pruning.analysis.analysis import analyze
+
     with console().status(f"analysing {choice.reference}"):
         model = choice.model()
-        analysis = analyze(choice.graph(model))
-        orbits, locks = orbit_rows(analysis), lock_rows(analysis, model)
+        graph = choice.graph(model)
+        with step("analysing"):
+            analysis = analyze(graph)
+            orbits, locks = orbit_rows(analysis), lock_rows(analysis, model)
     now = float(analysis.cost())
     say(
         f"{choice.reference}: {count(now)} FLOPs ({count(now / 2)} MACs) and {count(analysis.parameters_count())} "
@@ -54,6 +60,8 @@ def orbit_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
     Its FLOPs are those that are saved where it alone is reduced to its minimum, but at least one slot.
     """
+    from torch_dag_pruning.cli.orbit_kinds import OrbitKinds
+
     kinds, now = OrbitKinds(analysis), float(analysis.cost())
     saved = {o.key: now - float(analysis.cost({o.atom.id: max(1, o.minimum)})) for o in analysis.orbits}
     return [
@@ -72,6 +80,9 @@ def orbit_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 def lock_rows(analysis: Analysis, model: nn.Module) -> list[dict[str, Any]]:
     """Return what locks FLOPs, most first: the vertex, its source line, the reason, and what can be done."""
+    from torch_dag_pruning.cli.advice import advice
+    from torch_dag_pruning.cli.source_lines import source_line
+
     now = float(analysis.cost())
     return [
         {

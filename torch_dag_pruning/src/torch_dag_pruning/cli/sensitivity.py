@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.answers import answer, answers, say
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
+
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
 
 
 def shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
@@ -20,7 +26,7 @@ def shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...
         raise click.BadParameter(message) from error
 
 
-@click.command("sensitivity")
+@click.command("sensitivity", epilog=example("torch-dag sensitivity timm:resnet18 --calibrate images --shares 0.5"))
 @takes_model
 @click.option("--calibrate", required=True, metavar="DATA",
               help="Data to run on: a folder of images, a .safetensors file, or package.module:callable.")  # fmt: skip
@@ -33,6 +39,7 @@ def shares(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...
 @click.option("--criterion", default="l2", show_default=True, help="How slots are scored, by weights alone.")
 @click.option("-o", "--out", type=OutputPath(), help="Where to save the table (.csv or .json).")
 @may_overwrite
+@answers
 def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path | None, **settings: Any) -> None:
     """Prune every orbit of MODEL alone to some shares of its slots, and show how much the outputs change.
 
@@ -41,15 +48,17 @@ def sensitivity(*, choice: ModelChoice, calibrate: str, samples: int, out: Path 
     """
     from torch_dag_core.cli.calibration import Amount, read_calibration
     from torch_dag_pruning.analysis.analysis import analyze
-    from torch_dag_pruning.sensitivity import format_of
-    from torch_dag_pruning.sensitivity import sensitivity as scan
+    from torch_dag_pruning.sensitivity_scan import format_of
+    from torch_dag_pruning.sensitivity_scan import sensitivity as scan
 
     if out is not None:
         format_of(out)
     model = choice.model()
     dag = choice.graph(model)
-    batches = read_calibration(calibrate, model, choice.reference, dag, Amount(samples))
+    data = read_calibration(calibrate, model, choice.reference, dag, Amount(samples))
+    batches = [choice.placed(batch) for batch in data]
     table = scan(analyze(dag, choice.inputs()), batches, **settings)
-    click.echo(str(table))
+    say(str(table))
     if out is not None:
         table.save(out)
+    answer(model=choice.reference, file=out, **json.loads(table.to_json()))

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torch_dag_core.cli.answers import answer, answers, note, say
 from torch_dag_core.cli.coverage.command import Shard
-from torch_dag_core.cli.model_choice import ModelChoice, takes_model
+from torch_dag_core.cli.examples import example
+from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite, may_resume
 from torch_dag_pruning.cli.sensitivity import shares
+
+if TYPE_CHECKING:
+    from torch_dag_core.cli.model_choice import ModelChoice
 
 _SWEPT = ("keep_flops", "criterion", "recover", "plan", "save_plan")
 
@@ -22,7 +26,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-@click.command("sweep")
+@click.command("sweep", epilog=example("torch-dag sweep timm:resnet18 --calibrate images --out rows.jsonl"))
 @takes_model
 @click.option("--targets", default="0.75,0.5,0.35", show_default=True, callback=shares, metavar="SHARES",
               help="Which shares of the FLOPs stay.")  # fmt: skip
@@ -77,7 +81,7 @@ def sweep(*, choice: ModelChoice, out: Path, resume: bool, shard: tuple[int, int
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     from torch_dag_core.cli.setting_values import read_settings
-    from torch_dag_pruning.one_shot import SPEC
+    from torch_dag_pruning.one_shot_spec import SPEC
 
     settings = read_settings(SPEC, list(texts))
     for name in _SWEPT:
@@ -87,10 +91,11 @@ def _settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-@click.command("sweep-plot")
+@click.command("sweep-plot", epilog=example("torch-dag sweep-plot rows.jsonl --out sweep.svg"))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--out", type=OutputPath(), required=True, help="The picture: .svg, .png or .pdf.")
 @may_overwrite
+@answers
 def sweep_plot(*, files: Sequence[Path], out: Path) -> None:
     """Draw error against FLOPs of the rows that `torch-dag sweep` wrote into FILES, and print their table.
 
@@ -101,5 +106,6 @@ def sweep_plot(*, files: Sequence[Path], out: Path) -> None:
 
     rows = joined([SweepFile.read(path) for path in files])
     plot(rows, out)
-    click.echo(table(rows))
-    click.echo(f"wrote {out}")
+    say(table(rows))
+    say(f"wrote {out}")
+    answer(file=out, rows=[asdict(row) for row in rows])

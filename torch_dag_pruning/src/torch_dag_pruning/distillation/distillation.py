@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from torch_dag_core.errors import GraphError, SettingsError
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.cut import Cut
 
@@ -50,6 +51,7 @@ class Distillation:
             SettingsError: a weight is negative, or the temperature is not above 0.
             GraphError: a feature is no vertex of the teacher, or shares its module with other vertices.
         """
+        require_graphs("Distillation", teacher)
         self.logits, self.temperature, self.features = logits, temperature, dict(features or {})
         for name, weight in {"logits": logits, **self.features}.items():
             if weight < 0:

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from torch_dag_core.graph.builtin_ops import Constant, GetItem, TrainingSwitch
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.interpret import live_inner_vertices
 from torch_dag_core.shape_run import ShapeRun
 from torch_dag_pruning.analysis.analysis import analyze
@@ -83,11 +84,13 @@ class Latency:
 
     def measured(self, dag: DagModule) -> float:
         """Return the measured latency of a whole graph, in milliseconds."""
+        require_graphs("measured()", dag)
         blanks = self.inputs(dag)
         return 1e3 * self.provider.measure(dag, [_filled(blank) for blank in blanks])
 
     def inputs(self, dag: DagModule, blanks: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Return inputs without data for a call of a graph with ``batch`` samples."""
+        require_graphs("inputs()", dag)
         blanks = analyze(dag)._sizes if blanks is None else blanks
         is_free = [spec.shape[:1] == (None,) for spec in dag.input_spec.tensors] or [True] * len(blanks)
         shapes = [

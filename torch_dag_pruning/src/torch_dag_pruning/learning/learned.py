@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torch_dag_core.algorithms.algorithm import AlgorithmSpec, Losses
+from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.compression import CompressionAlgorithm
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
@@ -388,12 +388,3 @@ class LearnedChannelPruning(CompressionAlgorithm):
 def _replicated(network: DagModule) -> list[Tensor]:
     """Return the parameters and buffers that each process has as a whole."""
     return [tensor for tensor in network.state_dict(keep_vars=True).values() if not is_sharded(tensor)]
-
-
-SPEC = AlgorithmSpec(
-    name=LearnedChannelPruning.name,
-    summary="Learn during training which channels to remove.",
-    config=LearnedChannelConfig,
-    create=LearnedChannelPruning.from_config,
-    trains=True,
-)

@@ -43,9 +43,13 @@ def _offered() -> dict[str, tuple[str, ImportanceCriterion]]:
 
 def described(criterion: ImportanceCriterion) -> str:
     """Return a criterion in words, for errors: its name, and the plugin that offers it, if one does."""
-    what = f"the criterion {criterion.name!r}"
-    owners = [owner for owner, offered in _offered().values() if type(offered) is type(criterion)]
-    return f"{what} of {release_name(owners[0])}" if owners and is_foreign(owners[0]) else what
+    what, owner = f"the criterion {criterion.name!r}", owner_of(criterion)
+    return f"{what} of {release_name(owner)}" if is_foreign(owner) else what
+
+
+def owner_of(criterion: ImportanceCriterion) -> str:
+    """Return the distribution of the plugin that offers criteria of this class; empty where none does."""
+    return next((owner for owner, offered in _offered().values() if type(offered) is type(criterion)), "")
 
 
 def with_statistics(criterion: ImportanceCriterion, statistics: Statistics | None) -> ImportanceCriterion:

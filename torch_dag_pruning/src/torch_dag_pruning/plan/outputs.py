@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_pruning.analysis.analysis import Analysis, analyze
 from torch_dag_pruning.axes import Axis, atoms, mask
 from torch_dag_pruning.errors import PlanError
@@ -29,6 +30,7 @@ def analyze_freed(dag: DagModule, example_inputs: Any = None, free: Iterable[Sel
     Raises:
         PlanError: a selector names nothing in the graph, or layers that make no channels of an output.
     """
+    require_graphs("analyze_freed()", dag)
     selectors = (free,) if isinstance(free, (str, type)) else tuple(free)
     outputs = {vertex.name: vertex for output in dag.output_vertices for vertex in output.predecessors}
     if outputs.keys() >= set(selectors):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_dag_core.plugins.calling import errors_attributed_to
 from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.plan.criteria import ImportanceCriterion
-from torch_dag_pruning.plan.known_criteria import described, is_comparable
+from torch_dag_pruning.plan.known_criteria import described, is_comparable, owner_of
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis, Orbit
@@ -27,8 +28,10 @@ def checked_scores(analysis: Analysis, criterion: ImportanceCriterion) -> dict[s
     Raises:
         PlanError: an orbit is not scored, one that does not exist is, an orbit has a wrong number of scores, or a score
             is NaN. The message names the criterion and the plugin that it comes from.
+        PluginError: the criterion of a plugin raised something else.
     """
-    scores: Any = criterion.score(analysis)
+    with errors_attributed_to(owner_of(criterion), f"the criterion {criterion.name!r}"):
+        scores: Any = criterion.score(analysis)
     if not isinstance(scores, Mapping):
         message = f"{described(criterion)} must return a mapping from orbit keys to scores, got {scores!r}"
         raise PlanError(message)

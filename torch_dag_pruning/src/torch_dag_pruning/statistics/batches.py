@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def read_batches(dag: DagModule, batches: Iterable[Any]) -> Iterator[Batch]:
             the names of the input vertices as keys.
 
     Raises:
-        CalibrationError: ``batches`` is a tensor or empty, or a batch lacks an input.
+        CalibrationError: ``batches`` is a tensor or empty, or a batch lacks an input or has one of wrong sizes.
     """
     if isinstance(batches, Tensor):
         message = "batches must be an iterable of batches, not one tensor; pass [tensor]"
@@ -50,6 +50,7 @@ def read_batches(dag: DagModule, batches: Iterable[Any]) -> Iterator[Batch]:
     number = -1
     for number, batch in enumerate(batches):
         inputs = tuple(tensor.to(device) for tensor in _inputs(batch, names, number))
+        _require_sizes(dag, inputs, number)
         yield Batch(inputs, batch)
     if number < 0:
         message = "batches holds no batch; calibration needs data (an iterator can be read once only)"
@@ -70,3 +71,16 @@ def _inputs(batch: Any, names: list[str], number: int) -> list[Tensor]:
         )
         raise CalibrationError(message)
     return tensors
+
+
+def _require_sizes(dag: DagModule, inputs: Sequence[Tensor], number: int) -> None:
+    specs = dag.input_spec.for_inputs(len(inputs)).tensors
+    for vertex, tensor, spec in zip(dag.input_vertices, inputs, specs, strict=True):
+        pairs = list(zip(tensor.shape, spec.shape, strict=False))
+        if tensor.dim() != len(spec.shape) or any(wanted not in (None, size) for size, wanted in pairs):
+            wanted_sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
+            message = (
+                f"batch {number} has sizes {tuple(tensor.shape)} for the input {vertex.name}, the graph takes "
+                f"({wanted_sizes})"
+            )
+            raise CalibrationError(message)

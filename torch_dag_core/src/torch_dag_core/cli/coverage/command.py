@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torch_dag_core.cli.answers import answer, answers, note, say
+from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite, may_resume
 from torch_dag_core.cli.param_type import ParamType
 
@@ -34,7 +35,7 @@ class Shard(ParamType):
         return int(first), int(parts)
 
 
-@click.command()
+@click.command(epilog=example("torch-dag coverage timm --filter resnet10t --out rows.jsonl"))
 @click.argument("source")
 @click.option("--filter", "filters", multiple=True, metavar="GLOB", help="Only models whose names match; repeatable.")
 @click.option("--max-parameters", type=click.FloatRange(min=0), metavar="M", help="Leave out models above M million.")
@@ -114,7 +115,7 @@ def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> 
     file.write()
 
 
-@click.command("coverage-table")
+@click.command("coverage-table", epilog=example("torch-dag coverage-table rows.jsonl --out coverage.md"))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--out", type=OutputPath(), required=True, help="The page, as Markdown.")
 @click.option(
@@ -124,6 +125,7 @@ def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> 
     help="Figures of another tool to show beside: columns model, converted, channels, blocks.",
 )
 @may_overwrite
+@answers
 def coverage_table(*, files: Sequence[Path], out: Path, beside: Path | None) -> None:
     """Make a page of the rows that `torch-dag coverage` wrote into FILES."""
     from torch_dag_core.atomic_files import write_text
@@ -132,4 +134,5 @@ def coverage_table(*, files: Sequence[Path], out: Path, beside: Path | None) -> 
 
     surveys = [CoverageFile.read(path) for path in files]
     write_text(out, page(surveys, None if beside is None else Figures.read(beside)))
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")
+    answer(files=files, file=out, models=sum(len(survey.rows) for survey in surveys))
