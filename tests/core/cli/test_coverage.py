@@ -14,9 +14,10 @@ from torch import nn
 from torch_dag_core.cli.app import app
 from torch_dag_core.cli.coverage import survey
 from torch_dag_core.cli.coverage.comparison import differences, in_double_precision, too_far
+from torch_dag_core.cli.coverage.figures import Figures
 from torch_dag_core.cli.coverage.record import CoverageFile, Header
 from torch_dag_core.cli.coverage.survey import Choice
-from torch_dag_core.cli.coverage.table import Figures, group_of, page
+from torch_dag_core.cli.coverage.table import group_of, page
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.conversion.example_inputs import ExampleInputs
 from torch_dag_core.plugins.model_sources import ModelList

@@ -89,7 +89,7 @@ class Cut:
             proof = self.compare(removed, inputs)
         except RemovalMismatchError:
             proof = self.compare(removed, inputs, torch.float64)
-        self._check_costs(removed)
+        self.check_costs(removed)
         if proof.effect == 0.0 and self._ought_to_show():
             message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
             warnings.warn(message, PruningWarning, stacklevel=3)
@@ -146,8 +146,14 @@ class Cut:
         lay_masks(dag, self.analysis, mask_lookup(self.analysis.solver, masks))
         return dag
 
-    def _check_costs(self, removed: DagModule) -> None:
-        """Compare FLOPs and parameters with the predicted ones, unless an orbit is empty and vertices were deleted."""
+    def check_costs(self, removed: DagModule) -> None:
+        """Compare FLOPs and parameters of a removed graph with the predicted ones; graphs without weights will do.
+
+        Nothing is compared if an orbit is empty, since vertices were deleted then.
+
+        Raises:
+            RemovalMismatchError: they differ; the message gives both numbers.
+        """
         analysis, counts = self.analysis, self.plan.atom_counts(self.analysis)
         if not all(counts.values()):
             return

@@ -18,8 +18,9 @@ class Subject:
 
     Attributes:
         dag: The graph, in evaluation mode. A check works on copies.
-        has_weights: Whether tensors have values; False for models that are too large, which are built without memory.
-        keep: Saves a graph under a name, so that it is loaded in another process and compared bit for bit.
+        has_weights: Whether tensors have values; False for models that are built without memory, on the meta device.
+        keep: Saves a graph under a name, so that it is loaded in another process and compared bit for bit; without
+            weights, only its structure.
     """
 
     dag: DagModule

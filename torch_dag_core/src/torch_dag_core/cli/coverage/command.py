@@ -55,6 +55,7 @@ class Shard(ParamType):
     metavar="GB",
     help="Memory that one model may take (Linux); larger ones are examined without weights.",
 )
+@click.option("--structure-only", is_flag=True, help="Give no model weights: what they compute is not compared.")
 @click.option("-o", "--out", type=OutputPath(), required=True, help="The rows, as JSON lines.")
 @may_resume
 @may_overwrite
@@ -65,6 +66,9 @@ def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any)
     Each is converted, compared with its source in both modes, saved, loaded where its source cannot be imported, and
     examined by whatever the installed plugins add: torch-dag-pruning tells what can be removed and what is in the way,
     and proves a random removal. `torch-dag coverage-table` makes a page of the rows.
+
+    With --structure-only, models are built without memory: each is converted, its structure saved and loaded, and what
+    is removed at random is proved by shapes, FLOPs and parameters. That takes seconds for a model of any size.
     """
     seconds, gigabytes, most = (options[name] for name in ("time_limit", "memory_limit", "max_parameters"))
     if gigabytes is not None and sys.platform != "linux":
@@ -82,7 +86,7 @@ def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any)
         _measure(file, [name for name in listed.names() if choice.matches(name)], processes)
         names = [name for name in choice.select(file.parameters) if name not in file.rows]
         note(f"{len(names)} models of {source} to examine, {len(file.rows)} examined before")
-        Survey(file, processes, note).run(names, jobs)
+        Survey(file, processes, note, structure_only=options["structure_only"]).run(names, jobs)
     finally:
         processes.stop()
     failures = {name: row["failures"] for name, row in file.rows.items() if row["failures"]}
@@ -129,8 +133,9 @@ def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> 
 def coverage_table(*, files: Sequence[Path], out: Path, beside: Path | None) -> None:
     """Make a page of the rows that `torch-dag coverage` wrote into FILES."""
     from torch_dag_core.atomic_files import write_text
+    from torch_dag_core.cli.coverage.figures import Figures
     from torch_dag_core.cli.coverage.record import CoverageFile
-    from torch_dag_core.cli.coverage.table import Figures, page
+    from torch_dag_core.cli.coverage.table import page
 
     surveys = [CoverageFile.read(path) for path in files]
     write_text(out, page(surveys, None if beside is None else Figures.read(beside)))

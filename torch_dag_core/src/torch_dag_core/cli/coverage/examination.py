@@ -18,7 +18,7 @@ from torch import nn
 from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
 from torch_dag_core.cli.coverage.comparison import batch_of, differences, in_double_precision, too_far
-from torch_dag_core.cli.coverage.kept import keep
+from torch_dag_core.cli.coverage.kept import keep, keep_structure
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import ExampleInputs
@@ -90,8 +90,7 @@ class Examination:
         del model
         self._step("cost", partial(self._cost, dag))
         kept = partial(self._keep, example)
-        if self.request.has_weights:
-            self._step("save", partial(kept, "graph", dag))
+        self._step("save", partial(kept, "graph", dag))
         for check in named_contributions("torch_dag_coverage_checks", CoverageCheck).values():
             self._step(check.name, partial(self._check, check, Subject(dag, self.request.has_weights, kept)))
 
@@ -150,7 +149,10 @@ class Examination:
         self.row["flops_unknown"] = sorted(table.unknown)
 
     def _keep(self, example: ExampleInputs, name: str, dag: DagModule) -> None:
-        keep(self.request.folder, name, dag, batch_of(example, 3))
+        if self.request.has_weights:
+            keep(self.request.folder, name, dag, batch_of(example, 3))
+        else:
+            keep_structure(self.request.folder, name, dag)
 
     def _check(self, check: CoverageCheck, subject: Subject) -> None:
         self.row[check.name] = dict(check.run(subject))

@@ -1,10 +1,15 @@
-"""Graphs kept in a folder with inputs and outputs, and loaded where their source cannot be imported."""
+"""Graphs kept in a folder, and loaded where their source cannot be imported.
+
+A graph with weights is kept with inputs and outputs, and has to compute the same outputs after loading. Of a graph
+without weights the structure alone is kept: the JSON document of a saved file, with the shape of each tensor. The graph
+that is built from it has to have the same document.
+"""
 
 from __future__ import annotations
 
 import importlib.abc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +21,14 @@ from torch_dag_core.cli.graph_calls import call_arguments
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.graph.structure import pack
 from torch_dag_core.plugins.discovery import one_line
+from torch_dag_core.plugins.registry import Registry
+from torch_dag_core.serialization.catalogue import chosen_registry
+from torch_dag_core.serialization.describe import describe
+from torch_dag_core.serialization.node import parse, to_text
+from torch_dag_core.serialization.rebuild import rebuild
+from torch_dag_core.serialization.walk import leaves, tensor_places
 
-_GRAPH, _VALUES = ".graph.safetensors", ".values.safetensors"
+_GRAPH, _VALUES, _STRUCTURE = ".graph.safetensors", ".values.safetensors", ".structure.json"
 EQUAL = "equal"
 
 
@@ -29,19 +40,50 @@ def keep(folder: Path, name: str, dag: DagModule, inputs: Sequence[Tensor]) -> N
     save_file({key: tensor.contiguous().clone() for key, tensor in values.items()}, folder / f"{name}{_VALUES}")
 
 
+def keep_structure(folder: Path, name: str, dag: DagModule) -> None:
+    """Save the structure of a graph, without the values of its tensors, for `verdicts`."""
+    (folder / f"{name}{_STRUCTURE}").write_text(_structure(dag, chosen_registry(None)), encoding="utf-8")
+
+
+def _structure(dag: DagModule, registry: Registry) -> str:
+    places = (place for leaf in leaves(dag) for place in tensor_places(leaf))
+    shapes = {place.name: list(place.tensor.shape) for place in places}
+    return to_text({**describe(dag, registry), "tensors": shapes})
+
+
 def verdicts(folder: Path) -> dict[str, str]:
-    """Load every kept graph and return, by name, `EQUAL` or how its outputs differ from those that were kept."""
-    return {path.name.removesuffix(_GRAPH): _verdict(path) for path in sorted(folder.glob(f"*{_GRAPH}"))}
+    """Load everything that was kept and return, by name, `EQUAL` or in what it differs from what was kept.
+
+    The name of a structure is ``structure of NAME``.
+    """
+    graphs = {path.name.removesuffix(_GRAPH): _verdict(_outputs_compared, path) for path in _kept(folder, _GRAPH)}
+    structures = {
+        f"structure of {path.name.removesuffix(_STRUCTURE)}": _verdict(_structure_compared, path)
+        for path in _kept(folder, _STRUCTURE)
+    }
+    return graphs | structures
 
 
-def _verdict(path: Path) -> str:
+def _kept(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"*{suffix}"))
+
+
+def _verdict(compare: Callable[[Path], str], path: Path) -> str:
     try:
-        return _compared(path)
+        return compare(path)
     except Exception as error:  # noqa: BLE001 - the reason is the verdict
         return one_line(error)
 
 
-def _compared(path: Path) -> str:
+def _structure_compared(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    registry = chosen_registry(None)
+    dag = rebuild(parse(text, "graph document"), registry)
+    dag.verify()
+    return EQUAL if _structure(dag, registry) == text else "the structure of the loaded graph differs"
+
+
+def _outputs_compared(path: Path) -> str:
     values = load_file(path.with_name(path.name.replace(_GRAPH, _VALUES)))
     found = _outputs(DagModule.load(path), _named(values, "input"))
     wanted = _named(values, "output")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Processes:
             shutil.rmtree(folder, ignore_errors=True)
         failed = {f"reload {name}": said for name, said in row["reload"].items() if said != EQUAL}
         row["failures"] |= failed
+        row["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
         return row
 
     def _row(self, request: Request) -> Row:

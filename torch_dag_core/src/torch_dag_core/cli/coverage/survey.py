@@ -91,10 +91,13 @@ class Survey:
     Attributes:
         file: Where the rows go.
         say: Shows one line of progress.
+        structure_only: Whether no model gets weights, whatever its size.
     """
 
-    def __init__(self, file: CoverageFile, processes: Processes, say: Callable[[str], None]) -> None:
-        self.file, self.say, self._processes = file, say, processes
+    def __init__(
+        self, file: CoverageFile, processes: Processes, say: Callable[[str], None], *, structure_only: bool = False
+    ) -> None:
+        self.file, self.say, self._processes, self.structure_only = file, say, processes, structure_only
         self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -112,7 +115,7 @@ class Survey:
                 if isinstance(row, BaseException):
                     raise row
                 self.file.add(row)
-                self.say(f"{place + 1}/{len(names)} {row['model']}: {in_words(row)}")
+                self.say(f"{place + 1}/{len(names)} {row['model']}: {self._in_words(row)}")
         finally:
             self._stopping.set()
             self._processes.stop()
@@ -133,19 +136,21 @@ class Survey:
         reference = f"{self.file.header.source}:{name}"
         size = self.file.parameters.get(name) or 0
         fits = size * _BYTES_PER_PARAMETER * _COPIES <= (self._processes.limits.bytes or physical_memory())
-        row = self._processes.examine(name, reference, loader, has_weights=fits)
-        if fits and is_out_of_memory(row):
+        has_weights = fits and not self.structure_only
+        row = self._processes.examine(name, reference, loader, has_weights=has_weights)
+        if has_weights and is_out_of_memory(row):
             row = self._processes.examine(name, reference, loader, has_weights=False)
         return row
 
-
-def in_words(row: Row) -> str:
-    """Return the outcome of one model in a line."""
-    seconds = f"{row['seconds'].get('total', 0):.1f} s"
-    if row["failures"]:
-        reasons = "; ".join(f"{step}: {reason}" for step, reason in row["failures"].items())
-        return f"failed ({seconds}): {reasons}"
-    return f"ok ({seconds})" if row["has_weights"] else f"structure only, too large for memory ({seconds})"
+    def _in_words(self, row: Row) -> str:
+        """Return the outcome of one model in a line."""
+        seconds = f"{row['seconds'].get('total', 0):.1f} s"
+        if row["failures"]:
+            reasons = "; ".join(f"{step}: {reason}" for step, reason in row["failures"].items())
+            return f"failed ({seconds}): {reasons}"
+        if row["has_weights"]:
+            return f"ok ({seconds})"
+        return f"structure only{'' if self.structure_only else ', too large for memory'} ({seconds})"
 
 
 def physical_memory() -> float:

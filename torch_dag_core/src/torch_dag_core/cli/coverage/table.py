@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from torch_dag_core.cli.coverage.comparison import CLOSE, DOUBLE_CLOSE, REFUSED
 from torch_dag_core.cli.coverage.examination import Row
+from torch_dag_core.cli.coverage.figures import Figures, comparison
 from torch_dag_core.cli.coverage.kept import EQUAL
 from torch_dag_core.cli.coverage.record import CoverageFile, CoverageFileError, Header
 
-_BESIDE_COLUMNS = ("model", "converted", "channels", "blocks")
 _MOST_NAMES = 12
 _WORTH_TELLING = 1e-3
 """Smallest share of a model's FLOPs for which the line of a model tells what locks it."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What another tool reached, by model.
-
-    Attributes:
-        title: What the tool is called, from the name of the file.
-        converted: Whether it converted a model.
-        removable: The share of FLOPs that it can remove, by check and model.
-    """
-
-    title: str
-    converted: Mapping[str, bool]
-    removable: Mapping[str, Mapping[str, float]]
-
-    @classmethod
-    def read(cls, path: Path) -> Figures:
-        """Read a CSV with the columns model, converted (0 or 1), channels and blocks (shares, or empty).
-
-        Raises:
-            CoverageFileError: a column is missing, or a value is none of these.
-        """
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        try:
-            converted = {row["model"]: bool(int(row["converted"])) for row in rows}
-            shares = {
-                check: {row["model"]: float(row[check]) for row in rows if row[check]} for check in _BESIDE_COLUMNS[2:]
-            }
-        except (KeyError, ValueError) as error:
-            message = f"{str(path)!r} must have the columns {', '.join(_BESIDE_COLUMNS)} with numbers: {error}"
-            raise CoverageFileError(message) from error
-        return cls(path.stem.replace("_", " "), converted, shares)
 
 
 def page(surveys: Sequence[CoverageFile], beside: Figures | None = None) -> str:
     """Return the page as Markdown.
 
     Args:
-        surveys: The shards of one survey.
+        surveys: The shards of one survey, or surveys of the same models with and without weights.
         beside: Figures to show beside those of each model.
 
     Raises:
         CoverageFileError: the surveys were made with different releases or of different libraries.
     """
     header = _common(surveys)
-    rows = sorted((row for survey in surveys for row in survey.rows.values()), key=lambda row: str(row["model"]))
+    rows = _merged(surveys)
     parts = [_head(header, surveys, rows), _totals(rows), _failures(rows)]
     if beside is not None:
-        parts.append(_comparison(rows, beside))
+        parts.append(comparison(rows, beside))
     parts += [_locks(rows), _models(rows, beside)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _merged(surveys: Sequence[CoverageFile]) -> list[Row]:
+    """Return one row for each model, sorted by name: the last one with weights, or the last one if none has."""
+    rows: dict[str, Row] = {}
+    for row in (row for survey in surveys for row in survey.rows.values()):
+        if row["has_weights"] or not rows.get(row["model"], row)["has_weights"]:
+            rows[row["model"]] = row
+    return [rows[name] for name in sorted(rows)]
 
 
 def _common(surveys: Sequence[CoverageFile]) -> Header:
@@ -90,10 +62,24 @@ def _head(header: Header, surveys: Sequence[CoverageFile], rows: Sequence[Row]) 
     most = max((row["parameters"] for row in rows if "parameters" in row), default=0)
     sample = f"sample of {len(rows)} of {len(known)} models, up to {most / 1e6:.1f} M parameters"
     what = f"all {len(rows)} models" if len(rows) == len(known) else sample
-    dates = " and ".join(sorted({survey.header.date for survey in surveys}))
+    dates = Counter(row.get("date", header.date) for row in rows)
+    examined = ", ".join(f"{count} on {date}" for date, count in sorted(dates.items()))
     return (
-        f"# Coverage of {header.source}\n\nWritten by `torch-dag coverage` and `torch-dag coverage-table` on {dates}; "
-        f"{what}.\n\n- {versions}\n- {header.machine}"
+        f"# Coverage of {header.source}\n\nWritten by `torch-dag coverage` and `torch-dag coverage-table`; {what}, "
+        f"examined: {examined}.\n\n- {versions}\n- {header.machine}{_structures_explained(rows)}"
+    )
+
+
+def _structures_explained(rows: Sequence[Row]) -> str:
+    """Return a paragraph about rows without weights; empty if there are none."""
+    count = sum(not row["has_weights"] for row in rows)
+    if not count:
+        return ""
+    return (
+        f"\n\n{count} models were examined without weights (`structure` in the table below): each is converted, the "
+        "structure of the graph is saved and loaded where its source cannot be imported, and half of all channels are "
+        "removed at random; shapes, FLOPs and parameters of the result are compared with the predicted ones. What "
+        "these models compute is not compared."
     )
 
 
@@ -107,18 +93,26 @@ def _totals(rows: Sequence[Row]) -> str:
         "built": sum("parameters" in row for row in rows),
         "converted": len(converted),
         "without any failure": sum(not row["failures"] for row in rows),
-        "too large for memory, examined without weights": sum(not row["has_weights"] for row in rows),
+        "examined with weights": sum(row["has_weights"] for row in rows),
+        "examined without weights, structure only": sum(not row["has_weights"] for row in rows),
         "converted with a free batch size": sum(row["free_batch"] for row in converted),
         "converted with a free image size or length": sum(row["free_size"] for row in converted),
         "with torch functions that have no op of their own": sum(bool(row["torch_calls"]) for row in converted),
         "loaded without their source, equal bit for bit": _reloaded(rows, "graph"),
+        "loaded without their source, equal structure": _reloaded(rows, "structure of graph"),
         "pruned at random, masked equals removed, costs as predicted": sum(
-            bool(row.get("cut")) and "cut" not in row["failures"] for row in rows
+            row["has_weights"] for row in rows if _is_cut(row)
         ),
+        "pruned at random, shapes and costs as predicted": sum(not row["has_weights"] for row in rows if _is_cut(row)),
         "loaded after pruning, equal bit for bit": _reloaded(rows, "pruned"),
+        "loaded after pruning, equal structure": _reloaded(rows, "structure of pruned"),
     }
     lines = [f"| {what} | {count} |" for what, count in counts.items()]
     return "\n".join(["## Totals", "", "| models | |", "|---|--:|", *lines, "", *_measures(rows)])
+
+
+def _is_cut(row: Row) -> bool:
+    return bool(row.get("cut")) and "cut" not in row["failures"]
 
 
 def _reloaded(rows: Iterable[Row], name: str) -> int:
@@ -203,29 +197,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-# Beside other figures --------------------------------------------------------------------------------------------
-
-
-def _comparison(rows: Sequence[Row], beside: Figures) -> str:
-    ours = {row["model"]: row for row in rows if row["model"] in beside.converted}
-    here, there = (sum("vertices" in row for row in ours.values()), sum(beside.converted[name] for name in ours))
-    lines = [f"## Beside {beside.title}", ""]
-    lines += [f"{len(ours)} of these models are among the {len(beside.converted)} of {beside.title}.", ""]
-    lines += [f"| | here | {beside.title} |", "|---|--:|--:|", f"| converted | {here} | {there} |"]
-    for check, theirs in beside.removable.items():
-        both = [name for name in ours if name in theirs and "removable" in ours[name].get(check, {})]
-        prunable = sum("removable" in row.get(check, {}) for row in ours.values())
-        lines.append(f"| {check}: prunable | {prunable} | {sum(name in theirs for name in ours)} |")
-        if both:
-            medians = [statistics.median(shares) for shares in (
-                [ours[name][check]["removable"] for name in both], [theirs[name] for name in both])]  # fmt: skip
-            values = " | ".join(f"{median:.2%}" for median in medians)
-            lines.append(f"| {check}: median share of FLOPs that can be removed, where both tell | {values} |")
-            more = sum(ours[name][check]["removable"] >= theirs[name] for name in both)
-            lines.append(f"| {check}: models of which at least as much can be removed | {more} of {len(both)} | |")
-    return "\n".join(lines)
-
-
 # Models ----------------------------------------------------------------------------------------------------------
 
 
@@ -257,14 +228,15 @@ def _models(rows: Sequence[Row], beside: Figures | None) -> str:
     checks = _checks(rows)
     columns: dict[str, Callable[[Row], str]] = {
         "model": lambda row: f"`{row['model']}`",
+        "examined": lambda row: "with weights" if row["has_weights"] else "structure",
         "M parameters": lambda row: f"{row['parameters'] / 1e6:.2f}" if "parameters" in row else "",
         "G FLOPs": lambda row: f"{row['flops'] / 1e9:.2f}" if "flops" in row else "",
         "largest difference": _largest,
-        "loaded": lambda row: "equal" if row.get("reload", {}).get("graph") == EQUAL else "",
+        "loaded": lambda row: "equal" if _reloaded([row], "graph") or _reloaded([row], "structure of graph") else "",
         **{f"{check} removable": _removable(check) for check in checks},
         **({f"{beside.title}, {check}": _theirs(beside, check) for check in checks} if beside else {}),
         "locked most by": _most_locking,
-        "failures": lambda row: ", ".join(row["failures"]) or ("" if row["has_weights"] else "structure only"),
+        "failures": lambda row: ", ".join(row["failures"]),
     }
     lines = ["| " + " | ".join(_cell(show(row)) for show in columns.values()) + " |" for row in rows]
     return "\n".join(["## Models", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *lines])
