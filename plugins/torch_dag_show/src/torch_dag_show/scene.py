@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,9 @@ from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, Vertex
 from torch_dag_core.plugins.graph_formats import Overlay
 from torch_dag_core.plugins.loading import contributions
+
+_INSTALLED = re.compile(r"/\S*/site-packages/")
+"""What the paths of installed packages begin with, which says something of a machine and nothing of a graph."""
 
 INPUT, OUTPUT, LEARNED, PLAIN = "input", "output", "learned", "plain"
 
@@ -64,12 +68,13 @@ class Scene:
         return {node.name: index for index, node in enumerate(self.nodes)}
 
 
-def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
+def scene_of(dag: DagModule, before: DagModule | None = None, *, overlays: bool = True) -> Scene:
     """Collect what a picture shows. Runs the graph without data; changes nothing. Linear in the size of the graph.
 
     Args:
         dag: The graph; nested graphs are shown as groups.
         before: A graph to compare with, such as the one that was pruned; vertices are compared by their names.
+        overlays: Whether to ask plugins for named sets of vertices, which takes them an analysis of the graph.
 
     Raises:
         InputError: the graph does not run at the sizes that it remembers.
@@ -83,9 +88,10 @@ def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
     position = {vertex: index for index, vertex in enumerate(vertices)}
     edges = tuple(dict.fromkeys((position[p], position[vertex]) for vertex in vertices for p in vertex.predecessors))
     known = {node.name for node in nodes}
-    overlays = tuple(_within(overlay, known) for _, overlay in contributions("torch_dag_overlays", Overlay, dag=flat))
+    sets = contributions("torch_dag_overlays", Overlay, dag=flat) if overlays else []
+    named = tuple(_within(overlay, known) for _, overlay in sets)
     summary = dict(_summary(dag, facts, before, earlier))
-    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, overlays, summary)
+    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, named, summary)
 
 
 def _within(overlay: Overlay, known: Collection[str]) -> Overlay:
@@ -133,7 +139,7 @@ def _summary(
     for assumption in dag.input_spec.assumptions:
         yield "holds where", str(assumption)
     for note in dag.input_spec.notes:
-        yield "note", note
+        yield "note", _INSTALLED.sub("", note)
 
 
 def _change(now: int, before: int | None = None) -> str:
