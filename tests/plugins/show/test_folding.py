@@ -47,6 +47,14 @@ def vertex_flops(dag):
     return {node.name: node.flops for node in scene_of(dag).nodes}
 
 
+def test_a_shared_activation_is_folded_where_it_is_used():
+    act = nn.ReLU()
+    blocks = nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), act) for _ in range(3)])
+    scene = scene_of(td.build_from_unstructured_module(blocks, torch.randn(2, 8)))
+    assert [(box.name, len(box.nodes)) for box in folded(scene, 1).boxes][1:4] == [("0", 2), ("1", 2), ("2", 2)]
+    assert [box.label for box in folded(scene).boxes if box.nodes[0].op == "ReLU"] == ["1", "1_1", "1_2"]
+
+
 def test_a_folded_module_that_returns_several_sizes_shows_none():
     class Two(nn.Module):
         def __init__(self):

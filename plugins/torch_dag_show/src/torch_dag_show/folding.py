@@ -29,8 +29,10 @@ class Box:
 
     @property
     def label(self) -> str:
-        """The name without the modules that are drawn open around the box."""
-        return ".".join(self.name.split(".")[len(self.path) :])
+        """The name without the modules that are drawn open around the box; its last part if it names others."""
+        parts = self.name.split(".")
+        depth = len(self.path)
+        return ".".join(parts[depth:]) if tuple(parts[:depth]) == self.path else parts[-1]
 
     @property
     def folded(self) -> bool:
@@ -108,10 +110,9 @@ def folded(scene: Scene, depth: int | None = None) -> Folded:
 
 def _key(node: Node, depth: int | None) -> tuple[bool, str]:
     """Return what a vertex is drawn in: a folded module (True and its name), or its own box."""
-    parts = node.name.split(".")
-    if depth is None or len(parts) <= depth or node.kind in {INPUT, OUTPUT}:
+    if depth is None or len(node.path) < depth or node.kind in {INPUT, OUTPUT}:
         return False, node.name
-    return True, ".".join(parts[:depth])
+    return True, ".".join(node.path[:depth])
 
 
 def _box(name: str, members: Sequence[tuple[Node, bool]], depth: int | None) -> Box:
@@ -119,6 +120,5 @@ def _box(name: str, members: Sequence[tuple[Node, bool]], depth: int | None) -> 
     returned = nodes if len(nodes) == 1 else [node for node, leaves in members if leaves]
     shapes = {(node.shape, node.shape_before) for node in returned}
     shape, before = shapes.pop() if len(shapes) == 1 else ("", "")
-    whole = nodes[0].name if len(nodes) == 1 else name
-    path = tuple(whole.split(".")[:-1])
+    whole, path = (nodes[0].name, nodes[0].path) if len(nodes) == 1 else (name, tuple(name.split(".")[:-1]))
     return Box(whole, path if depth is None else path[: depth - 1], nodes, shape, before)

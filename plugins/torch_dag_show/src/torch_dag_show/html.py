@@ -69,4 +69,4 @@ def _embedded(scene: Scene, depth: int | None) -> str:
 
 def _node(node: Node) -> dict[str, object]:
     row = asdict(node)
-    return {"was": row.pop("shape_before"), "args": row.pop("constants"), **row}
+    return {"was": row.pop("shape_before"), "args": row.pop("constants"), **row, "home": ".".join(node.path)}

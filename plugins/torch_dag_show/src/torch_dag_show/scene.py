@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,7 +27,7 @@ class Node:
     """One vertex of a picture.
 
     Attributes:
-        name: Its dotted name, whose parts are the groups that it lies in.
+        name: Its dotted name.
         op: Class of its module; empty for inputs and outputs.
         kind: `INPUT`, `OUTPUT`, `LEARNED` (it has parameters) or `PLAIN`.
         constants: What its module was made with, as text.
@@ -35,6 +35,8 @@ class Node:
         shape_before: The same in the graph to compare with, where it differs; else empty.
         flops: Floating-point operations for one sample.
         parameters: Elements of its parameters; those shared with an earlier vertex count there.
+        home: Name of the module that it is drawn in; None means the one in its name. Later uses of a module without
+            parameters, such as an activation that all layers share, are drawn where what they read is drawn.
     """
 
     name: str
@@ -45,6 +47,13 @@ class Node:
     shape_before: str = ""
     flops: int = 0
     parameters: int = 0
+    home: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The modules that it is drawn in, outermost first, each as one part of its name."""
+        module = self.name.rpartition(".")[0] if self.home is None else self.home
+        return tuple(module.split(".")) if module else ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ def scene_of(dag: DagModule, before: DagModule | None = None, *, overlays: bool 
     vertices: list[Vertex] = [*flat.vertices, *flat.output_vertices]
     facts, earlier = _facts(flat), VertexFacts({}, {}, {}) if before is None else _facts(flattened(before))
     counted: set[int] = set()
-    nodes = tuple(_node(vertex, facts, earlier.shapes, counted) for vertex in vertices)
+    homes = _homes(vertices)
+    nodes = tuple(replace(_node(vertex, facts, earlier.shapes, counted), home=homes.get(vertex)) for vertex in vertices)
     position = {vertex: index for index, vertex in enumerate(vertices)}
     edges = tuple(dict.fromkeys((position[p], position[vertex]) for vertex in vertices for p in vertex.predecessors))
     known = {node.name for node in nodes}
@@ -116,6 +126,20 @@ def _node(vertex: Vertex, facts: VertexFacts, earlier: Mapping[str, tuple[int, .
     kind = LEARNED if any(True for _ in vertex.module.parameters()) else PLAIN
     op, constants = type(vertex.module).__name__, vertex.module.extra_repr()
     return Node(vertex.name, op, kind, constants, text, before, facts.flops.get(vertex.name, 0), parameters)
+
+
+def _homes(vertices: Sequence[Vertex]) -> dict[Vertex, str]:
+    """Return the module that each later use of a module without parameters is drawn in."""
+    homes: dict[Vertex, str] = {}
+    used: set[nn.Module] = set()
+    for vertex in vertices:
+        if not isinstance(vertex, InnerVertex):
+            continue
+        if vertex.module in used and vertex.predecessors and not any(True for _ in vertex.module.parameters()):
+            operand = vertex.predecessors[0]
+            homes[vertex] = homes.get(operand, operand.name.rpartition(".")[0])
+        used.add(vertex.module)
+    return homes
 
 
 def _parameters(module: nn.Module, counted: set[int]) -> int:

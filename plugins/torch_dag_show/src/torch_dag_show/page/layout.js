@@ -5,14 +5,14 @@
 const GAP_X = 18, GAP_Y = 30, PADDING = 14, TITLE = 22, LINE = 14, CHARACTER = 6.6;
 const LONGEST_ROUTED_EDGE = 40, SWEEPS = 6;
 
-// The tree of groups that the dotted names of vertices spell. Returns {root, leaves, groups}.
+// The tree of groups that vertices are drawn in, which have dotted names. Returns {root, leaves, groups}.
 function buildTree(nodes) {
   const root = newGroup("", null);
   const groups = new Map([["", root]]);
   const leaves = nodes.map((node, index) => {
     let parent = root;
-    const parts = node.name.split(".");
-    for (let depth = 1; depth < parts.length; depth++) {
+    const parts = node.home ? node.home.split(".") : [];
+    for (let depth = 1; depth <= parts.length; depth++) {
       const path = parts.slice(0, depth).join(".");
       let group = groups.get(path);
       if (!group) {
@@ -22,7 +22,7 @@ function buildTree(nodes) {
       }
       parent = group;
     }
-    const leaf = { name: node.name, label: parts[parts.length - 1], parent, index, node, children: null };
+    const leaf = { name: node.name, label: node.name.split(".").pop(), parent, index, node, children: null };
     parent.children.push(leaf);
     return leaf;
   });
@@ -31,6 +31,7 @@ function buildTree(nodes) {
       group.flops += leaf.node.flops;
       group.parameters += leaf.node.parameters;
       group.count += 1;
+      group.members.push(leaf);
       if (group.index < 0) group.index = leaf.index;
     }
   }
@@ -39,7 +40,7 @@ function buildTree(nodes) {
 
 function newGroup(path, parent) {
   return {
-    name: path, label: path.split(".").pop(), parent, children: [], index: -1, flops: 0, parameters: 0, count: 0,
+    name: path, label: path.split(".").pop(), parent, children: [], index: -1, flops: 0, parameters: 0, count: 0, members: [],
     edges: new Map(), ports: new Map(), expanded: false,
   };
 }

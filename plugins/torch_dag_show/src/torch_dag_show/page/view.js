@@ -135,9 +135,7 @@ function hue(index) {
 }
 
 function membersOf(item) {
-  if (!item.children) return [item];
-  if (!item.members) item.members = tree.leaves.filter((leaf) => leaf.name.startsWith(`${item.name}.`));
-  return item.members;
+  return item.children ? item.members : [item];
 }
 
 function selectedValues() {
