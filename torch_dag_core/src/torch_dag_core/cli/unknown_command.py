@@ -12,6 +12,7 @@ COMMANDS_OF_PLUGINS = {
     "inspect": "torch-dag-pruning",
     "prune": "torch-dag-pruning",
     "sensitivity": "torch-dag-pruning",
+    "share": "torch-dag-hub",
 }
 """Commands that our own plugins add, with their distributions, so that they can be named where these are missing."""
 
