@@ -64,7 +64,7 @@ def test_an_evaluation_with_timms_loader_gives_what_the_graph_gives(graph, folde
     data["input_size"] = (3, 64, 64)
     loader = timm.data.create_loader(
         timm.data.create_dataset("", str(tmp_path / "images")), batch_size=4, use_prefetcher=False, num_workers=0,
-        device=torch.device("cpu"), **data,
+        device=torch.device("cpu"), persistent_workers=False, **data,
     )  # fmt: skip
     seen, ranks = 0, []
     with torch.inference_mode():
