@@ -14,6 +14,7 @@ COMMANDS_OF_PLUGINS = {
     "sensitivity": "torch-dag-pruning",
     "sweep": "torch-dag-pruning",
     "sweep-plot": "torch-dag-pruning",
+    "share": "torch-dag-hub",
 }
 """Commands that our own plugins add, with their distributions, so that they can be named where these are missing."""
 
