@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -138,7 +138,6 @@ def overlap(a, b):
     )
 
 
-@settings(deadline=None)
 @given(paths=PATHS, data=st.data())
 def test_boxes_lie_apart_inside_their_modules_and_edges_join_them(paths, data):
     pairs = [(a, b) for b in range(len(paths)) for a in range(b)]
