@@ -67,6 +67,22 @@ def test_wrong_uses_are_told_before_any_work(model, tmp_path, monkeypatch, argum
     assert message in " ".join(result.stderr.split())
 
 
+def test_files_beside_the_named_one_are_kept_without_force_too(small, tmp_path):
+    small.save(tmp_path / "net.weights.safetensors")
+    before = (tmp_path / "net.weights.safetensors").read_bytes()
+    small.save(tmp_path / "small.safetensors")
+    result = call(tmp_path / "small.safetensors", "--out", tmp_path / "net.py")
+    assert result.exit_code == 2
+    assert "net.weights.safetensors' exists already; choose another path" in result.stderr
+    result = call(tmp_path / "net.weights.safetensors", "--out", tmp_path / "net.py", "--force")
+    assert result.exit_code == 2
+    assert "net.weights.safetensors' is read by this command; choose another path" in result.stderr
+    assert (tmp_path / "net.weights.safetensors").read_bytes() == before
+    assert not (tmp_path / "net.py").exists()
+    result = call(tmp_path / "small.safetensors", "--out", tmp_path / "net.py", "--force", "--json")
+    assert json.loads(result.stdout)["files"] == [str(tmp_path / "net.py"), str(tmp_path / "net.weights.safetensors")]
+
+
 def test_a_difference_is_a_failure(model, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

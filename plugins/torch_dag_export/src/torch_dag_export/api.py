@@ -8,6 +8,7 @@ from torch_dag_export.errors import (
 )
 from torch_dag_export.exporting import export
 from torch_dag_export.format import ExportFormat, export_formats
+from torch_dag_export.python.form import PythonForm, written_as
 from torch_dag_export.report import ExportReport, OutputCheck
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "ExportReport",
     "MissingPackageError",
     "OutputCheck",
+    "PythonForm",
     "UnknownFormatError",
     "export",
     "export_formats",
+    "written_as",
 ]
