@@ -198,5 +198,6 @@ def minimums(session: nox.Session) -> None:
     required = [item for project in distributions().values() for item in requirements(project)]
     oldest = [re.sub(r">=([^,]+).*", r"==\1.*", item) for item in required if not item.startswith("torch-dag-")]
     wheels = [wheel(folder) for folder in distributions()]
-    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS)
+    tools = (*TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS, *EXPORT_TOOLS)
+    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *tools)
     session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)

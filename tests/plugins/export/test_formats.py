@@ -12,6 +12,8 @@ from torch import nn
 
 import torch_dag_core as td
 import torch_dag_export as tde
+from torch_dag_core.graph.values import Slot
+from torch_dag_core.ops.torch_call import TorchCall
 
 
 def needs(name):
@@ -178,3 +180,12 @@ def test_what_pytorch_cannot_export_is_refused(tmp_path):
     dag.set_outputs(dag.add_vertex("choice", Chooses(), [dag.add_input("x")]))
     with pytest.raises(tde.ExportError, match=r"torch\.export cannot take the graph: "):
         tde.export(dag, tmp_path / "net.pt2", example_inputs=torch.ones(2))
+
+
+def test_what_onnx_cannot_express_is_refused(tmp_path):
+    needs("onnx")
+    dag = td.DagModule()
+    dag.set_outputs(dag.add_vertex("bessel", TorchCall("special.bessel_j0", (Slot(0),)), [dag.add_input("x")]))
+    with pytest.raises(tde.ExportError, match=r"the program cannot be written as ONNX: .*bessel_j0"):
+        tde.export(dag, tmp_path / "net.onnx", example_inputs=torch.ones(2))
+    assert list(tmp_path.iterdir()) == []

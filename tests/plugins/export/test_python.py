@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -175,6 +178,44 @@ def test_containers_of_inputs_and_outputs(tmp_path):
         model(*inputs[:2], False)
     with pytest.raises(ValueError, match="the length of pair is 3"):
         model([x, x, x], *inputs[1:])
+
+
+class Base(OrderedDict):
+    """A stand-in for the base class that model libraries give their results."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is not None:
+                super().__setitem__(field.name, getattr(self, field.name))
+
+    def to_tuple(self):
+        return tuple(self.values())
+
+
+@dataclasses.dataclass
+class ModelOutput(Base):
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return ModelOutput(logits=self.linear(x))
+
+
+def test_results_that_are_dictionaries_and_dataclasses(tmp_path):
+    x = torch.randn(2, 4)
+    dag = td.build_from_unstructured_module(Classifier().eval(), x)
+    result = written(dag, tmp_path)(x)
+    assert type(result).__name__ == "ModelOutput"
+    assert (result.loss, list(result)) == (None, ["logits"])
+    assert result["logits"] is result.logits is result[0]
+    assert torch.equal(result.logits, dag(x).logits)
+    assert torch.equal(pickle.loads(pickle.dumps(result)).logits, result.logits)
 
 
 class Tied(nn.Module):

@@ -125,9 +125,17 @@ def _given(target: type[nn.Module], config: Mapping[str, Any]) -> str:
     given: list[str] = []
     for name, value in config.items():
         parameter = parameters.get(name)
-        if parameter is None or parameter.default != value or type(parameter.default) is not type(value):
+        if parameter is None or not _is_default(target, parameter.default, value):
             given.append(_argument(name, value, parameter, len(given), list(parameters)))
     return ", ".join(given)
+
+
+def _is_default(target: type[nn.Module], default: Any, value: Any) -> bool:
+    """Tell whether a value is that of the default; classes of torch take an int for a size in all dimensions."""
+    is_torch = getattr(nn, target.__name__, None) is target
+    if is_torch and type(default) is int and isinstance(value, tuple):
+        return set(value) == {default}
+    return type(default) is type(value) and bool(default == value)
 
 
 def _argument(name: str, value: Any, parameter: inspect.Parameter | None, place_: int, order: Sequence[str]) -> str:
@@ -137,8 +145,13 @@ def _argument(name: str, value: Any, parameter: inspect.Parameter | None, place_
     return literal(value) if positional and order[place_ : place_ + 1] == [name] else f"{name}={literal(value)}"
 
 
+def _is_cast(tensor: Tensor) -> bool:
+    """Tell whether ``module.to(dtype)`` converts a tensor."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def _cast(path: str, module: nn.Module) -> str:
-    used = {tensor.dtype for tensor in module.state_dict().values() if tensor.is_floating_point()}
+    used = {tensor.dtype for tensor in module.state_dict().values() if _is_cast(tensor)}
     if len(used) > 1:
         message = f"{type(module).__name__} ({path!r}) has tensors of several precisions, which Python cannot make"
         raise ExportError(message)
