@@ -14,6 +14,7 @@ PACKAGES = (
     "torch_dag_core",
     "torch_dag_pruning",
     "torch_dag_block_pruning",
+    "torch_dag_export",
     "torch_dag_llrc",
     "torch_dag_show",
     "torch_dag_hub",

@@ -14,6 +14,7 @@ PLUGINS = {
     "pruning": (("pruning",), ["pruning.mask"]),
     "block_pruning": (("torch_dag_block_pruning",), []),
     "llrc": (("torch_dag_llrc",), []),
+    "export": (("torch_dag_export",), []),
     "show": (("torch_dag_show",), []),
     "hub": (("torch_dag_hub",), []),
     "transformers": (("torch_dag_transformers",), []),

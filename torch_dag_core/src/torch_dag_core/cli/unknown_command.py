@@ -9,6 +9,7 @@ from torch_dag_core.plugins.discovery import VARIABLE
 from torch_dag_core.plugins.loading import list_plugins
 
 COMMANDS_OF_PLUGINS = {
+    "export": "torch-dag-export",
     "inspect": "torch-dag-pruning",
     "prune": "torch-dag-pruning",
     "sensitivity": "torch-dag-pruning",
