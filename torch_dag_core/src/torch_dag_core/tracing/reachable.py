@@ -27,11 +27,12 @@ from torch_dag_core.tracing.holders import (
     Namespace,
     write_cell,
 )
-from torch_dag_core.tracing.sources import is_generator
+from torch_dag_core.tracing.sources import is_generator, is_global
 from torch_dag_core.tracing.submodules import named_submodules
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "torch_dag_core", "numpy"})
 _ATOM_CLASSES = frozenset(ATOMS)
+_METHODS = (types.BuiltinMethodType, types.MethodType)
 _CONTAINER_CLASSES = frozenset({dict, OrderedDict, list, set, deque})
 _MODULE_DICTS = ("_parameters", "_buffers", "_modules")
 Container: TypeAlias = "dict[object, object] | list[object] | set[object] | deque[object]"
@@ -45,12 +46,16 @@ class Reachable:
         empty: Attributes that are empty containers, as (holder, name, container). Most attributes of a module are, so
             they are kept without a holder each.
         tensors: Every tensor found, with where it was found.
+        functions: The functions that the model may call.
+        classes: The classes of its modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.holders: list[Holder] = []
         self.empty: list[tuple[Holder, str, Container]] = []
         self.tensors: list[tuple[str, Tensor]] = []
+        self.functions: list[types.FunctionType] = []
+        self.classes: list[type] = []
         self._seen: dict[int, object] = {}
         self._stack: list[tuple[str, str, object, bool]] = []
         classes: dict[type, None] = {}
@@ -59,6 +64,7 @@ class Reachable:
             classes.update(dict.fromkeys(type(module).__mro__))
         for cls in classes:
             if not is_library(cls.__module__):
+                self.classes.append(cls)
                 self._class(cls)
         while self._stack:
             self._visit(*self._stack.pop())
@@ -87,6 +93,11 @@ class Reachable:
     def _partial(self, path: str, name: str, value: functools.partial[object], follows_code: bool) -> None:  # noqa: FBT001
         for item in (value.func, *value.args, *value.keywords.values()):
             self._push(path, name, item, follows_code=follows_code)
+
+    def _builtin(self, path: str, name: str, value: types.BuiltinMethodType, follows_code: bool) -> None:  # noqa: FBT001
+        """Take up the generator behind a method like that of ``draw = random.Random(1).random``."""
+        if _draws(value):
+            self._push(path, name, value.__self__, follows_code=follows_code)
 
     def _container(self, path: str, name: str, value: Container, follows_code: bool) -> None:  # noqa: FBT001
         access = next(access for kind, access in CONTAINERS if isinstance(value, kind))
@@ -146,6 +157,7 @@ class Reachable:
     def _function(self, path: str, _: str, function: types.FunctionType, follows_code: bool) -> None:  # noqa: FBT001
         if not follows_code or is_library(function.__module__):
             return
+        self.functions.append(function)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self._cell(f"{name} of {path}", name, cell)
         names, space = _names_of(function.__code__), function.__globals__
@@ -195,6 +207,7 @@ _VISITS: tuple[tuple[type | tuple[type, ...], Callable[[Reachable, str, str, Any
     (types.FunctionType, Reachable._function),
     (types.MethodType, Reachable._method),
     (functools.partial, Reachable._partial),
+    (types.BuiltinMethodType, Reachable._builtin),
 )
 """How a value of each class is followed; others are objects with attributes."""
 
@@ -213,7 +226,13 @@ def _is_data(name: str, value: object) -> bool:
         return False
     if isinstance(value, (int, float, str, bool, type(None), Tensor, dict, list, set, deque)):
         return True
-    return is_generator(value) or (not callable(value) and not is_library(type(value).__module__))
+    return is_generator(value) or _draws(value) or (not callable(value) and not is_library(type(value).__module__))
+
+
+def _draws(value: object) -> bool:
+    """Tell whether a value is a method of a generator, other than the global ones, which are watched by themselves."""
+    generator = getattr(value, "__self__", None)
+    return isinstance(value, _METHODS) and is_generator(generator) and not is_global(generator)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from torch_dag_core.tracing.places import Place, places_in, places_in_class, places_in_defaults
 from torch_dag_core.tracing.reachable import Reachable
 from torch_dag_core.tracing.settings import Settings
 from torch_dag_core.tracing.tensor_content import Content
@@ -54,6 +55,8 @@ class Snapshot:
         self._contents: dict[int, Content] = {}
         self._buffers = {id(tensor) for tensor in model.buffers()}
         self._tensors = reachable.tensors
+        self._functions, self._classes = reachable.functions, reachable.classes
+        self._places: list[Place] | None = None
         for _, tensor in reachable.tensors:
             if Content.is_cheap(tensor) or id(tensor) in self._buffers:
                 self.hold(tensor)
@@ -68,6 +71,19 @@ class Snapshot:
     def path_of(self, tensor: Tensor) -> str | None:
         """Return where a tensor was found, None for one that was not."""
         return next((path for path, found in self._tensors if found is tensor), None)
+
+    def places_of(self, wanted: frozenset[int]) -> list[Place]:
+        """Return where the model keeps objects of these ids, apart from the global names of modules."""
+        if self._places is None:
+            self._places = self._found_places(wanted)
+        return self._places
+
+    def _found_places(self, wanted: frozenset[int]) -> list[Place]:
+        return [
+            *(place for holder, content in self._before for place in places_in(holder.container, content, wanted)),
+            *(place for function in self._functions for place in places_in_defaults(function, wanted)),
+            *(place for cls in self._classes for place in places_in_class(cls, wanted)),
+        ]
 
     def mark(self) -> None:
         """Let `changes` report what differs from this moment on."""
