@@ -154,6 +154,10 @@ SETTINGS = {
     "autocast by an alias": (lambda x: x + autocast_is_on("cpu"), "not torch.is_autocast_enabled('cpu')"),
     "autocast of a GPU": (lambda x: x * 2 if autocast_is_on() else x, "not torch.is_autocast_enabled('cuda')"),
     "the type of autocast": (in_half, "not torch.is_autocast_enabled('cpu')"),
+    "deterministic algorithms": (
+        lambda x: x * 2 if torch.are_deterministic_algorithms_enabled() else x,
+        "not torch.are_deterministic_algorithms_enabled()",
+    ),
     "the default type": (
         lambda x: x + torch.zeros(6, dtype=torch.get_default_dtype()), "torch.get_default_dtype() == torch.float32"
     ),

@@ -99,6 +99,10 @@ FOLLOWED = {
     "a clock of the thread": lambda x: x * time.thread_time(),
     "a clock of the system": lambda x: x * time.clock_gettime(time.CLOCK_MONOTONIC),
     "times of the process": lambda x: x * os.times().elapsed,
+    "an identity": lambda x: x * (id(object()) % 1000),
+    "a decision by the identity of a tensor": lambda x: x * 2 if id(x + 1) // 16 % 2 else x,
+    "a hash of an object": lambda x: x * (hash(object()) % 1000),
+    "the seed of torch": lambda x: x * (torch.initial_seed() % 1000),
     "a method of a generator": lambda x: x * DRAW(),
     "a method in Python of a generator": lambda x: x * UNIFORM(0.5, 1.5),
 }
@@ -148,6 +152,7 @@ def seeded(x):
 
 
 LOG = []
+PLACE = id(LOG)
 HARMLESS = {
     "layer drop of rate 0": InTraining(0.0, random.random),
     "a decision that is always the same": lambda x: x * 2 if random.random() < 2 else x,
@@ -155,6 +160,9 @@ HARMLESS = {
     "a generator with a seed": lambda x: x * Random(3).random() + float(np.random.default_rng(3).random()),
     "a seed in forward": seeded,
     "a log with names and times": timed,
+    "a memory by identity": lambda x: {id(part): part for part in (x, x + 1)}[id(x)] * 2,
+    "the identity of what was there before": lambda x: x * (1 + (id(LOG) == PLACE)),
+    "hashes of values": lambda x: x * (hash((1, 2)) == hash((1, 2))) + len({object(), object()}),
     "a fixed date": lambda x: x * moment(2020, 1, 2).day * isinstance(moment.now(), dt.datetime),
     "the text of a given time": lambda x: x * len(time.strftime("%S", time.gmtime(0))),
     "a class derived in forward": lambda x: x * type("Day", (dt.datetime,), {})(2020, 1, 2).day,

@@ -50,7 +50,7 @@ class Traces:
     def __post_init__(self) -> None:
         """Take one snapshot for all runs, because each run puts everything back."""
         self._snapshot = Snapshot(self.model)
-        self._scopes = scopes_of({cls.__module__ for module in self.model.modules() for cls in type(module).__mro__})
+        self._scopes = scopes_of(self._snapshot.modules)
 
     def both_modes(self, variation: Variation, *, evaluation_only: bool = False) -> tuple[Sizes, Sizes]:
         """Return the recordings in evaluation and in training, each at several sizes.

@@ -54,6 +54,9 @@ SETTINGS: dict[str, Setting] = {
     **{f"autocast {device}": _autocast(device) for device in DEVICES},
     **{f"autocast dtype {device} {name}": _autocast_dtype(device, name) for device in DEVICES for name in _DTYPES},
     **{f"default dtype {name}": _default_dtype(name) for name in _DTYPES},
+    "deterministic algorithms": _setting(
+        lambda: bool(torch.are_deterministic_algorithms_enabled()), "torch.are_deterministic_algorithms_enabled()"
+    ),
 }
 """Every setting that a condition may name."""
 

@@ -50,7 +50,7 @@ def aliases(wanted: Collection[int], left_out: frozenset[str], changing: Collect
         _scanned.clear()
         _wanted = ids
     seen: set[int] = set()
-    for module, loaded in list(sys.modules.items()):
+    for module, loaded in sys.modules.copy().items():
         scope = getattr(loaded, "__dict__", None)
         # A module may stand in `sys.modules` under several names.
         if not isinstance(scope, dict) or id(scope) in seen or module.partition(".")[0] in left_out:
@@ -65,6 +65,7 @@ def aliases(wanted: Collection[int], left_out: frozenset[str], changing: Collect
 
 
 def _names(scope: Scope, ids: frozenset[int]) -> tuple[str, ...]:
-    if ids.isdisjoint(map(id, list(scope.values()))):
+    now = scope.copy()  # other threads may define something
+    if ids.isdisjoint(map(id, now.values())):
         return ()
-    return tuple(name for name, value in list(scope.items()) if id(value) in ids)
+    return tuple(name for name, value in now.items() if id(value) in ids)

@@ -88,8 +88,8 @@ def watched_autocast(recorder: Recorder) -> Iterator[None]:
             recorder.autocast.leave()
         return leaving(self, *error)
 
-    autocast.__enter__, autocast.__exit__ = enter, leave  # type: ignore[method-assign]
     try:
+        autocast.__enter__, autocast.__exit__ = enter, leave  # type: ignore[method-assign]
         yield
     finally:
         autocast.__enter__, autocast.__exit__ = entering, leaving  # type: ignore[method-assign]

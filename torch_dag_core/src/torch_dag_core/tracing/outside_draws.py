@@ -8,6 +8,7 @@ ways.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import datetime as dt
 import gc
@@ -24,7 +25,16 @@ from torch_dag_core.tracing.gradient_flags import GradientFlags
 from torch_dag_core.tracing.places import Place
 from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.sources import Source, generator_source, global_generators
-from torch_dag_core.tracing.surroundings import DATE, DATES, Answers, Asked, Function, watched_functions
+from torch_dag_core.tracing.surroundings import (
+    DATE,
+    DATES,
+    IDENTITIES,
+    IDENTITY,
+    Answers,
+    Asked,
+    Function,
+    watched_functions,
+)
 
 _CLOCK_TRIALS = 4
 _ENTROPY_TRIALS = 16
@@ -39,16 +49,22 @@ class OutsideDraws:
     Args:
         names: Global names outside of libraries that refer to watched functions, as (namespace, name).
         places: Other places of a model that hold them.
+        identities: Global namespaces in which ``id`` and ``hash`` are watched.
+        is_old: Tells whether an object was there before the model ran; its id is what it is.
 
     Attributes:
         flags: The answers to questions about gradients of tensors.
     """
 
-    def __init__(self, names: Iterable[tuple[dict[str, Any], str]] = (), places: Iterable[Place] = ()) -> None:
+    def __init__(
+        self, names: Iterable[tuple[dict[str, Any], str]] = (), places: Iterable[Place] = (),
+        identities: Iterable[dict[str, Any]] = (), is_old: Callable[[object], bool] = lambda _: True,
+    ) -> None:  # fmt: skip
         self.flags = GradientFlags()
         self._names, self._places = tuple(names), tuple(places)
+        self._identities, self._is_old = tuple(identities), is_old
         thread = get_ident()
-        kinds = "entropy", "clock", "gradient mode", "inference mode", "setting"
+        kinds = "entropy", "clock", "gradient mode", "inference mode", "setting", "seed", "identity"
         self._answers = {kind: Answers(thread) for kind in kinds}
         self._sources = [
             *(generator_source(f"numbers from {name}", generator) for name, generator in global_generators().items()),
@@ -60,6 +76,8 @@ class OutsideDraws:
                 "a setting of torch", "setting", 1, advice=_SETTING_ADVICE,
                 conditions=lambda: self._answers["setting"].conditions,
             ),
+            self._source("numbers from torch.initial_seed()", "seed", 2),
+            self._source("numbers from the identity of an object (id or hash)", "identity", 4),
             *self.flags.sources(),
         ]  # fmt: skip
         self._before: list[object] = []
@@ -93,6 +111,9 @@ class OutsideDraws:
             for scope, name in (of_system, *self._names):
                 if id(scope.get(name)) in stand_ins:
                     patches.put(scope, {name: stand_ins[id(scope[name])]})
+            for scope in self._identities:
+                names = [name for name in IDENTITIES if name not in scope]
+                patches.put(scope, {name: self._identity_of(getattr(builtins, name)) for name in names})
             for place in self._places:
                 replaced.append((place, stand_ins[id(place.value)]))
                 place.write(stand_ins[id(place.value)])
@@ -123,6 +144,16 @@ class OutsideDraws:
             if _is_of_collector(asker):
                 return result
             return answers.answer(asked, original, result, args, kwargs)
+
+        return call
+
+    def _identity_of(self, original: Function) -> Function:
+        stand_in = self._standing_in(original, IDENTITY)
+
+        def call(value: Any, /) -> int:
+            is_by_place = original.__name__ == "id" or vars(object)["__hash__"] is type(value).__hash__
+            ask = stand_in if is_by_place and not self._is_old(value) else original
+            return int(ask(value))
 
         return call
 

@@ -48,6 +48,7 @@ class Reachable:
         tensors: Every tensor found, with where it was found.
         functions: The functions that the model may call.
         classes: The classes of its modules.
+        seen: All objects that were visited, by their ids.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -56,7 +57,7 @@ class Reachable:
         self.tensors: list[tuple[str, Tensor]] = []
         self.functions: list[types.FunctionType] = []
         self.classes: list[type] = []
-        self._seen: dict[int, object] = {}
+        self.seen: dict[int, object] = {}
         self._stack: list[tuple[str, str, object, bool]] = []
         classes: dict[type, None] = {}
         for path, module in named_submodules(model):
@@ -74,8 +75,8 @@ class Reachable:
             self._stack.append((path, name, value, follows_code))
 
     def _visit(self, path: str, name: str, value: object, follows_code: bool) -> None:  # noqa: FBT001
-        if id(value) not in self._seen:
-            self._seen[id(value)] = value
+        if id(value) not in self.seen:
+            self.seen[id(value)] = value
             visit = next((visit for kind, visit in _VISITS if isinstance(value, kind)), Reachable._object)
             visit(self, path, name, value, follows_code)
 
@@ -134,7 +135,7 @@ class Reachable:
 
     def _members(self, path: str, kind: str, members: Namespace) -> None:
         """Take up the parameters, buffers or submodules of a module."""
-        self._seen[id(members)] = members
+        self.seen[id(members)] = members
         holder = Holder(path, kind, members, DICT, is_namespace=True)
         self.holders.append(holder)
         for name, member in members.items():
@@ -170,9 +171,9 @@ class Reachable:
             self._names(f"{function.__module__}", data, space.__setitem__, lambda: space)
 
     def _cell(self, path: str, name: str, cell: types.CellType) -> None:
-        if id(cell) in self._seen:
+        if id(cell) in self.seen:
             return
-        self._seen[id(cell)] = cell
+        self.seen[id(cell)] = cell
         try:
             value = cell.cell_contents
         except ValueError:  # not assigned yet
@@ -240,6 +241,12 @@ def _names_of(code: types.CodeType) -> frozenset[str]:
     """Return the names that a piece of code, and the functions defined in it, look up."""
     inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
     return frozenset(code.co_names).union(*map(_names_of, inner))
+
+
+def scopes_naming(functions: Iterable[types.FunctionType], names: frozenset[str]) -> list[Namespace]:
+    """Return the global namespaces of functions whose code names one of ``names``, each once."""
+    found = {id(f.__globals__): f.__globals__ for f in functions if not names.isdisjoint(_names_of(f.__code__))}
+    return list(found.values())
 
 
 def is_library(module: str | None) -> bool:

@@ -25,6 +25,8 @@ SHIFT_SECONDS = 401 * 86_400 + 7 * 3_600 + 17 * 60 + 13.25
 Four trials reach both halves of the day and of the week.
 """
 _NANO = 10**9
+_ODD, _RANGE = 0x1E3779B97F4A7C15, 2**62
+"""An odd factor maps the numbers below a power of two to one another."""
 _WITHOUT_TIME = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1, "asctime": 0}
 """Functions that tell the present time where they are given so few arguments."""
 
@@ -33,7 +35,8 @@ class Asked(NamedTuple):
     """A function that asks for something outside of the model.
 
     Attributes:
-        source: What it asks for: ``clock``, ``entropy``, ``gradient mode``, ``inference mode`` or ``setting``.
+        source: What it asks for: ``clock``, ``entropy``, ``seed``, ``identity``, ``gradient mode``,
+            ``inference mode`` or ``setting``.
         other: Gives the result of a trial for the real result, the number of the trial, the original and the arguments.
         is_asking: Tells by the arguments whether this call asks at all.
         condition: Gives the condition under which the answer is what it is; None where there is none to give.
@@ -73,6 +76,11 @@ def _other_name(name: UUID, trial: int, *_: Any, **__: Any) -> UUID:
 
 def _other_bytes(_: bytes, trial: int, __: Function, count: int, *___: Any) -> bytes:
     return seeded(trial).randbytes(count)
+
+
+def _other_number(number: int, trial: int, *_: Any, **__: Any) -> int:
+    """Return another number for each, large ones for small ones as well."""
+    return (number * _ODD + trial) % _RANGE
 
 
 def _opposite(answer: bool, *_: Any) -> bool:  # noqa: FBT001
@@ -133,6 +141,10 @@ _TABLE: dict[str, dict[str, Asked]] = {
         "get_autocast_dtype": _setting(_other_dtype, _autocast_dtype_of(None)),
         "get_autocast_cpu_dtype": _setting(_other_dtype, _autocast_dtype_of("cpu")),
         "get_autocast_gpu_dtype": _setting(_other_dtype, _autocast_dtype_of("cuda")),
+        "are_deterministic_algorithms_enabled": _setting(
+            _opposite, lambda answer, _: setting_is("deterministic algorithms", value=answer)
+        ),
+        "initial_seed": Asked("seed", _other_number, skips_libraries=True),
         "get_default_dtype": _setting(_other_dtype, lambda answer, _: _of_dtype("default dtype", answer)),
     },
 }
@@ -140,6 +152,10 @@ _TABLE: dict[str, dict[str, Asked]] = {
 DATES = dict.fromkeys(("now", "utcnow", "today"), Asked("clock", _shifted_date))
 """Class methods of ``datetime.datetime``."""
 DATE = datetime
+IDENTITIES = frozenset({"id", "hash"})
+"""Builtins that tell where an object lies in memory."""
+IDENTITY = Asked("identity", _other_number)
+"""What they ask for, of objects that a run made."""
 
 
 class Watched(NamedTuple):

@@ -33,7 +33,7 @@ from torch_dag_core.tracing.repeated_runs import RepeatedRuns
 from torch_dag_core.tracing.restoring import in_mode, move_parameters_to_meta, restored
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.submodules import named_submodules
-from torch_dag_core.tracing.surroundings import watched_ids
+from torch_dag_core.tracing.surroundings import IDENTITIES, watched_ids
 from torch_dag_core.tracing.tracker import Tracker
 
 
@@ -73,7 +73,9 @@ def trace(  # noqa: PLR0913
     device = _device_of(model)
     args, kwargs, tensors = _without_data(args, kwargs)
     with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad(), _no_compiling():
-        draws = OutsideDraws(scopes.watched, before.places_of(watched_ids()))
+        draws = OutsideDraws(
+            scopes.watched, before.places_of(watched_ids()), before.scopes_naming(IDENTITIES), before.has_seen
+        )  # fmt: skip
         modules = named_submodules(model)  # not those that the first run makes
         paths = {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
