@@ -31,6 +31,10 @@ Runs made for other variations count too, but not those that only told whether l
 """
 
 
+_ALLOWED_CALLS = 1_000
+"""How many more calls than twice those of other sizes a run may make before it is given up."""
+
+
 class ResizedTraceError(TraceError):
     """The model runs at its example sizes, but not at others."""
 
@@ -148,18 +152,25 @@ class Traces:
         if key in self._failed:
             raise ResizedTraceError(self._failed[key])
         try:
-            return self._trace(inputs, training=training)
+            return self._trace(inputs, training=training, most_calls=self._most_calls(training=training))
         except TraceError as error:
             self._failed[key] = str(error)
             raise ResizedTraceError(str(error)) from error
 
-    def _trace(self, inputs: list[Tensor], *, training: bool, repeats: bool = False) -> Recording:
+    def _most_calls(self, *, training: bool) -> int | None:
+        """Return a number of entries beyond which a run cannot agree with those that were made."""
+        known = [len(made.entries) for (_, is_training), made in self._made.items() if is_training == training]
+        return _ALLOWED_CALLS + 2 * max(known) if known else None
+
+    def _trace(
+        self, inputs: list[Tensor], *, training: bool, repeats: bool = False, most_calls: int | None = None
+    ) -> Recording:
         """Return the recording at the sizes of ``inputs``, made twice where no other size can contradict it."""
         key = shapes_of(inputs), training
         if repeats and key not in self._repeated:
             self._made.pop(key, None)
         while key not in self._made:
-            made = self._run(inputs, training=training, repeats=repeats)
+            made = self._run(inputs, training=training, repeats=repeats, most_calls=most_calls)
             fresh = tuple(scope for scope in made.sizes.scopes if not holds(self._scopes.converting, scope))
             if not fresh:
                 self._made[key] = made
@@ -168,11 +179,13 @@ class Traces:
             self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
         return self._made[key]
 
-    def _run(self, inputs: list[Tensor], *, training: bool, repeats: bool) -> Recording:
+    def _run(
+        self, inputs: list[Tensor], *, training: bool, repeats: bool, most_calls: int | None
+    ) -> Recording:  # fmt: skip
         args, kwargs = self.example.call_arguments(inputs)
         return trace(
             self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes,
-            snapshot=self._snapshot, repeats=repeats,
+            snapshot=self._snapshot, repeats=repeats, most_calls=most_calls,
         )  # fmt: skip
 
 

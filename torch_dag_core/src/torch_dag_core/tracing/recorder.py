@@ -45,6 +45,7 @@ class Recorder(TorchFunctionMode):
         hold: Called with every tensor from outside of the trace before it is written to.
         earlier: The tracker of the run before, where this run starts from the Python state which that one left.
         flags: Answers whether tensors require gradients.
+        most_calls: After how many recorded entries the model is given up; None for any number.
 
     Attributes:
         location: The modules that are running.
@@ -57,9 +58,10 @@ class Recorder(TorchFunctionMode):
 
     def __init__(
         self, modules: Sequence[tuple[str, nn.Module]], device: torch.device, hold: Callable[[Tensor], None],
-        earlier: Tracker | None = None, flags: GradientFlags | None = None,
+        earlier: Tracker | None = None, flags: GradientFlags | None = None, most_calls: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._most_calls = most_calls
         self._device, self._modules, self._flags = device, modules, flags or GradientFlags()
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(modules)
@@ -191,6 +193,8 @@ class Recorder(TorchFunctionMode):
         return self._take(Tensor.copy_, "copy_", (out, result), {})
 
     def _record(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+        if self._most_calls is not None and len(self._tape.entries) > self._most_calls:
+            self.location.fail(f"the number of calls grows with the input sizes, beyond {self._most_calls}")
         execute = partial(run, func, name, plain(args), plain(kwargs))
         is_method = type(func).__name__ in ("method_descriptor", "wrapper_descriptor")
         identity: Hashable = name if is_property(func) or is_method else func

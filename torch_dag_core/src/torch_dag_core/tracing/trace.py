@@ -53,6 +53,7 @@ Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
     training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None, repeats: bool = False,
+    most_calls: int | None = None,
 ) -> Recording:  # fmt: skip
     """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
@@ -65,6 +66,7 @@ def trace(  # noqa: PLR0913
         training: Whether the model runs in training mode.
         scopes: Namespaces with names of their own for builtins that have to follow sizes.
         snapshot: One of the model as it is, which saves the time to take another.
+        most_calls: After how many recorded entries the model is given up; None for any number.
         repeats: Whether the model runs once more in any case, to see whether it computes the same.
 
     Raises:
@@ -83,7 +85,7 @@ def trace(  # noqa: PLR0913
 
         def start(earlier: Tracker | None) -> Recorder:
             found = modules if earlier is None else named_submodules(model)
-            return Recorder(found, device, before.hold, earlier, draws.flags)
+            return Recorder(found, device, before.hold, earlier, draws.flags, most_calls)
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
