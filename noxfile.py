@@ -29,6 +29,7 @@ TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate", "matplotlib")
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
+BENCHMARK_TOOLS = ("matplotlib", "torch-pruning")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
@@ -148,7 +149,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def pages(session: nox.Session) -> None:
     """Run the code of all pages, and the notebooks."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS, *BENCHMARK_TOOLS))
     test(session, "tests/documentation")
 
 
@@ -197,5 +198,7 @@ def minimums(session: nox.Session) -> None:
     required = [item for project in distributions().values() for item in requirements(project)]
     oldest = [re.sub(r">=([^,]+).*", r"==\1.*", item) for item in required if not item.startswith("torch-dag-")]
     wheels = [wheel(folder) for folder in distributions()]
-    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS)
+    session.install(
+        "--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS, *BENCHMARK_TOOLS
+    )
     session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)
