@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .cases import QUESTIONS, Case, cases
+from .cases import QUESTIONS, SEEDS, Case, cases
 from .networks import NETWORKS
 from .report import report
 from .training import BATCH, RECIPES, Data, Fixed, accuracy, read, train
@@ -127,7 +127,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     runs.add_argument("--bases", required=True, help="folder of trained networks; those that it lacks are trained")
     runs.add_argument("--only", nargs="+", default=[""], help="starts of QUESTION/NETWORK/SEED/WAY/SHARE")
     runs.add_argument("--shard", default="1/1", help="the part of the cases that is computed, such as 2/3")
-    runs.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    runs.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     runs.add_argument("--epochs", type=int, default=6, help="of the training of the networks")
     runs.add_argument("--tuning-epochs", type=int, default=4, help="of fine-tuning")
     runs.add_argument("--samples", type=int, default=1024, help="training images for calibration")

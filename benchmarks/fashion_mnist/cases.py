@@ -10,6 +10,7 @@ from .networks import NETWORKS
 from .ways import LEARNED, ONCE, SCRATCH, VARIANTS, Way
 
 SHARES = (0.5, 0.25, 0.1)
+SEEDS = (0, 1, 2)
 QUESTIONS: dict[str, dict[str, Way]] = {
     "no training": ONCE | VARIANTS,
     "fine-tuned": ONCE | SCRATCH,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- rows of benchmarks.fashion_mnist: begin -->", "<!-- rows of benchmarks.fashion_mnist: end -->"
+from benchmarks.pages import replace_generated
+
+from .cases import SEEDS, Case, cases
+
+SCRIPT = "benchmarks.fashion_mnist"
 NAMES = {"resnet": "ResNet", "vit": "ViT"}
 
 
@@ -17,13 +22,7 @@ def report(rows: Sequence[dict[str, Any]], page: Path, plot: Path) -> None:
     Raises:
         ValueError: the page lacks a marker.
     """
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        message = f"{page} must have each of the lines {BEGIN!r} and {END!r} once"
-        raise ValueError(message)
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    written = f"{before}{BEGIN}\n\n{markdown(rows)}\n\n{END}{after}"
-    page.write_text(written, encoding="utf-8")
+    replace_generated(page, SCRIPT, markdown(rows))
     draw([row for row in rows if row["question"] == "no training"], plot)
 
 
@@ -43,7 +42,27 @@ def circumstances(rows: Sequence[dict[str, Any]]) -> str:
     versions = ", ".join(f"{name} {' / '.join(unique(rows, name))}" for name in names)
     dates = sorted(unique(rows, "date"))
     cores = " / ".join(str(count) for count in unique(rows, "cores"))
-    return f"{len(rows)} rows, {dates[0]} to {dates[-1]}; {versions}; a machine of {cores} cores, one thread a process."
+    return (
+        f"{len(rows)} rows, {dates[0]} to {dates[-1]}; {versions}; a machine of {cores} cores, one thread a process. "
+        f"{missing(rows)}"
+    )
+
+
+def missing(rows: Sequence[dict[str, Any]]) -> str:
+    """Return how many rows of each question and network have not been computed yet, and of which seeds."""
+    done = {Case.read(row) for row in rows}
+    left: dict[str, list[Case]] = defaultdict(list)
+    for case in cases(SEEDS):
+        if case not in done:
+            left[f"{case.question}, {NAMES[case.network]}"].append(case)
+    if not left:
+        return "No row is missing."
+    parts = [f"{name}: {len(found)} (seeds {_seeds(found)})" for name, found in left.items()]
+    return f"Not computed yet are {sum(map(len, left.values()))} rows; {'; '.join(parts)}."
+
+
+def _seeds(found: Iterable[Case]) -> str:
+    return ", ".join(str(seed) for seed in sorted({case.seed for case in found}))
 
 
 def bases(rows: Sequence[dict[str, Any]]) -> str:
@@ -68,7 +87,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def cell(rows: Sequence[dict[str, Any]]) -> str:
     """Return the mean accuracy over the seeds, their deviation and number, and the most FLOPs that were reached."""
     if not rows:
-        return ""
+        return "not run"
     values = [row["accuracy"] for row in rows]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread} (n={len(values)}; {max(row['flops'] for row in rows):.1%})"

@@ -22,8 +22,9 @@ CRITERIA: dict[str, Callable[[], Any]] = {
 
 
 def pruned(
-    criterion: str, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, fits: Callable[[nn.Module], bool]
-) -> nn.Module:
+    criterion: str, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, fits: Callable[[nn.Module], bool],
+    head: str = "head",
+) -> nn.Module:  # fmt: skip
     """Return a copy, pruned as little as `fits` asks for; every group of layers loses the same share of its channels.
 
     The share is found by bisection with the magnitude criterion, since how many channels stay does not depend on which.
@@ -31,17 +32,19 @@ def pruned(
     low, high = 0.0, 0.95
     for _ in range(9):
         middle = (low + high) / 2
-        fitting = fits(_at(middle, "magnitude", network, images, labels))
+        fitting = fits(_at(middle, "magnitude", network, images, labels, head))
         low, high = (low, middle) if fitting else (middle, high)
-    return _at(high, criterion, network, images, labels)
+    return _at(high, criterion, network, images, labels, head)
 
 
-def _at(share: float, criterion: str, network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+def _at(
+    share: float, criterion: str, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, head: str
+) -> nn.Module:
     network = copy.deepcopy(network).eval()
     importance = CRITERIA[criterion]()
     heads = {module.qkv: module.heads for module in network.modules() if isinstance(module, Attention)}
     pruner = tp.pruner.BasePruner(
-        network, images[:2], importance, pruning_ratio=share, ignored_layers=[network.get_submodule("head")],
+        network, images[:2], importance, pruning_ratio=share, ignored_layers=[network.get_submodule(head)],
         num_heads=heads, prune_head_dims=True,
         unwrapped_parameters=[(value, 2) for name, value in network.named_parameters() if name == "position"],
     )  # fmt: skip

@@ -114,9 +114,8 @@ def train(
         schedule.step()
         algorithm.step()
         if step % 100 == 99:
-            print(
-                f"  step {step + 1}: loss {float(loss):.3f}, {time.time() - start:.0f} s", file=sys.stderr, flush=True
-            )
+            reached = f"  step {step + 1}: loss {loss.item():.3f}, {time.time() - start:.0f} s"
+            print(reached, file=sys.stderr, flush=True)
     return algorithm.finalize().eval().to(memory_format=torch.contiguous_format)
 
 

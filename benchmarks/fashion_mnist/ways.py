@@ -110,12 +110,15 @@ ONCE: dict[str, Way] = {
     "Torch-Pruning taylor": torch_pruning("taylor"),
     "Torch-Pruning fpgm": torch_pruning("fpgm"),
     "Torch-Pruning hessian": torch_pruning("hessian"),
-    "uniform": ours(scope="local"),
+    "uniform": ours(criterion="l2", scope="local"),
 }
 VARIANTS: dict[str, Way] = {
     "ours, not repaired": ours(recover="none"),
-    "ours, isomorphic": ours(scope="isomorphic"),
-    "ours, 3 steps": ours(steps=3),
+    "ours, uniform widths": ours(scope="local"),
+    "ours, 2 steps": ours(steps=2),
+    "ours, l2": ours(criterion="l2"),
+    "ours, l2, isomorphic": ours(criterion="l2", scope="isomorphic"),
+    "ours, l2, 3 steps": ours(criterion="l2", steps=3),
 }
 SCRATCH: dict[str, Way] = {"from scratch": from_scratch}
 LEARNED: dict[str, Way] = {"ours": ours(), "learned": learned, "ChannelPruning": channel_pruning}

@@ -38,7 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_are_computed_once_and_rendered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.fashion_mnist.__main__ import main
-    from benchmarks.fashion_mnist.report import BEGIN, END
+    from benchmarks.fashion_mnist.report import SCRIPT
+    from benchmarks.pages import markers
 
     rows = tmp_path / "rows.jsonl"
     options = ["--epochs", "1", "--tuning-epochs", "1", "--samples", "64", "--seeds", "0", "--rows", str(rows)]
@@ -52,8 +53,9 @@ def test_rows_are_computed_once_and_rendered(data: Path, tmp_path: Path, monkeyp
     assert len(found) == len(ONLY)
     assert all(0 < row["flops"] <= row["share"] for row in found)
 
+    begin, end = markers(SCRIPT)
     page, plot = tmp_path / "page.md", tmp_path / "plot.svg"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     main(["report", "--rows", str(rows), "--page", str(page), "--plot", str(plot)])
     written = page.read_text()
     assert written.startswith("before\n")
