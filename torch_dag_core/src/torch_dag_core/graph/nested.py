@@ -6,7 +6,7 @@ class; other subclasses of tuple (`torch.Size`, results of torch functions) beco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -29,12 +29,14 @@ def is_flat(items: Collection[Any]) -> bool:
     return _COMMON_LEAVES.issuperset(map(type, items))
 
 
-def _gather(items: Collection[Any], found: list[Any]) -> None:
-    if is_flat(items):
-        found.extend(items)
-        return
+def _gather(items: Iterable[Any], found: list[Any]) -> None:
     for item in items:
-        if type(item) in _COMMON_LEAVES or not isinstance(item, _CONTAINERS):
+        kind = type(item)
+        if kind in _COMMON_LEAVES:
+            found.append(item)
+        elif kind is tuple:  # the most common container
+            _gather(item, found)
+        elif not isinstance(item, _CONTAINERS):
             found.append(item)
         elif isinstance(item, dict):
             _gather(item.values(), found)

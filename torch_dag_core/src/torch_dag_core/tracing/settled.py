@@ -57,7 +57,7 @@ def plain(value: T) -> T:
 
 def settled(value: T) -> T:
     """Return a copy of ``value``; each traced number inside becomes one that keeps its expression and logs no more."""
-    if isinstance(value, tuple) and is_flat(value):
+    if not value or (isinstance(value, tuple) and is_flat(value)):
         return value
     return _replaced(value, SETTLING)
 

@@ -41,6 +41,10 @@ class Tape:
         """Tell whether all of these values are constant."""
         return all(self[ref].outcome.is_constant for ref in refs)
 
+    def constants(self) -> list[Tensor]:
+        """List the values of constants."""
+        return [entry.outcome.tensor for entry in self._entries if entry.outcome.tensor is not None]
+
     def mark_as_write(self, ref: Ref, buffer: str) -> None:
         """Note that the buffer of this name has the value from here on."""
         self._entries[ref.index] = replace(self[ref], writes=buffer)

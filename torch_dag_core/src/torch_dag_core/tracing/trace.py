@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -108,9 +107,11 @@ def _without_data(
 
 @contextlib.contextmanager
 def _no_compiling() -> Iterator[None]:
-    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
-        yield
-        return
+    """Run compiled functions as they are written.
+
+    This imports the compiler, which must not happen inside a run: the classes of autograd functions that it defines
+    would keep the ``apply`` of the trace, and with it what the trace recorded.
+    """
     with torch.compiler.set_stance("force_eager"):
         yield
 

@@ -119,7 +119,7 @@ class Tracker:
             if tracked.view is None:
                 self._location.fail("a tensor was changed in place through an alias that the trace does not know")
             tracked.ref, tracked.version = self._cut_again(tracked.view, tensor), version
-        if torch.is_grad_enabled() and not self._tape[tracked.ref].origin.gradient:
+        if not self._tape[tracked.ref].origin.gradient and torch.is_grad_enabled():
             tracked.ref = self._detached(tracked.ref, tensor)
         return tracked.ref
 
@@ -129,7 +129,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Take what the trace noted off the tensors that outlive it."""
-        for tensor in self._adopted.values():
+        for tensor in (*self._adopted.values(), *self._tape.constants()):
             tensor.__dict__.pop(_KEY, None)
 
     def _adopt(self, tensor: Tensor) -> None:
