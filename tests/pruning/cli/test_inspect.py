@@ -16,8 +16,8 @@ from torch_dag_pruning.analysis.analysis import analyze
 from torch_dag_pruning.axes import Cause
 from torch_dag_pruning.cli.advice import advice
 from torch_dag_pruning.cli.inspection import inspect
-from torch_dag_pruning.cli.orbit_kinds import OrbitKinds
 from torch_dag_pruning.cli.source_lines import source_line
+from torch_dag_pruning.plan.kinds import orbit_kinds
 
 
 class Heads(nn.Module):
@@ -48,20 +48,20 @@ class Rolled(Grouped):
 @pytest.mark.parametrize(
     ("model", "inputs", "kinds"),
     [
-        (Heads, torch.randn(2, 6, 12), {"heads": 3, "head dimension": 4}),
-        (Grouped, torch.randn(2, 3, 8, 8), {"groups": 2, "width of each group": 4}),
+        (Heads, torch.randn(2, 6, 12), {"heads": 3, "head_widths": 4}),
+        (Grouped, torch.randn(2, 3, 8, 8), {"groups": 2, "widths": 4}),
     ],
 )
 def test_orbits_have_kinds(model, inputs, kinds):
     analysis = analyze(build_from_unstructured_module(model().eval(), inputs))
-    found = OrbitKinds(analysis)
-    by_kind = {found[orbit]: orbit.n for orbit in reversed(analysis.orbits)}
+    found = orbit_kinds(analysis)
+    by_kind = {found[orbit.key]: orbit.n for orbit in reversed(analysis.orbits)}
     assert {kind: by_kind.get(kind) for kind in kinds} == kinds
 
 
 def test_a_plain_layer_has_a_width():
     analysis = analyze(build_from_unstructured_module(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))))
-    assert [OrbitKinds(analysis)[orbit] for orbit in analysis.orbits] == ["width"]
+    assert list(orbit_kinds(analysis).values()) == ["widths"]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ COMMANDS_OF_PLUGINS = {
     "inspect": "torch-dag-pruning",
     "prune": "torch-dag-pruning",
     "sensitivity": "torch-dag-pruning",
+    "sweep": "torch-dag-pruning",
+    "sweep-plot": "torch-dag-pruning",
 }
 """Commands that our own plugins add, with their distributions, so that they can be named where these are missing."""
 

@@ -58,16 +58,17 @@ def inspect(choice: ModelChoice, top: int) -> None:
 def orbit_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """Return key, kind, number of slots, minimum, places and FLOPs of each orbit, in the order of the graph.
 
-    Its FLOPs are those that are saved where it alone is reduced to its minimum, but at least one slot.
+    The kind is a name that ``kinds=`` of a choice takes. The FLOPs are those that are saved where the orbit alone is
+    reduced to its minimum, but at least one slot.
     """
-    from torch_dag_pruning.cli.orbit_kinds import OrbitKinds
+    from torch_dag_pruning.plan.kinds import orbit_kinds
 
-    kinds, now = OrbitKinds(analysis), float(analysis.cost())
+    kinds, now = orbit_kinds(analysis), float(analysis.cost())
     saved = {o.key: now - float(analysis.cost({o.atom.id: max(1, o.minimum)})) for o in analysis.orbits}
     return [
         {
             "key": orbit.key,
-            "kind": kinds[orbit],
+            "kind": kinds[orbit.key],
             "slots": orbit.n,
             "minimum": orbit.minimum,
             "places": len(orbit.places),
