@@ -17,9 +17,11 @@ from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.graph.nested import leaves, map_pairs, map_together
 from torch_dag_core.tracing.expressions import EntrySize, Expression
 from torch_dag_core.tracing.recording import Argument, Entry, Outcome, Recording, Ref, Shape
-from torch_dag_core.tracing.settled import SettledFloat, SettledInt, plain
+from torch_dag_core.tracing.settled import SETTLED, SettledFloat, SettledInt, plain
 
 T = TypeVar("T")
+_ATOMS = frozenset({int, bool, str, type(None)})
+"""Classes of most constants, whose values say all about them."""
 Given: TypeAlias = "tuple[tuple[Argument, ...], Mapping[str, Argument]]"
 """Arguments by position and by name."""
 
@@ -89,6 +91,7 @@ class Sizes:
     twin: Sizes | None = None
     unfolded: frozenset[int] = frozenset()
     _joined: dict[int, Joined] = field(default_factory=dict, repr=False)
+    _shapes: dict[int, Shape | None] = field(default_factory=dict, init=False, repr=False)
     _folded: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -139,7 +142,9 @@ class Sizes:
 
     def shape(self, index: int) -> Shape | None:
         """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
-        return self._outcome(index, lambda outcome: outcome.shape)
+        if index not in self._shapes:
+            self._shapes[index] = self._outcome(index, lambda outcome: outcome.shape)
+        return self._shapes[index]
 
     def items(self, index: int) -> tuple[Shape | None, ...] | None:
         """Return the same for the shapes of several results."""
@@ -217,7 +222,8 @@ class Sizes:
         found: list[Claim] = []
 
         def join(seen: tuple[Argument, ...]) -> Argument:
-            found.extend(self._claims(entry, seen))
+            if type(seen[0]) in SETTLED:
+                found.extend(self._claims(entry, seen))
             return self._leaf(seen)
 
         try:
@@ -237,9 +243,12 @@ class Sizes:
 
     def _leaf(self, seen: tuple[Argument, ...]) -> Argument:
         """Return the one value of a place, or a `FreeSize`."""
-        if isinstance(seen[0], Ref):
-            return seen[0]
-        if isinstance(seen[0], (tuple, list, dict, slice)):
+        first = seen[0]
+        if type(first) in _ATOMS and seen.count(first) == len(seen):
+            return first
+        if isinstance(first, Ref):
+            return first
+        if isinstance(first, (tuple, list, dict, slice)):
             message = "an argument of a call has another structure at other input sizes"
             raise SizeError(message)
         values = plain(seen)
@@ -247,7 +256,7 @@ class Sizes:
             return values[0]
         numbers = tuple(value for value in values if type(value) is int)
         if len(numbers) == len(values):
-            expression = getattr(seen[0], "expression", None)
+            expression = getattr(first, "expression", None)
             return FreeSize.make(numbers, None if expression is None else self.resolved(expression))
         message = f"a constant of a call is {listed(values)}"
         raise SizeError(message)

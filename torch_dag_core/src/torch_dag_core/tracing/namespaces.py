@@ -39,7 +39,7 @@ NO_SCOPES = Scopes()
 
 def imported_functions() -> tuple[tuple[Scope, str], ...]:
     """Return where functions of ``math`` were imported from it by name: namespaces, and the names."""
-    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in _LIBRARIES]
+    modules = [module for name, module in sys.modules.copy().items() if name.partition(".")[0] not in _LIBRARIES]
     namespaces = [getattr(module, "__dict__", None) for module in modules]
     # A module may stand in `sys.modules` under several names.
     scopes = {id(scope): scope for scope in namespaces if isinstance(scope, dict) and scope is not vars(math)}

@@ -16,10 +16,10 @@ from typing import Self, TypeAlias
 import torch
 from torch import Tensor
 
-from torch_dag_core.graph.nested import leaves
+from torch_dag_core.graph.nested import is_flat, leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.expressions import SizeUse
-from torch_dag_core.tracing.settled import SettledFloat, SettledInt
+from torch_dag_core.tracing.settled import SETTLED
 
 Shape: TypeAlias = tuple[int, ...]
 Scalar: TypeAlias = (
@@ -116,7 +116,7 @@ class Entry:
     @cached_property
     def has_expressions(self) -> bool:
         """Whether a number among the arguments was computed from sizes."""
-        return any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves((self.args, self.keywords)))
+        return not SETTLED.isdisjoint(map(type, leaves((self.args, self.keywords))))
 
     @cached_property
     def signature(self) -> Hashable:
@@ -298,12 +298,12 @@ class Recording:
     sizes: SizeUse
     escapes: tuple[Escape, ...]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Outcome, ...]:
         """What each input was."""
         return tuple(entry.outcome for entry in self.entries if isinstance(entry, Input))
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[Shape, ...]:
         """The shape of each input."""
         return tuple(outcome.shape or () for outcome in self.inputs)
@@ -340,7 +340,9 @@ class Recording:
 
 def _tensors(argument: Argument) -> int:
     """Return the number of tensors inside a container, and -1 for a tensor itself."""
-    return -1 if type(argument) is Ref else [type(leaf) for leaf in leaves(argument)].count(Ref)
+    if type(argument) is Ref:
+        return -1
+    return 0 if is_flat((argument,)) else [type(leaf) for leaf in leaves(argument)].count(Ref)
 
 
 def _described(outcome: Outcome) -> str:

@@ -68,8 +68,10 @@ def trace(  # noqa: PLR0913
     """
     device = _device_of(model)
     args, kwargs, tensors = _without_data(args, kwargs)
-    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad(), _no_compiling():
-        modules = named_submodules(model)  # not those that the first run makes
+    with (
+        restored(model, snapshot) as before, in_mode(model, training=training) as modules, torch.enable_grad(),
+        _no_compiling(),
+    ):  # fmt: skip
         paths = {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
