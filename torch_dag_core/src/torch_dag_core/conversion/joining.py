@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -124,12 +125,12 @@ class Sizes:
         """Return the sizes of a recording in training that has the same calls and numbers as this one."""
         return Sizes(recording, self.others, self)
 
-    @property
+    @cached_property
     def recordings(self) -> tuple[Recording, ...]:
         """The recordings at all sizes."""
         return (self.recording, *self.others)
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[Shape, ...]:
         """The shapes of the inputs, with a `FreeSize` for each size that differs."""
         return self._seen_by(lambda recording: recording.input_shapes)
@@ -143,7 +144,7 @@ class Sizes:
     def shape(self, index: int) -> Shape | None:
         """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
         if index not in self._shapes:
-            self._shapes[index] = self._outcome(index, lambda outcome: outcome.shape)
+            self._shapes[index] = self._shape(index)
         return self._shapes[index]
 
     def items(self, index: int) -> tuple[Shape | None, ...] | None:
@@ -212,6 +213,17 @@ class Sizes:
         joined: T = map_together(found, self._leaf)
         return joined
 
+    def _shape(self, index: int) -> Shape | None:
+        """Do what `_seen_by` does, quickly."""
+        shapes = [recording.entries[index].outcome.shape for recording in self.recordings]
+        first = shapes[0]
+        if shapes.count(first) == len(shapes):
+            return first
+        known = [shape for shape in shapes if shape is not None]
+        if first is None or {len(shape) for shape in known} != {len(first)} or len(known) < len(shapes):
+            return self._outcome(index, lambda outcome: outcome.shape)
+        return tuple([_size(sizes) for sizes in zip(*known, strict=True)])
+
     def _arguments(self, index: int) -> Joined:
         entry = self.recording.entries[index]
         if self.twin is not None:
@@ -260,6 +272,10 @@ class Sizes:
             return FreeSize.make(numbers, None if expression is None else self.resolved(expression))
         message = f"a constant of a call is {listed(values)}"
         raise SizeError(message)
+
+
+def _size(sizes: tuple[int, ...]) -> int:
+    return sizes[0] if sizes.count(sizes[0]) == len(sizes) else FreeSize.make(sizes)
 
 
 def _given(entry: Entry) -> Given:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from types import EllipsisType
 from typing import Self, TypeAlias
 
@@ -41,6 +41,12 @@ class Ref:
 
     def __repr__(self) -> str:
         return f"%{self.index}"
+
+
+@cache
+def ref_to(index: int) -> Ref:
+    """Return the one `Ref` to an entry that recordings share: tuples of one object are quick to compare."""
+    return Ref(index)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,8 +116,8 @@ class Entry:
     @cached_property
     def operands(self) -> tuple[int, ...]:
         """Numbers of the entries that this one reads, each once, in the order of the arguments."""
-        found = leaves((self.args, tuple(self.keywords.values())))
-        return tuple(dict.fromkeys(leaf.index for leaf in found if type(leaf) is Ref))
+        found = leaves((self.args, self.keywords))
+        return tuple(dict.fromkeys([leaf.index for leaf in found if type(leaf) is Ref]))
 
     @cached_property
     def has_expressions(self) -> bool:

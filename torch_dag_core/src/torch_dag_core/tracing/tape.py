@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from torch_dag_core.tracing.expressions import SizeUse
-from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref
+from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref, ref_to
 from torch_dag_core.tracing.tensors import storage_of
 
 
@@ -35,7 +35,7 @@ class Tape:
         self._entries.append(entry)
         if entry.outcome.tensor is not None:
             self._constants.setdefault(storage_of(entry.outcome.tensor), []).append(index)
-        return Ref(index)
+        return ref_to(index)
 
     def all_constant(self, refs: list[Ref]) -> bool:
         """Tell whether all of these values are constant."""
