@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from torch_dag_core.tracing import layout_shortcuts
 from torch_dag_core.tracing.recording import Live
 
 _ARITHMETIC = frozenset({
@@ -52,13 +53,14 @@ def _elementwise(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | No
         return None
     operands = (*args, *kwargs.values())
     largest = max((operand for operand in operands if isinstance(operand, Tensor)), key=Tensor.numel)
-    return largest.clone() if all(_broadcasts(operand, largest) for operand in operands) else None
+    # A constant among the operands has data; the result has none, and is like an operand that has none either.
+    return largest.clone() if largest.is_meta and all(_broadcasts(operand, largest) for operand in operands) else None
 
 
 def _broadcasts(operand: Live, largest: Tensor) -> bool:
     if not isinstance(operand, Tensor):
         return operand is False or operand is None or type(operand) in (int, float, str)
-    return operand.is_meta and operand.dtype == largest.dtype and _fits(operand.shape, largest.shape)
+    return operand.dtype == largest.dtype and _fits(operand.shape, largest.shape)
 
 
 def _fits(shape: Sequence[int], larger: Sequence[int]) -> bool:
@@ -226,6 +228,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": _mean, "adaptive_avg_pool2d": _adaptive_pool,
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     "conv1d": partial(_convolution, 3), "conv2d": partial(_convolution, 4), "conv3d": partial(_convolution, 5),
+    "contiguous": layout_shortcuts.contiguous, "reshape": layout_shortcuts.reshape,
+    "__getitem__": layout_shortcuts.lookup, "dropout": layout_shortcuts.dropout,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "scaled_dot_product_attention": _attention, "grouped_mm": _grouped_product, "_grouped_mm": _grouped_product,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),

@@ -144,19 +144,22 @@ class Snapshot:
                 failures.clear()  # no cycle of exception and frame, which would keep context managers open
 
     def _put_back(self, failures: list[BaseException]) -> None:
+        """Take every step of restoring; an error is noted instead of raised, so that the others are still taken."""
         _attempt(failures, self.settings.put_back)
         for _, _, container in self._empty:
             if container:
                 container.clear()
         for holder, content in self._before:
-            _attempt(failures, holder.write, content)
+            try:
+                holder.write(content)
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
         for saved in self._contents.values():
             _attempt(failures, saved.put_back)
 
 
-def _attempt(failures: list[BaseException], step: Callable[..., None], *args: object) -> None:
-    """Take a step of restoring, and note an error instead of raising it, so that the other steps are still taken."""
+def _attempt(failures: list[BaseException], step: Callable[[], None]) -> None:
     try:
-        step(*args)
+        step()
     except Exception as error:  # noqa: BLE001
         failures.append(error)

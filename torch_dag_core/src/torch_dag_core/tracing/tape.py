@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from torch_dag_core.tracing.expressions import SizeUse
-from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref
+from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref, ref_to
 from torch_dag_core.tracing.tensors import storage_of
 
 
@@ -42,11 +42,15 @@ class Tape:
         self._entries.append(entry)
         if entry.outcome.tensor is not None:
             self._constants.setdefault(storage_of(entry.outcome.tensor), []).append(index)
-        return Ref(index)
+        return ref_to(index)
 
     def all_constant(self, refs: list[Ref]) -> bool:
         """Tell whether all of these values are constant."""
         return all(self[ref].outcome.is_constant for ref in refs)
+
+    def constants(self) -> list[Tensor]:
+        """List the values of constants."""
+        return [entry.outcome.tensor for entry in self._entries if entry.outcome.tensor is not None]
 
     def mark_as_write(self, ref: Ref, buffer: str) -> None:
         """Note that the buffer of this name has the value from here on."""

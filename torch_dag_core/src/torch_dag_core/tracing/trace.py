@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -74,11 +73,13 @@ def trace(  # noqa: PLR0913
     """
     device = _device_of(model)
     args, kwargs, tensors = _without_data(args, kwargs)
-    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad(), _no_compiling():
+    with (
+        restored(model, snapshot) as before, in_mode(model, training=training) as modules, torch.enable_grad(),
+        _no_compiling(),
+    ):  # fmt: skip
         draws = OutsideDraws(
             scopes.watched, before.places_of(watched_ids()), before.scopes_naming(IDENTITIES), before.has_seen
         )  # fmt: skip
-        modules = named_submodules(model)  # not those that the first run makes
         paths = {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
@@ -117,9 +118,11 @@ def _without_data(
 
 @contextlib.contextmanager
 def _no_compiling() -> Iterator[None]:
-    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
-        yield
-        return
+    """Run compiled functions as they are written.
+
+    This imports the compiler, which must not happen inside a run: the classes of autograd functions that it defines
+    would keep the ``apply`` of the trace, and with it what the trace recorded.
+    """
     with torch.compiler.set_stance("force_eager"):
         yield
 
