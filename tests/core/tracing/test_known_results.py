@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -50,7 +50,6 @@ def blank(value):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_known_is_what_torch_gives(name):
-    @settings(deadline=None)
     @given(CALLS[name])
     def check(args):
         found = known_result(name, tuple(map(blank, args)), {})

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_dag_core.tracing.autocasting import AutocastBlocks
 from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.pause import Pause, WithoutGradient
 from torch_dag_core.tracing.randomness import Randomness
-from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
+from torch_dag_core.tracing.recording import Entry, FunctionCall, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.settled import plain
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, version_of, with_refs
@@ -50,7 +51,11 @@ class Invocation:
 
 
 class Calls:
-    """Makes calls with recording paused, and records what they read, gave and changed."""
+    """Makes calls with recording paused, and records what they read, gave and changed.
+
+    Attributes:
+        blocks: Where the model switches autocast off.
+    """
 
     def __init__(
         self, tape: Tape, tracker: Tracker, write: Writes, location: Location, pause: Pause, randomness: Randomness
@@ -58,12 +63,14 @@ class Calls:
         self._tape, self._tracker, self._writes = tape, tracker, write
         self._location, self._pause, self._randomness = location, pause, randomness
         self._autocast = _autocast_state()
+        self.blocks = AutocastBlocks()
 
     def make(self, call: Invocation) -> Live:
         """Make a call and record it."""
         if _autocast_state() != self._autocast:
             self._location.fail("the model switches autocast, which a graph leaves to its caller")
         tensors = tensors_in(call.args, call.keywords)
+        self.blocks.computed(call.entry.name if isinstance(call.entry, FunctionCall) else "module", tensors)
         refs = self._tracker.refs(tensors)
         bases = {id(tensor): self._writes.bases(tensor) for tensor in tensors}
         if call.may_write:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from types import EllipsisType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -296,6 +296,7 @@ class Recording:
         template: Structure of what the model returned, as `torch_dag_core.graph.structure.pack` gives it.
         sizes: How the model used the sizes of tensors.
         escapes: Constants that became Python values.
+        conditions: Under which state of the caller the model computes this, see `torch_dag_core.graph.caller_state`.
     """
 
     entries: tuple[Entry, ...]
@@ -303,6 +304,7 @@ class Recording:
     template: object
     sizes: SizeUse
     escapes: tuple[Escape, ...]
+    conditions: tuple[tuple[Any, ...], ...] = ()
 
     @cached_property
     def inputs(self) -> tuple[Outcome, ...]:

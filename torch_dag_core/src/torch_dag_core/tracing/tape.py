@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -28,6 +30,11 @@ class Tape:
 
     def __getitem__(self, ref: Ref) -> Entry:
         return self._entries[ref.index]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What was recorded so far."""
+        return self._entries
 
     def append(self, entry: Entry) -> Ref:
         """Append an entry."""
@@ -61,7 +68,9 @@ class Tape:
                 outcome = replace(entry.outcome, tensor=value.clone())
                 self._entries[index] = replace(entry, outcome=outcome)
 
-    def close(self, outputs: list[Ref], template: object, sizes: SizeUse) -> Recording:
-        """Return what was recorded, given what the model returned and how it used sizes."""
+    def close(
+        self, outputs: list[Ref], template: object, sizes: SizeUse, conditions: tuple[tuple[Any, ...], ...] = ()
+    ) -> Recording:  # fmt: skip
+        """Return what was recorded, given what the model returned, its use of sizes, and conditions on its caller."""
         numbers = tuple(ref.index for ref in outputs)
-        return Recording(tuple(self._entries), numbers, template, sizes, tuple(self.escapes))
+        return Recording(tuple(self._entries), numbers, template, sizes, tuple(self.escapes), conditions)

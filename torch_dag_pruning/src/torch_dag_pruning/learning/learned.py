@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
@@ -288,6 +289,7 @@ class LearnedChannelPruning(CompressionAlgorithm):
             return self.network
         plain = add_biases(self._cut.removed(), self._added)
         fill_(plain, self.network)
+        plain.provenance = copy.deepcopy(self.network.provenance)
         return plain.train(self.network.training)
 
     def _carry_out(self) -> None:
