@@ -19,6 +19,7 @@ from torch_dag_core.conversion.joining import Sizes, same_calls, same_numbers
 from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.conditions import hold
+from torch_dag_core.tracing.function_gradients import CheckedFunctions
 from torch_dag_core.tracing.namespaces import holds, scopes_of
 from torch_dag_core.tracing.recording import Recording, Shape
 from torch_dag_core.tracing.snapshot import Snapshot
@@ -53,7 +54,7 @@ class Traces:
 
     def __post_init__(self) -> None:
         """Take one snapshot for all runs, because each run puts everything back."""
-        self._snapshot = Snapshot(self.model)
+        self._snapshot, self._functions = Snapshot(self.model), CheckedFunctions()
         self._scopes = scopes_of(self._snapshot.modules)
 
     def both_modes(self, variation: Variation, *, evaluation_only: bool = False) -> tuple[Sizes, Sizes]:
@@ -186,6 +187,7 @@ class Traces:
         return trace(
             self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes,
             snapshot=self._snapshot, repeats=repeats, most_calls=most_calls,
+            functions=self._functions,
         )  # fmt: skip
 
 

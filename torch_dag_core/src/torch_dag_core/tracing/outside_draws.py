@@ -38,6 +38,7 @@ from torch_dag_core.tracing.surroundings import (
 
 _CLOCK_TRIALS = 4
 _ENTROPY_TRIALS = 16
+_IDENTITY_TRIALS = 8
 _MODE_ADVICE = "so a graph would compute the same under torch.no_grad() and without it; decide by self.training"
 _SETTING_ADVICE = "so a graph would compute the same under every setting of torch"
 _SEED = Asked("entropy", lambda *_: None)
@@ -77,7 +78,7 @@ class OutsideDraws:
                 conditions=lambda: self._answers["setting"].conditions,
             ),
             self._source("numbers from torch.initial_seed()", "seed", 2),
-            self._source("numbers from the identity of an object (id or hash)", "identity", 4),
+            self._source("numbers from the identity of an object (id or hash)", "identity", _IDENTITY_TRIALS),
             *self.flags.sources(),
         ]  # fmt: skip
         self._before: list[object] = []

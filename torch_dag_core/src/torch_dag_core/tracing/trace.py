@@ -19,6 +19,7 @@ from torch_dag_core.tracing.autocasting import watched_autocast
 from torch_dag_core.tracing.capturing import capture_announced
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.following import following
+from torch_dag_core.tracing.function_gradients import CheckedFunctions
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
 from torch_dag_core.tracing.module_calls import Original, handled
@@ -52,7 +53,7 @@ Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
     training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None, repeats: bool = False,
-    most_calls: int | None = None,
+    most_calls: int | None = None, functions: CheckedFunctions | None = None,
 ) -> Recording:  # fmt: skip
     """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
@@ -67,11 +68,12 @@ def trace(  # noqa: PLR0913
         snapshot: One of the model as it is, which saves the time to take another.
         most_calls: After how many recorded entries the model is given up; None for any number.
         repeats: Whether the model runs once more in any case, to see whether it computes the same.
+        functions: What earlier runs of the model found out of its custom autograd functions.
 
     Raises:
         TraceError: the model failed, cannot be traced, or computes something else at its next call; names the line.
     """
-    device = _device_of(model)
+    device, checked = _device_of(model), functions or CheckedFunctions()
     args, kwargs, tensors = _without_data(args, kwargs)
     with (
         restored(model, snapshot) as before, in_mode(model, training=training) as modules, torch.enable_grad(),
@@ -92,7 +94,7 @@ def trace(  # noqa: PLR0913
             for name, tensor in zip(names, tensors, strict=True):
                 recorder.input(name, tensor)
             with (
-                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder),
+                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder, checked),
                 following(recorder.sizes.length, scopes), guarded_seeds(recorder.randomness),
                 scripted_as_python(recorder), capture_announced(), watched_autocast(recorder), _explained(recorder),
             ):  # fmt: skip
