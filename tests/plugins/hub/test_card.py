@@ -27,9 +27,9 @@ def test_a_card_says_what_was_measured(dag, pruned):
     assert f"| before pruning | {before:,} | {sum(p.numel() for p in dag.parameters()):,} |" in card
     assert f"| this file | {td.flops(pruned, torch.ones(1, 3, 16, 16)).flops:,} |" in card
     assert f"| {after:,} |" in card
-    assert (
-        f"| 1 | 2 of 2 | {proof['vertices']} | {proof['equal']} | {proof['worst']:.1e} at `{proof['vertex']}` |" in card
-    )
+    orbits = f"{entry['plan']['changed']} of {entry['plan']['orbits']}"
+    agreement = f"{proof['vertices']} | {proof['equal']} | {proof['worst']:.1e} at `{proof['vertex']}`"
+    assert f"| 1 | {orbits} | {agreement} |" in card
     assert f"by {repair['error_before']:.2%} before the repair and by {repair['error_after']:.2%} after it" in card
     for key, (left, of) in entry["plan"]["widths"].items():
         assert f"| 1 | `{key}` | {left} | {of} |" in card
