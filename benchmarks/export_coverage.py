@@ -1,57 +1,49 @@
-"""Export the smallest model of timm's module files to ONNX, pt2 and Python, and write a page with the errors.
+"""Export many models to ONNX and Python, compare each file with its graph, and write a page of the errors.
 
-``torch-dag coverage timm --out rows.jsonl`` counts the parameters of all models; run ``python
-benchmarks/export_coverage.py rows.jsonl --out docs/coverage/export.md`` with its file. Weights (seed 0) and inputs are
-random, and inputs have the size that each model is made for.
+``torch-dag coverage timm --out counts.jsonl`` counts the parameters of timm's models. Then ``python
+benchmarks/export_coverage.py counts.jsonl --rows rows.jsonl --out docs/coverage/export.md`` exports the smallest model
+of each of timm's module files and models of other kinds (`export_models.py`), each in a process of its own. It goes on
+where an earlier run with the same releases stopped. Weights (seed 0) and inputs are random.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import timm
-import torch
+from export_models import OTHERS, Subject, smallest_of_timm
 
 import torch_dag_core as td
 import torch_dag_export as tde
 from torch_dag_core.atomic_files import write_text
 from torch_dag_core.cli.coverage.record import CoverageFile, installed_versions, machine
-from torch_dag_core.cli.references import load_model
 
-FORMATS = ("pt2", "onnx", "python")
-RUNTIMES = ("onnx", "onnxscript", "onnxruntime", "safetensors")
+FORMATS = ("onnx", "python")
+LIBRARIES = (
+    "timm", "torchvision", "transformers", "ultralytics", "segmentation-models-pytorch", "onnx", "onnxscript",
+    "onnxruntime", "safetensors",
+)  # fmt: skip
 _LONGEST_REASON = 160
 
-
-def smallest_models(parameters: dict[str, int | None], most: float) -> dict[str, str]:
-    """Return the smallest model of each module file of timm by the name of the module; none with more parameters."""
-    known = sorted((count, name) for name, count in parameters.items() if count is not None and count <= most)
-    found: dict[str, str] = {}
-    for _, name in known:
-        module = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
-        found.setdefault(module, name)
-    return dict(sorted(found.items()))
+Row = dict[str, Any]
+"""``model``, ``kind``, ``versions``, and ``cells``: the result of each format as text."""
 
 
-def spread(models: dict[str, str], count: int) -> dict[str, str]:
-    """Return so many of the models, evenly spread over the alphabet."""
-    names = list(models)
-    chosen = sorted({round(index * (len(names) - 1) / max(count - 1, 1)) for index in range(min(count, len(names)))})
-    return {names[index]: models[names[index]] for index in chosen}
-
-
-def cells(name: str, formats: tuple[str, ...]) -> list[str]:
-    """Return the result of each format as text: the error and the ratio of latencies, or why there is no file."""
-    torch.manual_seed(0)
+def cells(subject: Subject) -> list[str]:
+    """Return the result of each format: the largest relative error, or why there is no file."""
     try:
-        dag = td.build_from_unstructured_module(load_model(f"timm:{name}").eval())
+        dag = subject.graph()
     except td.TorchDagError as error:
-        return [_short(error)] * len(formats)
-    return [_exported(dag, each) for each in formats]
+        return [f"not converted: {_short(error)}"] * len(FORMATS)
+    return [_exported(dag, each) for each in FORMATS]
 
 
 def _exported(dag: td.DagModule, name: str) -> str:
@@ -61,59 +53,94 @@ def _exported(dag: td.DagModule, name: str) -> str:
             report = tde.export(dag, Path(folder) / "model", format=name)
         except td.TorchDagError as error:
             return _short(error)
-    batch = "" if report.free_batch else ", fixed batch"
-    return f"{report.relative:.1e}, {report.latency_ratio:.2f} x{batch}"
+    return f"{report.relative:.1e}" + ("" if report.free_batch else ", fixed batch")
 
 
-def _short(error: Exception) -> str:
+def _short(error: Exception | str) -> str:
     text = " ".join(str(error).split()).replace("|", "/")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
-def page(rows: dict[str, tuple[str, list[str]]], modules: int, most: float) -> str:
+def examined(subject: Subject, counts: Path, seconds: float) -> list[str]:
+    """Return the cells of a model, found in another process that may take so long for all of them."""
+    command = [sys.executable, __file__, str(counts), "--only", subject.name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return [f"more than {seconds:g} seconds for all formats"] * len(FORMATS)
+    if done.returncode:
+        return [_short(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))] * len(FORMATS)
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the releases of all distributions that decide about the results."""
+    return {name: version for library in LIBRARIES for name, version in installed_versions(library).items()}
+
+
+def read_rows(path: Path) -> dict[str, Row]:
+    """Return the rows of an earlier run by model, without those that other releases gave."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    now = versions()
+    return {row["model"]: row for row in map(json.loads, lines) if row["versions"] == now}
+
+
+def page(rows: Iterable[Row], planned: int) -> str:
     """Return the page."""
-    versions = installed_versions("timm") | {name: _version(name) for name in RUNTIMES}
-    failed = [
-        sum(not cell[0].isdigit() for cell in column) for column in zip(*(row for _, row in rows.values()), strict=True)
-    ]
-    totals = ", ".join(f"{name} {len(rows) - bad}" for name, bad in zip(FORMATS, failed, strict=True))
-    lines = [f"| `{module}` | `{name}` | {' | '.join(row)} |" for module, (name, row) in rows.items()]
-    sample = f"{len(rows)} of the {modules} module files of timm that have one of at most {most / 1e6:g} M parameters"
+    rows = list(rows)
+    good = [sum(_is_number(row["cells"][place]) for row in rows) for place in range(len(FORMATS))]
+    totals = ", ".join(f"{name} {count}" for name, count in zip(FORMATS, good, strict=True))
     first = (
-        f"Written by `benchmarks/export_coverage.py` on {datetime.now(UTC):%Y-%m-%d}. "
-        f"A sample: the smallest model of {sample}."
+        f"Written by `benchmarks/export_coverage.py` on {datetime.now(UTC):%Y-%m-%d}: {len(rows)} of {planned} models."
     )
     meaning = (
-        f"Exported within 1e-4 of the largest output element, on two batch sizes: {totals} of {len(rows)}. A cell has "
-        "the largest relative difference from the graph and the time of one call in the runtime, divided by that of "
-        "the graph; or the reason why there is no file."
+        f"Exported within 1e-4 of the largest output element, on two batch sizes where the batch is free: {totals} of "
+        f"{len(rows)}. A cell has the largest relative difference from the graph, or the reason why there is no file. "
+        "Weights and inputs are random; models of transformers have small sizes."
     )
-    made_with = [f"- {', '.join(f'{name} {version}' for name, version in versions.items())}", f"- {machine()}"]
-    head = [f"| module | model | {' | '.join(FORMATS)} |", f"|---|---|{'---|' * len(FORMATS)}"]
-    parts = (["# Coverage of export"], [first], made_with, [meaning], [*head, *lines])
+    made_with = [f"- {', '.join(f'{name} {version}' for name, version in versions().items())}", f"- {machine()}"]
+    timm = [row for row in rows if row["model"].startswith("timm:")]
+    others = [row for row in rows if row not in timm]
+    tables = [
+        ["## The smallest model of each module file of timm"], _table("module", timm),
+        ["## Other models"], _table("kind", others),
+    ]  # fmt: skip
+    parts = (["# Coverage of export"], [first], made_with, [meaning], *tables)
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _version(name: str) -> str:
-    """Return the version of an installed distribution."""
-    return installed_versions(name)[name]
+def _table(first: str, rows: Iterable[Row]) -> list[str]:
+    lines = [f"| `{row['kind']}` | `{row['model']}` | {' | '.join(row['cells'])} |" for row in rows]
+    return [f"| {first} | model | {' | '.join(FORMATS)} |", f"|---|---|{'---|' * len(FORMATS)}", *sorted(lines)]
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit()
 
 
 def main() -> None:
-    """Export the models and write the page after each of them."""
+    """Export the models, and write the page after each of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path, help="file of `torch-dag coverage timm`, which counts parameters")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--models", type=int, default=1000, help="how many to export, evenly spread")
-    parser.add_argument("--max-parameters", type=float, default=12.0, help="in millions")
+    parser.add_argument("counts", type=Path, help="file of `torch-dag coverage timm`, which counts parameters")
+    parser.add_argument("--rows", type=Path, help="file of results, which another run goes on with")
+    parser.add_argument("--out", type=Path, help="the page")
+    parser.add_argument("--time-limit", type=float, default=900.0, help="seconds that one model may take")
+    parser.add_argument("--only", help="print the cells of one model")
     given = parser.parse_args()
-    most = given.max_parameters * 1e6
-    models = smallest_models(CoverageFile.read(given.rows).parameters, most)
-    rows: dict[str, tuple[str, list[str]]] = {}
-    for module, name in spread(models, given.models).items():
-        rows[module] = name, cells(name, FORMATS)
-        print(module, *rows[module], flush=True)
-        write_text(given.out, page(rows, len(models), most))
+    subjects = [*OTHERS, *smallest_of_timm(CoverageFile.read(given.counts).parameters)]
+    if given.only:
+        print(json.dumps(cells(next(each for each in subjects if each.name == given.only))))
+        return
+    planned = {subject.name for subject in subjects}
+    rows = {name: row for name, row in read_rows(given.rows).items() if name in planned}
+    for subject in subjects:
+        if subject.name not in rows:
+            made = {"model": subject.name, "kind": subject.kind, "versions": versions()}
+            rows[subject.name] = {**made, "cells": examined(subject, given.counts, given.time_limit)}
+            write_text(given.rows, "".join(f"{json.dumps(row)}\n" for row in rows.values()))
+            print(subject.name, *rows[subject.name]["cells"], flush=True)
+        write_text(given.out, page(rows.values(), len(subjects)))
 
 
 if __name__ == "__main__":

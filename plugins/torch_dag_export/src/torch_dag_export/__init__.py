@@ -1,4 +1,4 @@
-"""Deployment of graphs: PyTorch programs, ONNX models and plain Python, each compared with the graph it came from."""
+"""Deployment of graphs: files for other runtimes, each compared with the graph it came from, and weights as int8."""
 
 from typing import TYPE_CHECKING
 

@@ -52,6 +52,19 @@ def _run_loaded(runtime: Runtime, cases: Sequence[Sequence[Tensor]]) -> list[Any
     return results
 
 
+def compare_outputs(first: nn.Module, second: nn.Module, *inputs: Any) -> OutputCheck:
+    """Compare what two models compute, with equal seeds and without gradients; their modes stay as they are.
+
+    Args:
+        first: The model that the difference is measured against: a graph before it was quantized, for instance.
+        second: The model that is compared with it.
+        inputs: Arguments of one call of each.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        expected, found = _run_loaded(first, [inputs]), _run_loaded(second, [inputs])
+    return _check(tensors_in(inputs), expected[0], found[0])
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Return the tensors of a result, in the order in which its containers hold them."""
     found: list[Tensor] = []

@@ -22,6 +22,10 @@ class MissingPackageError(ExportError, ImportError):
     """A format needs a package that is not installed."""
 
 
+class QuantizationError(TorchDagError, ValueError):
+    """The weights of a graph cannot be stored as integers in the way that was asked for."""
+
+
 class ExportCheckError(ExportError):
     """The exported model does not compute what the graph computes, or its runtime cannot load or run it.
 

@@ -10,8 +10,11 @@ from torch_dag_core.plugins.hookspecs import hookimpl
 if TYPE_CHECKING:
     import click
 
+    from torch_dag_core.algorithms.algorithm import Algorithm, AlgorithmSpec
+    from torch_dag_core.graph.dag import DagModule
     from torch_dag_export.format import ExportFormat
     from torch_dag_export.python.form import PythonForm
+    from torch_dag_export.quantization.config import WeightQuantizationConfig
 
 
 @hookimpl
@@ -20,6 +23,27 @@ def torch_dag_commands() -> Iterable[click.Command]:
     from torch_dag_export.cli.command import export
 
     return (export,)
+
+
+@hookimpl
+def torch_dag_algorithms() -> Iterable[AlgorithmSpec]:
+    """Offer weights as 8-bit integers."""
+    from torch_dag_core.algorithms.algorithm import AlgorithmSpec
+    from torch_dag_export.quantization.config import NAME, WeightQuantizationConfig
+
+    yield AlgorithmSpec(
+        name=NAME,
+        summary="Store the weights of linear layers, convolutions and embeddings as 8-bit integers.",
+        config=WeightQuantizationConfig,
+        create=_quantization,
+        trains=False,
+    )
+
+
+def _quantization(dag: DagModule, config: WeightQuantizationConfig) -> Algorithm:
+    from torch_dag_export.quantization.algorithm import WeightQuantization
+
+    return WeightQuantization(dag, config)
 
 
 @hookimpl(optionalhook=True)

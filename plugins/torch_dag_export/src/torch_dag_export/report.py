@@ -24,6 +24,12 @@ class OutputCheck:
     relative: float
     same_argmax: float | None
 
+    def __str__(self) -> str:
+        """Return one line."""
+        sizes = ", ".join("x".join(map(str, shape)) for shape in self.shapes)
+        argmax = "" if self.same_argmax is None else f", same argmax in {self.same_argmax:.2%} of rows"
+        return f"inputs {sizes}: relative difference {self.relative:.2g}{argmax}"
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -80,13 +86,7 @@ class ExportReport:
     def __str__(self) -> str:
         """Return one line for each check, and one for the time."""
         lines = [f"{self.format}: {', '.join(map(str, self.files))}, {self.size} bytes"]
-        lines += [_line(each) for each in self.checks]
+        lines += map(str, self.checks)
         if self.latency_ratio is not None:
             lines.append(f"takes {self.latency_ratio:.2f} of the graph's time")
         return "\n".join(lines)
-
-
-def _line(check: OutputCheck) -> str:
-    sizes = ", ".join("x".join(map(str, shape)) for shape in check.shapes)
-    argmax = "" if check.same_argmax is None else f", same argmax in {check.same_argmax:.2%} of rows"
-    return f"inputs {sizes}: relative difference {check.relative:.2g}{argmax}"

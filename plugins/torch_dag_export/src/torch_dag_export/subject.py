@@ -182,7 +182,7 @@ def _evaluating(dag: DagModule) -> Iterator[None]:
 def _example(dag: DagModule, example_inputs: Any, *, free: bool) -> tuple[Tensor, ...]:
     """Return an example for each input, with at least two samples if the batch is free: torch.export fixes a size 1."""
     if example_inputs is None:
-        tensors = _random_example(dag)
+        tensors = random_example(dag)
     else:
         args, kwargs = as_arguments(example_inputs)
         tensors = tuple(tensor.detach().cpu() for tensor in bind_inputs(dag, *args, **kwargs))
@@ -192,7 +192,12 @@ def _example(dag: DagModule, example_inputs: Any, *, free: bool) -> tuple[Tensor
     return ExportSubject(dag, tensors, free_batch=True).with_batch(2)
 
 
-def _random_example(dag: DagModule) -> tuple[Tensor, ...]:
+def random_example(dag: DagModule) -> tuple[Tensor, ...]:
+    """Return random inputs of the sizes that a graph remembers.
+
+    Raises:
+        InputError: it remembers none.
+    """
     if not dag.input_spec.knows_sizes:
         message = "the graph does not remember the sizes of its inputs; pass example_inputs, or --size or --input"
         raise InputError(message)

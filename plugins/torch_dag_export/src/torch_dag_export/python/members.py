@@ -99,6 +99,9 @@ class Members:
             self._remember(own, tensor)
 
     def _remember(self, path: str, tensor: Tensor) -> None:
+        if type(tensor) not in (Tensor, nn.Parameter):
+            message = f"{path!r} is a {type(tensor).__name__}; the format 'python' holds plain tensors alone"
+            raise ExportError(message)
         if id(tensor) not in self._homes:
             self._homes[id(tensor)] = place(path)
             self.tensors[path] = tensor.detach()
