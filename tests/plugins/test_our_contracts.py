@@ -14,7 +14,9 @@ PLUGINS = {
     "pruning": (("pruning",), ["pruning.mask"]),
     "block_pruning": (("torch_dag_block_pruning",), []),
     "llrc": (("torch_dag_llrc",), []),
+    "export": (("torch_dag_export",), []),
     "show": (("torch_dag_show",), []),
+    "hub": (("torch_dag_hub",), []),
     "transformers": (("torch_dag_transformers",), []),
 }
 # What there is to check of a module that is converted, and of an op.

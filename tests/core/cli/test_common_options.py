@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
@@ -16,12 +18,25 @@ from torch import nn
 
 from torch_dag_core.algorithms.algorithm import AlgorithmSpec
 from torch_dag_core.cli.app import app
+from torch_dag_core.cli.model_options import MODES
 from torch_dag_core.cli.run import algorithm_command
-from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.conversion.convert import Modes, build_from_unstructured_module
+from torch_dag_core.serialization import load
 
 LINEAR = ("torch.nn:Linear", "--arg", "4", "--arg", "4")
 EVERYWHERE = ("--json", "--quiet", "--verbose", "--help")
-WITH_MODEL = ("--seed", "--device", "--dtype", "--size", "--input", "--inputs", "--weights", "--pretrained", "--arg")
+WITH_MODEL = (
+    "--seed",
+    "--device",
+    "--dtype",
+    "--size",
+    "--input",
+    "--inputs",
+    "--weights",
+    "--pretrained",
+    "--arg",
+    "--modes",
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +85,9 @@ CALLS = {
 }
 
 
-def run(*arguments):
+def run(*arguments, code=0):
     result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result
 
 
@@ -130,6 +145,30 @@ def test_saved_graphs_are_cast_with_their_inputs(folder):
     )
     given = ("--input", "3x4")
     assert json.loads(run("compare", "net.safetensors", "--dtype", "float64", *given, "--json").stdout)["equal"]
+
+
+class DependsInTraining(nn.Linear):
+    """Decides by the values of its input, in training alone."""
+
+    def forward(self, x):
+        return super().forward(x) * (2 if self.training and x.sum() > 0 else 1)
+
+
+def test_modes_are_those_of_the_conversion(folder, monkeypatch):
+    module = types.ModuleType("of_modes")
+    module.Net = DependsInTraining
+    monkeypatch.setitem(sys.modules, "of_modes", module)
+    net = ("of_modes:Net", "--arg", "4", "--arg", "4")
+    refused = run("convert", *net, "--out", "new.safetensors", code=1)
+    assert "its path depends on the data" in refused.stderr
+    run("convert", *net, "--modes", "eval", "--out", "new.safetensors")
+    assert load("new.safetensors").input_spec.evaluation_only
+    again = run("show", "new.safetensors", "--modes", "eval", code=1)
+    assert "is a graph already; give --modes where its model is converted" in again.stderr
+
+
+def test_modes_are_those_that_python_offers():
+    assert set(MODES) == set(get_args(Modes))
 
 
 def command_line(*arguments, **environment):

@@ -24,10 +24,10 @@ from torch_dag_core.plugins.model_sources import ModelList
 
 MODELS = '''
 import os
+import sys
 import time
 
 import torch
-from torch import is_grad_enabled as has_gradients
 from torch import nn
 
 
@@ -46,10 +46,13 @@ class Branching(Net):
 
 
 class Wrong(Net):
-    """Computes something else without gradients, by a name of its own for what a trace watches."""
+    """Computes something else while it is traced: it looks at its callers, which no trace can watch."""
 
     def forward(self, x):
-        return self.layers(x) * (1.0 if has_gradients() else 2.0)
+        frame, traced = sys._getframe(), False
+        while frame is not None:
+            frame, traced = frame.f_back, traced or frame.f_globals["__name__"].startswith("torch_dag_core.tracing.")
+        return self.layers(x) * (1.0 if traced else 2.0)
 
 
 class Broken(nn.Module):

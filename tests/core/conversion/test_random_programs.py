@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -127,7 +127,7 @@ KEPT = {"norm", "dropout", "module dropout"}
 """Calls that act even where nothing reads their result: they move statistics, or the random state."""
 
 
-CHECKS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CHECKS = settings(max_examples=40)
 
 
 @CHECKS

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
+from torch_dag_core.graph.nested import leaves, map_by_class, map_leaves, map_pairs
 
 
 class Pair(NamedTuple):
@@ -44,3 +44,13 @@ def test_what_has_another_structure_is_handed_over_whole():
     pairs = []
     map_pairs((1, (2, 3), {"x": 4}), (1, (2,), {"y": 4}), lambda a, b: pairs.append((a, b)))
     assert pairs == [(1, 1), ((2, 3), (2,)), ({"x": 4}, {"y": 4})]
+
+
+def test_rules_apply_to_leaves_of_exactly_their_class():
+    class Count(int):
+        pass
+
+    value = (Count(1), [2, Count(3)], {"a": (True, "x")}, slice(Count(4), None))
+    found = map_by_class(value, {Count: lambda n: -int(n), bool: str})
+    assert found == (-1, [2, -3], {"a": ("True", "x")}, slice(-4, None))
+    assert map_by_class(Count(5), {int: str}) == 5

@@ -288,5 +288,5 @@ class Edits(RuleBasedStateMachine):
         assert all(self.dag.get_submodule(name) is self.nodes[name][0] for name in registered)
 
 
-Edits.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)
+Edits.TestCase.settings = settings(max_examples=40, stateful_step_count=30, derandomize=True)
 TestEdits = Edits.TestCase

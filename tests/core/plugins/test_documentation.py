@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "plugins.md"
 SPECS = (
     "torch_dag_core/src/torch_dag_core/plugins/hookspecs.py",
     "torch_dag_pruning/src/torch_dag_pruning/hookspecs.py",
+    "plugins/torch_dag_export/src/torch_dag_export/hookspecs.py",
 )
 
 

@@ -14,6 +14,7 @@ from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
 from torch_dag_core.cli.coverage.survey import model_list
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
+from torch_dag_core.errors import InputError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.plugins import hookspecs
 from torch_dag_core.plugins.graph_formats import GraphFormat, Overlay
@@ -145,6 +146,17 @@ def test_a_graph_format_has_a_suffix_and_a_function():
         GraphFormat("html", "a page", str)
     with pytest.raises(TypeError, match="render of GraphFormat must be callable"):
         GraphFormat(".html", "a page", None)
+    with pytest.raises(TypeError, match="notebook of GraphFormat must be None or callable"):
+        GraphFormat(".html", "a page", str, notebook="page")
+
+
+def test_only_formats_that_fold_take_a_depth():
+    plain = GraphFormat(".count", "a number", lambda dag, before: f"{dag} {before}")
+    assert plain.drawn("graph", "before") == "graph before"
+    with pytest.raises(InputError, match=r"a \.count file cannot be drawn to a depth; leave depth out"):
+        plain.drawn("graph", depth=1)
+    folds = GraphFormat(".count", "a number", lambda dag, before, depth: f"{dag} {before} {depth}", takes_depth=True)
+    assert folds.drawn("graph", depth=1) == "graph None 1"
 
 
 def test_hook_overlays(site):

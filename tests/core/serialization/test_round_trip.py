@@ -70,7 +70,7 @@ def outputs(dag, x, seed):
         return dag(x)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=SEEDS)
 def test_random_graph_comes_back(tmp_path_factory, registry, random_dag, seed):
     folder = tmp_path_factory.mktemp("graphs")

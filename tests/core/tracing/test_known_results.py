@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -50,7 +50,6 @@ def blank(value):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_known_is_what_torch_gives(name):
-    @settings(deadline=None)
     @given(CALLS[name])
     def check(args):
         found = known_result(name, tuple(map(blank, args)), {})
@@ -103,3 +102,22 @@ def test_attention_is_known_only_where_its_mask_fits():
         assert known_result("scaled_dot_product_attention", (tokens, tokens, tokens, mask), {}).shape == tokens.shape
     for operands in ((tokens, tokens, tokens, torch.empty(5, 5)), (tokens, tokens[..., :3], tokens)):
         assert known_result("scaled_dot_product_attention", operands, {}) is None
+
+
+@pytest.mark.parametrize(("name", "gates"), [("gru_cell", 3), ("rnn_tanh_cell", 1), ("rnn_relu_cell", 1)])
+def test_a_step_of_a_recurrent_network_gives_its_next_state(name, gates):
+    x, state = torch.ones(2, 3), torch.ones(2, 5)
+    weights = torch.ones(5 * gates, 3), torch.ones(5 * gates, 5), torch.ones(5 * gates), None
+    found = known_result(name, tuple(map(blank, (x, state, *weights))), {})
+    expected = getattr(torch, name)(x, state, *weights[:3], weights[2])
+    assert (found.shape, found.dtype, found.is_meta) == (expected.shape, expected.dtype, True)
+    for wrong in ((x[:, :2], state), (x, state[:, :4]), (x[:1], state), (x.double(), state), (x[0], state[0])):
+        assert known_result(name, tuple(map(blank, (*wrong, *weights))), {}) is None
+
+
+def test_a_step_of_an_lstm_gives_both_states():
+    x, state = torch.ones(2, 3), torch.ones(2, 5)
+    weights = torch.ones(20, 3), torch.ones(20, 5), torch.ones(20), torch.ones(20)
+    found = known_result("lstm_cell", tuple(map(blank, (x, [state, state], *weights))), {})
+    assert [part.shape for part in found] == [(2, 5), (2, 5)]
+    assert known_result("lstm_cell", tuple(map(blank, (x, [state, state[:1]], *weights))), {}) is None

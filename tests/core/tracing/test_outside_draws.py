@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import random
 import secrets
 import time
 import uuid
+from datetime import datetime as moment
+from os import urandom as entropy
 from random import Random, SystemRandom, randint
 from random import random as imported
+from time import perf_counter as counter
+from time import time as now
 
 import numpy as np
 import pytest
@@ -18,7 +23,8 @@ from torch import nn
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TraceError
 
-# ruff: noqa: NPY002 - the global generator is what models use
+# ruff: noqa: NPY002, DTZ001, DTZ005 - the global generator and local times are what models use
+DRAW, UNIFORM = Random(1).random, Random(1).uniform
 OWN, STATE, GENERATOR, SYSTEM = Random(1), np.random.RandomState(1), np.random.default_rng(1), SystemRandom()
 
 
@@ -77,6 +83,28 @@ FOLLOWED = {
     "entropy": lambda x: x * (os.urandom(1)[0] / 255),
     "a random name": lambda x: x * (uuid.uuid4().int % 7),
     "a clock": lambda x: x * time.time(),
+    "a clock by an alias": lambda x: x * 2 if now() % 2 < 1 else x,
+    "a counter by an alias": lambda x: x * counter(),
+    "entropy by an alias": lambda x: x * (entropy(1)[0] / 255),
+    "entropy of Linux": lambda x: x * (os.getrandom(1)[0] / 255),
+    "the second": lambda x: x * time.localtime().tm_sec,
+    "the half of the day": lambda x: x * 2 if time.gmtime().tm_hour < 12 else x,
+    "the day of the week": lambda x: x * 2 if time.localtime().tm_wday < 5 else x,
+    "a time as text": lambda x: x * int(time.strftime("%S")),
+    "a time as text by default": lambda x: x * len(set(time.ctime())) * float(time.asctime()[17:19]),
+    "a date": lambda x: x * dt.datetime.now().minute,
+    "a date by an alias": lambda x: x * 2 if moment.now().month < 7 else x,
+    "a date elsewhere": lambda x: x * moment.now(tz=dt.UTC).second,
+    "a name by the time": lambda x: x * (uuid.uuid1().int % 7),
+    "a clock of the thread": lambda x: x * time.thread_time(),
+    "a clock of the system": lambda x: x * time.clock_gettime(time.CLOCK_MONOTONIC),
+    "times of the process": lambda x: x * os.times().elapsed,
+    "an identity": lambda x: x * (id(object()) % 1000),
+    "a decision by the identity of a tensor": lambda x: x * 2 if id(x + 1) // 16 % 2 else x,
+    "a hash of an object": lambda x: x * (hash(object()) % 1000),
+    "the seed of torch": lambda x: x * (torch.initial_seed() % 1000),
+    "a method of a generator": lambda x: x * DRAW(),
+    "a method in Python of a generator": lambda x: x * UNIFORM(0.5, 1.5),
 }
 
 
@@ -124,6 +152,7 @@ def seeded(x):
 
 
 LOG = []
+PLACE = id(LOG)
 HARMLESS = {
     "layer drop of rate 0": InTraining(0.0, random.random),
     "a decision that is always the same": lambda x: x * 2 if random.random() < 2 else x,
@@ -131,6 +160,12 @@ HARMLESS = {
     "a generator with a seed": lambda x: x * Random(3).random() + float(np.random.default_rng(3).random()),
     "a seed in forward": seeded,
     "a log with names and times": timed,
+    "a memory by identity": lambda x: {id(part): part for part in (x, x + 1)}[id(x)] * 2,
+    "the identity of what was there before": lambda x: x * (1 + (id(LOG) == PLACE)),
+    "hashes of values": lambda x: x * (hash((1, 2)) == hash((1, 2))) + len({object(), object()}),
+    "a fixed date": lambda x: x * moment(2020, 1, 2).day * isinstance(moment.now(), dt.datetime),
+    "the text of a given time": lambda x: x * len(time.strftime("%S", time.gmtime(0))),
+    "a class derived in forward": lambda x: x * type("Day", (dt.datetime,), {})(2020, 1, 2).day,
 }
 
 
@@ -154,3 +189,31 @@ def test_the_generator_of_the_system_may_be_an_attribute(faithful):
             return x * 2
 
     faithful(Holding(), rows, training=False)
+
+
+def test_nothing_stays_replaced(model_of):
+    build_from_unstructured_module(model_of(lambda x: x * 2), rows(2))
+    assert (now, counter, entropy, moment) == (time.time, time.perf_counter, os.urandom, dt.datetime)
+    assert type(moment) is type
+
+
+def test_an_alias_made_after_a_conversion_is_found(model_of):
+    build_from_unstructured_module(model_of(lambda x: x * 2), rows(2))
+    globals()["LATER"] = time.monotonic
+    with pytest.raises(TraceError, match="numbers from a clock"):
+        build_from_unstructured_module(model_of(lambda x: x * LATER()), rows(2))  # noqa: F821
+
+
+UNKNOWN = {
+    "the load": lambda x: x * next(TICKS),
+    "an order of sets": lambda x: x.roll(next(TICKS) % 3, 1),
+    "a decision": lambda x: x * 2 if next(TICKS) % 2 else x,
+}
+TICKS = iter(range(10**9))
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_numbers_of_unknown_origin_are_refused_by_line(name, model_of):
+    line = UNKNOWN[name].__code__.co_firstlineno
+    with pytest.raises(TraceError, match=rf"something else each time it is called .*{__file__}:{line}; a graph"):
+        build_from_unstructured_module(model_of(UNKNOWN[name]), rows(2))

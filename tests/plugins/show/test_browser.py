@@ -51,9 +51,9 @@ class Page:
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    def open_page(dag, before=None):
+    def open_page(dag, before=None, depth=None):
         path = tmp_path / "graph.html"
-        path.write_text(to_html(dag, before), encoding="utf-8")
+        path.write_text(to_html(dag, before, depth=depth), encoding="utf-8")
         return Page(browser, path)
 
     yield open_page
@@ -75,6 +75,11 @@ def test_groups_close_and_open(opened, dag):
     assert sorted(page.items()) == ["0", "1", "2", "input", "output"]
     page.click("#expand")
     assert sorted(page.items()) == sorted([vertex.name for vertex in dag.vertices] + ["output"])
+
+
+def test_a_page_begins_with_modules_closed_at_a_depth(opened, dag):
+    assert sorted(opened(dag, depth=1).items()) == ["0", "1", "2", "input", "output"]
+    assert "0.1" in opened(dag, depth=2).items()
 
 
 def test_a_found_vertex_is_shown_inside_its_group(opened, dag):

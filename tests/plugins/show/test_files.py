@@ -14,7 +14,7 @@ from torch import nn
 
 import torch_dag_core as td
 from torch_dag_core.cli.app import app
-from torch_dag_show import Picture, to_dot, to_html, to_model_explorer
+from torch_dag_show import Picture, to_dot, to_html, to_model_explorer, to_svg
 
 
 @pytest.fixture
@@ -77,15 +77,41 @@ def test_a_notebook_shows_the_page_in_a_frame(dag):
     assert "height:300px" in shown
 
 
-@pytest.mark.parametrize("suffix", [".html", ".dot", ".json"])
+@pytest.mark.parametrize("suffix", [".html", ".dot", ".json", ".svg"])
 def test_the_command_writes_the_file_that_its_ending_names(dag, tmp_path, suffix):
     dag.save(tmp_path / "model.safetensors")
     out = tmp_path / f"model{suffix}"
     result = CliRunner().invoke(app, ["show", str(tmp_path / "model.safetensors"), "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert out.read_text(encoding="utf-8") == {".html": to_html, ".dot": to_dot, ".json": to_model_explorer}[suffix](
-        dag
-    )
+    written = {".html": to_html, ".dot": to_dot, ".json": to_model_explorer, ".svg": to_svg}[suffix]
+    assert out.read_text(encoding="utf-8") == written(dag)
+
+
+def show(*arguments):
+    return CliRunner().invoke(app, ["show", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("write", [to_html, to_dot, to_svg])
+def test_the_command_folds_modules(staged, tmp_path, write):
+    staged.save(tmp_path / "model.safetensors")
+    out = tmp_path / f"model.{write.__name__.removeprefix('to_')}"
+    result = show(tmp_path / "model.safetensors", "--out", out, "--depth", 2)
+    assert result.exit_code == 0, result.output
+    assert out.read_text(encoding="utf-8") == write(staged, depth=2) != write(staged)
+
+
+def test_the_command_refuses_a_depth_where_it_means_nothing(tmp_path):
+    result = show("missing.safetensors", "--depth", 2)
+    assert (result.exit_code, "--depth needs --out" in result.output) == (2, True)
+    result = show("missing.safetensors", "--depth", 2, "--out", tmp_path / "a.json")
+    assert result.exit_code == 2
+    assert "a .json file cannot be drawn to a depth; leave --depth out" in " ".join(result.output.split())
+    assert show("missing.safetensors", "--depth", 0, "--out", tmp_path / "a.svg").exit_code == 2
+
+
+def test_a_page_refuses_a_depth_of_nothing(dag):
+    with pytest.raises(td.InputError, match="depth must be None or an int of at least 1, not 0"):
+        to_html(dag, depth=0)
 
 
 def test_the_command_refuses_an_ending_that_nobody_writes(dag, tmp_path):

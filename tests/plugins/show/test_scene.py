@@ -47,6 +47,22 @@ def test_a_shared_layer_counts_its_parameters_once():
     assert sum(node.parameters for node in scene.nodes) == 72
 
 
+def test_a_shared_activation_is_drawn_where_it_is_used():
+    act = nn.ReLU()
+    blocks = nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act) for _ in range(3)])
+    nodes = scene_of(td.build_from_unstructured_module(blocks, torch.randn(2, 8))).nodes
+    acts = [node for node in nodes if node.op == "ReLU"]
+    assert {node.name.rpartition(".")[0] for node in acts} == {"0"}
+    assert [node.path for node in acts] == [("0",), ("0",), ("1",), ("1",), ("2",), ("2",)]
+
+
+def test_a_shared_layer_with_weights_stays_where_its_name_says():
+    layer = nn.Linear(8, 8)
+    model = nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Sequential(nn.Tanh(), layer))
+    nodes = scene_of(td.build_from_unstructured_module(model, torch.randn(2, 8))).nodes
+    assert [node.path for node in nodes if node.op == "Linear"] == [("0",), ("0",)]
+
+
 def test_a_graph_to_compare_with_gives_the_earlier_sizes():
     nodes = {node.name: node for node in scene_of(converted(4), converted(16)).nodes}
     assert (nodes["0.up"].shape, nodes["0.up"].shape_before) == ("1x4", "1x16")

@@ -19,6 +19,7 @@ from torch_dag_pruning.cli.command import prune
 from torch_dag_pruning.cut import remove_channels
 from torch_dag_pruning.one_shot import OneShotChannelPruning
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.statistics.statistics import Statistics
 
 
 class Net(nn.Module):
@@ -229,3 +230,37 @@ def test_the_command_line_runs_it(dag, spec, tmp_path, monkeypatch):
     assert result.stdout.startswith("channel-pruning: 2 candidates, ")
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(DagModule.load(out)(x), spec.start(dag, keep_flops=0.5).finalize()(x))
+
+
+def by_data(dag, batches, **choice):
+    analysis = analyze(dag)
+    statistics = Statistics.collect(analysis, batches) if batches else None
+    return Plan.by_importance(analysis, "obs" if batches else "l2", statistics=statistics, **choice)
+
+
+@pytest.mark.parametrize(
+    ("budget", "per"),
+    [({"keep_flops": 0.5}, "flops"), ({"keep_parameters": 0.5}, "parameters"), ({"keep_memory": 0.8}, "memory")],
+)
+def test_by_default_data_chooses_slots_by_the_error_they_leave_per_what_the_budget_counts(dag, budget, per):
+    batches = list(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)).split(32))
+    algorithm = OneShotChannelPruning(dag, None, **budget)
+    assert algorithm.plan == by_data(dag, [], **budget)
+    assert algorithm.looks_at_data
+    algorithm.calibrate(batches)
+    assert algorithm.plan == by_data(dag, batches, per=per, **budget)
+
+
+@pytest.mark.parametrize("settings", [{"criterion": "l2"}, {"recover": "none"}, {"recover": "mean"}])
+def test_data_chooses_no_slots_for_other_criteria_and_repairs(dag, settings):
+    algorithm = OneShotChannelPruning(dag, None, keep_flops=0.5, **settings)
+    algorithm.calibrate([torch.randn(32, 3, 16, 16)])
+    assert algorithm.plan == by_data(dag, [], keep_flops=0.5)
+
+
+def test_a_prepared_graph_keeps_the_slots_that_it_was_masked_by(dag):
+    algorithm = OneShotChannelPruning(dag, None, keep_flops=0.5)
+    algorithm.prepare()
+    plan = algorithm.plan
+    algorithm.calibrate([torch.randn(32, 3, 16, 16)])
+    assert algorithm.plan == plan

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_dag_pruning.axes import Axis, AxisSolver, Cause, Fixed, concat, product
 
 LARGEST = 600
-QUICK = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=250, suppress_health_check=list(HealthCheck))
 
 Soft = Callable[[AxisSolver, Sequence[Axis]], Tensor]
 Partition = Callable[[AxisSolver, Sequence[Axis]], list[object]]

@@ -10,11 +10,11 @@ from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning import Masking, PlanError, analyze
-from torch_dag_pruning.learning.budget import Budget
 from torch_dag_pruning.learning.gates import Gates
 from torch_dag_pruning.learning.penalties import BlockDistillation, annealed, excess, moved
-from torch_dag_pruning.learning.slots import Slots
 from torch_dag_pruning.learning.widths import RankedWidths
+from torch_dag_pruning.plan.flops_budget import FlopsBudget
+from torch_dag_pruning.plan.slots import Slots
 
 
 @pytest.fixture(scope="module")
@@ -201,20 +201,20 @@ def brute(analysis, slots, worth, flops):
 def test_the_budget_is_filled_by_the_best_slots(analysis, slots, share, seed):
     worth = torch.rand(19, generator=torch.Generator().manual_seed(seed)) + 0.5
     flops = share * analysis.cost()
-    plan = Budget(analysis, slots, flops).plan(worth)
+    plan = FlopsBudget(analysis, slots, flops).plan(worth)
     assert {key: list(kept) for key, kept in plan.kept.items()} == brute(analysis, slots, worth, flops)
     assert analysis.cost(plan.atom_counts(analysis)) <= flops
 
 
 def test_ties_are_decided_by_the_second_value(analysis, slots):
     ties = torch.rand(19)
-    plan = Budget(analysis, slots, 0.5 * analysis.cost()).plan(torch.ones(19), None, ties)
+    plan = FlopsBudget(analysis, slots, 0.5 * analysis.cost()).plan(torch.ones(19), None, ties)
     assert {key: list(kept) for key, kept in plan.kept.items()} == brute(analysis, slots, ties, 0.5 * analysis.cost())
 
 
 def test_blocks_stay_or_go_together(analysis, slots):
     gates = filled(Gates(slots, block=4))
-    plan = Budget(analysis, slots, 0.4 * analysis.cost()).plan(gates.worth(), gates.units())
+    plan = FlopsBudget(analysis, slots, 0.4 * analysis.cost()).plan(gates.worth(), gates.units())
     for (key, kept), units in zip(plan.kept.items(), slots.split(gates.units()).values(), strict=True):
         inside = {int(unit) for unit in units[list(kept)]}
         assert len(kept) == sum(int((units == unit).sum()) for unit in inside), key
@@ -223,13 +223,13 @@ def test_blocks_stay_or_go_together(analysis, slots):
 def test_an_orbit_vanishes_only_where_nothing_in_it_is_worth_anything(analysis, slots):
     first, second = (orbit.key for orbit in analysis.orbits)
     worth = slots.joined({first: torch.ones(12), second: torch.full((7,), -1.0)})
-    budget = Budget(analysis, slots, 0.9 * analysis.cost({analysis.orbits[1].atom.id: 1}))
+    budget = FlopsBudget(analysis, slots, 0.9 * analysis.cost({analysis.orbits[1].atom.id: 1}))
     assert budget.plan(worth).kept[second] == ()
     assert len(budget.plan(worth.abs() + torch.rand(19)).kept[second]) >= 1
 
 
 def test_a_budget_that_cannot_be_kept_and_nan_are_refused(analysis, slots):
     with pytest.raises(PlanError, match="of the FLOPs cannot be reached, at least"):
-        Budget(analysis, slots, 1.0).plan(torch.ones(19))
+        FlopsBudget(analysis, slots, 1.0).plan(torch.ones(19))
     with pytest.raises(PlanError, match="hold NaN"):
-        Budget(analysis, slots, analysis.cost()).plan(torch.full((19,), torch.nan))
+        FlopsBudget(analysis, slots, analysis.cost()).plan(torch.full((19,), torch.nan))

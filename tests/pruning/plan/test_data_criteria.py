@@ -14,8 +14,8 @@ from torch_dag_pruning.cut import Cut
 from torch_dag_pruning.errors import CalibrationError, PlanError
 from torch_dag_pruning.plan.data_criteria import BY_DATA, Surgeon, Variance
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.plan.slot_columns import readings
-from torch_dag_pruning.plan.surgeon import removal_costs
+from torch_dag_pruning.plan.slot_columns import Reading, readings
+from torch_dag_pruning.plan.surgeon import PANEL, removal_costs
 from torch_dag_pruning.statistics.statistics import Statistics
 
 EVERYWHERE = 10**6
@@ -167,3 +167,43 @@ def test_gradients_are_asked_for(images):
 def test_choices_are_checked(images, choice, message):
     with pytest.raises(PlanError, match=message):
         Plan.by_importance(analysed(Points, images), "l2", 0.5, **choice)
+
+
+def test_costs_are_exact_for_more_columns_than_are_updated_at_once():
+    random = torch.Generator().manual_seed(0)
+    slots, taps, outs = 40, 3, 7
+    weight = torch.randn(outs, slots * taps, generator=random, dtype=torch.float64)
+    mixing = torch.randn(slots * taps, slots * taps, generator=random, dtype=torch.float64)
+    columns = torch.arange(slots * taps).reshape(slots, taps)
+    covariance = mixing @ mixing.T
+    reading = Reading(torch.arange(slots), columns, weight, covariance, covariance.diagonal())
+    order, costs = removal_costs([reading], slots, damping=0.0, relative=False)
+    for count in (1, PANEL // taps, PANEL // taps + 5, slots):
+        gone = columns[order[:count]].flatten()
+        among_gone = torch.linalg.inv(covariance)[gone][:, gone]
+        error = (weight[:, gone] @ torch.linalg.solve(among_gone, weight[:, gone].T)).trace()
+        assert float(costs[:count].sum()) == pytest.approx(float(error), rel=1e-8)
+
+
+class Queries(nn.Module):
+    """The width of queries and keys is read by no layer with weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
+
+    def forward(self, x):
+        return self.o(F.softmax(self.q(x) @ self.k(x).transpose(1, 2), -1) @ self.v(x))
+
+
+def test_surgeons_score_slots_that_no_layer_reads_by_their_weights():
+    torch.manual_seed(0)
+    tokens = torch.randn(20, 5, 6, dtype=torch.float64)
+    model = Queries().double().eval()
+    analysis = analyze(build_from_unstructured_module(model, tokens[:2]), tokens[:2])
+    scores = Surgeon(Statistics.collect(analysis, [tokens], positions=EVERYWHERE)).score(analysis)
+    unread = next(orbit for orbit in analysis.orbits if orbit.name == "q")
+    state = model.state_dict()
+    parts = [state[name] for name in ("q.weight", "k.weight", "q.bias", "k.bias")]
+    squares = sum(part.reshape(8, -1).square().sum(1) for part in parts)
+    torch.testing.assert_close(scores[unread.key], squares / squares.sum())

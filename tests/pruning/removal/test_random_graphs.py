@@ -172,7 +172,7 @@ instructions = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.
 @example([("conv", 0, 0), ("mean_centred", 0, 0), ("mean_centred", 0, 0)], 0, 1)  # what is left is rounding errors
 @example([("softmax", 0, 0)], 1, 1)  # weights over nothing at all
 @given(instructions, st.integers(0, 1000), st.integers(1, 4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_masked_equals_removed(program, seed, emptied):
     torch.manual_seed(seed)
     model = awaken(Program(program), seed).eval()

@@ -141,7 +141,7 @@ def randomised(dag, seed):
 
 
 @settings(
-    max_examples=NETWORKS or 60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not NETWORKS,
+    max_examples=NETWORKS or 60, suppress_health_check=list(HealthCheck), derandomize=not NETWORKS,
     database=None, print_blob=True,
 )  # fmt: skip
 @given(graphs(), st.integers(0, 1000), st.sampled_from([0.3, 0.6, 0.8]))
@@ -171,7 +171,7 @@ def graphs_without_statistics(draw):
     return builder.finish()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(graphs_without_statistics(), st.integers(0, 1000))
 def test_zeroed_weights_of_consumers_are_an_independent_oracle(dag, seed):
     """The dense graph with the weights that read dropped channels set to 0 computes the same."""

@@ -24,6 +24,7 @@ from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.removal.kept import Kept
 from torch_dag_pruning.removal.optimizer import Carrying
 from torch_dag_pruning.removal.proof import Graphs, Proof, compared, in_precision
+from torch_dag_pruning.removal.record import note_proof, note_removal
 from torch_dag_pruning.removal.shrinking import Shrinking
 
 
@@ -65,16 +66,20 @@ class Cut:
     def removed(self) -> DagModule:
         """Return a graph without the dropped slots, without a proof; see `remove_channels`.
 
+        Plan, costs and versions are noted in its provenance (``provenance["removals"]``).
+
         Raises:
             RemovalError: an op cannot be made smaller.
         """
-        return Shrinking(self.analysis.dag.clone(), self.axes, self.kept).run()
+        removed = Shrinking(self.analysis.dag.clone(), self.axes, self.kept).run()
+        note_removal(removed, self.analysis, self.plan)
+        return removed
 
     def prove(self, removed: DagModule, inputs: Sequence[Tensor] | None = None) -> Proof:
         """Compare a removed graph with the masked one at every vertex, and its cost with the predicted cost (R3).
 
         The comparison is in single precision, and is repeated in double precision if that does not agree. If pruning
-        does not change the outputs, a `PruningWarning` says so.
+        does not change the outputs, a `PruningWarning` says so. The proof is noted in the provenance of ``removed``.
 
         Args:
             removed: The result of `removed`.
@@ -90,6 +95,7 @@ class Cut:
         except RemovalMismatchError:
             proof = self.compare(removed, inputs, torch.float64)
         self.check_costs(removed)
+        note_proof(removed, self.plan, proof)
         if proof.effect == 0.0 and self._ought_to_show():
             message = "pruning changed nothing in the output, so the proof says little: is a scale or a branch zero?"
             warnings.warn(message, PruningWarning, stacklevel=3)

@@ -25,6 +25,7 @@ from torch_dag_pruning.errors import PlanError
 from torch_dag_pruning.latency.latency import Latency
 from torch_dag_pruning.masking.masking import Masking
 from torch_dag_pruning.one_shot_config import OneShotConfig
+from torch_dag_pruning.plan.criteria import ImportanceCriterion
 from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data
 from torch_dag_pruning.plan.outputs import analyze_freed, kept_outputs
 from torch_dag_pruning.plan.plan import Plan
@@ -89,7 +90,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
         self.recovery: Recovery | None = None
         self._removed: DagModule | None = None
         self._batches: list[Any] = []
-        self._criterion = criterion_named(self.config.criterion)
+        self._is_prepared = False
         self._require_reachable()
 
     def _require_reachable(self) -> None:
@@ -102,12 +103,24 @@ class OneShotChannelPruning(CompressionAlgorithm):
             _ = self.plan
 
     @property
+    def _criterion(self) -> ImportanceCriterion:
+        return criterion_named(self.config.criterion_for(has_data=bool(self._batches)))
+
+    @property
+    def _chooses_by_data(self) -> bool:
+        """Whether other slots may be chosen with data."""
+        by_data = self.config.is_auto_with_data or looks_at_data(self._criterion)
+        return self.config.plan is None and by_data
+
+    @property
     def looks_at_data(self) -> bool:
         """Whether `calibrate` makes a difference, with these settings."""
-        return self.config.recover != "none" or (self.config.plan is None and looks_at_data(self._criterion))
+        return self.config.recover != "none" or self._chooses_by_data
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Keep data for the choice of slots, where the criterion looks at it, and for the repair of the result.
+
+        Slots are chosen anew, unless the graph is prepared already.
 
         Args:
             batches: Tensors, tuples that start with the inputs, or mappings by name of the input; no labels are needed.
@@ -117,7 +130,8 @@ class OneShotChannelPruning(CompressionAlgorithm):
             PlanError: the FLOPs cannot be reached (the message says how far down they go).
         """
         self._batches = list(batches)
-        if self.config.plan is None and (looks_at_data(self._criterion) or self.config.steps > 1):
+        in_steps = self.config.plan is None and self.config.steps > 1
+        if (self._chooses_by_data or in_steps) and not self._is_prepared:
             for name in ("_last", "plan", "cut"):
                 self.__dict__.pop(name, None)
         _ = self.plan
@@ -147,7 +161,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
         config = self.config
         rounds = Rounds(
             criterion=self._criterion,
-            choice=config.choice(self._share),
+            choice=config.choice(self._share, has_data=bool(self._batches)),
             schedule=config.in_steps,
             again=self._analysis_of,
             batches=self._batches,
@@ -205,6 +219,7 @@ class OneShotChannelPruning(CompressionAlgorithm):
 
     def prepare(self) -> DagModule:
         """Return a trainable copy in which the dropped slots contribute nothing."""
+        self._is_prepared = True
         masking = Masking(self.analysis)
         masking.update({key: self.plan.mask(key) for key in self.plan.kept})
         return masking.dag

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch_dag_pruning.plan.selection import Choice
     from torch_dag_pruning.schedule import Schedule
 
+AUTO = "auto"
+"""The criterion that is `AUTO_WITH_DATA` if there is data for least squares, otherwise `AUTO_WITHOUT`."""
+AUTO_WITH_DATA, AUTO_WITHOUT = "obs", "l2"
 _RECOVERIES = (*METHODS, "none")
 _OTHER_BUDGETS = ("keep_parameters", "keep_memory", "latency_ms")
 _CHOICE = ("scope", "per", "multiple_of", "ignore", "only", "kinds", "bounds")
@@ -50,10 +53,10 @@ class OneShotConfig(CompressionConfig):
     )
     latency_batch: int = field(default=1, metadata={"help": "samples in a call that is measured"})
     criterion: str = field(
-        default="l2",
+        default=AUTO,
         metadata={
             "help": "how slots are scored: l1, l2, bn_scale, fpgm, random; with data taylor, fisher, l2_fisher, "
-            "variance, wanda, obs; or what a plugin offers"
+            "variance, wanda, obs; or what a plugin offers; auto is obs with data for least_squares, otherwise l2"
         },
     )
     scope: str = field(
@@ -61,7 +64,11 @@ class OneShotConfig(CompressionConfig):
         metadata={"help": "global compares all orbits, isomorphic those of one kind, local takes the same share"},
     )
     per: str | None = field(
-        default=None, metadata={"help": "what scores are divided by: flops, parameters, memory or latency"}
+        default=None,
+        metadata={
+            "help": "what scores are divided by: flops, parameters, memory or latency; by default nothing, but for "
+            "criterion auto with data what the budget counts"
+        },
     )
     multiple_of: int | tuple[str, ...] = field(
         default=1, metadata={"help": "widths become multiples of this; SELECTOR=NUMBER,... for some of them"}
@@ -123,16 +130,37 @@ class OneShotConfig(CompressionConfig):
             message = f"save_plan: there is no folder {str(Path(self.save_plan).parent)!r}"
             raise SettingsError(message)
 
-    def choice(self, keep_flops: float) -> Choice:
+    def criterion_for(self, *, has_data: bool) -> str:
+        """Return the name of the criterion that scores slots."""
+        if self.criterion != AUTO:
+            return self.criterion
+        return AUTO_WITH_DATA if has_data and self.is_auto_with_data else AUTO_WITHOUT
+
+    @property
+    def is_auto_with_data(self) -> bool:
+        """Whether data changes the criterion: that criterion measures the error that least squares leave."""
+        return self.criterion == AUTO and self.recover == "least_squares"
+
+    def choice(self, keep_flops: float, *, has_data: bool = False) -> Choice:
         """Return how slots are chosen.
 
         Args:
             keep_flops: The share of FLOPs to keep.
+            has_data: Whether there is data that scores come from.
         """
         from torch_dag_pruning.plan.selection import Choice
 
         settings = {name: getattr(self, name) for name in (*_OTHER_BUDGETS, *_CHOICE)}
+        if self.is_auto_with_data and has_data and self.per is None:
+            settings["per"] = self._what_the_budget_counts
         return Choice.of(keep_flops=keep_flops, latency=self.latency, **settings)
+
+    @property
+    def _what_the_budget_counts(self) -> str:
+        """The cost that the first budget bounds, by its name as a price of slots."""
+        prices = {"keep_parameters": "parameters", "keep_memory": "memory", "latency_ms": "latency"}
+        given = [price for name, price in prices.items() if getattr(self, name) is not None]
+        return given[0] if given and self.keep_flops == 1.0 else "flops"
 
     @cached_property
     def latency(self) -> Latency | None:

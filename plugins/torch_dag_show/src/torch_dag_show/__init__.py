@@ -1,4 +1,4 @@
-"""Pictures of graphs: an interactive page, a Graphviz file, a file for Model Explorer."""
+"""Pictures of graphs: an interactive page, a vector graphic, files for Graphviz and for Model Explorer."""
 
 from typing import TYPE_CHECKING
 

@@ -50,7 +50,7 @@ def _node(index: int, node: Node, sources: list[int]) -> dict[str, object]:
     return {
         "id": str(index),
         "label": node.op or node.name,
-        "namespace": "/".join(node.name.split(".")[:-1]),
+        "namespace": "/".join(node.path),
         "attrs": [{"key": key, "value": value} for key, value in facts.items() if value],
         "incomingEdges": [
             {"sourceNodeId": str(source), "sourceNodeOutputId": "0", "targetNodeInputId": str(number)}

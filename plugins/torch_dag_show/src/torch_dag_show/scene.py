@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +16,9 @@ from torch_dag_core.graph.vertex import InnerVertex, OutputVertex, Vertex
 from torch_dag_core.plugins.graph_formats import Overlay
 from torch_dag_core.plugins.loading import contributions
 
+_INSTALLED = re.compile(r"/\S*/site-packages/")
+"""What the paths of installed packages begin with, which says something of a machine and nothing of a graph."""
+
 INPUT, OUTPUT, LEARNED, PLAIN = "input", "output", "learned", "plain"
 
 
@@ -23,7 +27,7 @@ class Node:
     """One vertex of a picture.
 
     Attributes:
-        name: Its dotted name, whose parts are the groups that it lies in.
+        name: Its dotted name.
         op: Class of its module; empty for inputs and outputs.
         kind: `INPUT`, `OUTPUT`, `LEARNED` (it has parameters) or `PLAIN`.
         constants: What its module was made with, as text.
@@ -31,6 +35,8 @@ class Node:
         shape_before: The same in the graph to compare with, where it differs; else empty.
         flops: Floating-point operations for one sample.
         parameters: Elements of its parameters; those shared with an earlier vertex count there.
+        home: Name of the module that it is drawn in; None means the one in its name. Later uses of a module without
+            parameters, such as an activation that all layers share, are drawn where what they read is drawn.
     """
 
     name: str
@@ -41,6 +47,13 @@ class Node:
     shape_before: str = ""
     flops: int = 0
     parameters: int = 0
+    home: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The modules that it is drawn in, outermost first, each as one part of its name."""
+        module = self.name.rpartition(".")[0] if self.home is None else self.home
+        return tuple(module.split(".")) if module else ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +77,13 @@ class Scene:
         return {node.name: index for index, node in enumerate(self.nodes)}
 
 
-def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
+def scene_of(dag: DagModule, before: DagModule | None = None, *, overlays: bool = True) -> Scene:
     """Collect what a picture shows. Runs the graph without data; changes nothing. Linear in the size of the graph.
 
     Args:
         dag: The graph; nested graphs are shown as groups.
         before: A graph to compare with, such as the one that was pruned; vertices are compared by their names.
+        overlays: Whether to ask plugins for named sets of vertices, which takes them an analysis of the graph.
 
     Raises:
         InputError: the graph does not run at the sizes that it remembers.
@@ -79,13 +93,15 @@ def scene_of(dag: DagModule, before: DagModule | None = None) -> Scene:
     vertices: list[Vertex] = [*flat.vertices, *flat.output_vertices]
     facts, earlier = _facts(flat), VertexFacts({}, {}, {}) if before is None else _facts(flattened(before))
     counted: set[int] = set()
-    nodes = tuple(_node(vertex, facts, earlier.shapes, counted) for vertex in vertices)
+    homes = _homes(vertices)
+    nodes = tuple(replace(_node(vertex, facts, earlier.shapes, counted), home=homes.get(vertex)) for vertex in vertices)
     position = {vertex: index for index, vertex in enumerate(vertices)}
     edges = tuple(dict.fromkeys((position[p], position[vertex]) for vertex in vertices for p in vertex.predecessors))
     known = {node.name for node in nodes}
-    overlays = tuple(_within(overlay, known) for _, overlay in contributions("torch_dag_overlays", Overlay, dag=flat))
+    sets = contributions("torch_dag_overlays", Overlay, dag=flat) if overlays else []
+    named = tuple(_within(overlay, known) for _, overlay in sets)
     summary = dict(_summary(dag, facts, before, earlier))
-    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, overlays, summary)
+    return Scene(str(dag.provenance.get("model", "graph")), nodes, edges, named, summary)
 
 
 def _within(overlay: Overlay, known: Collection[str]) -> Overlay:
@@ -112,6 +128,20 @@ def _node(vertex: Vertex, facts: VertexFacts, earlier: Mapping[str, tuple[int, .
     return Node(vertex.name, op, kind, constants, text, before, facts.flops.get(vertex.name, 0), parameters)
 
 
+def _homes(vertices: Sequence[Vertex]) -> dict[Vertex, str]:
+    """Return the module that each later use of a module without parameters is drawn in."""
+    homes: dict[Vertex, str] = {}
+    used: set[nn.Module] = set()
+    for vertex in vertices:
+        if not isinstance(vertex, InnerVertex):
+            continue
+        if vertex.module in used and vertex.predecessors and not any(True for _ in vertex.module.parameters()):
+            operand = vertex.predecessors[0]
+            homes[vertex] = homes.get(operand, operand.name.rpartition(".")[0])
+        used.add(vertex.module)
+    return homes
+
+
 def _parameters(module: nn.Module, counted: set[int]) -> int:
     fresh: list[Tensor] = [parameter for parameter in module.parameters() if id(parameter) not in counted]
     counted.update(map(id, fresh))
@@ -133,7 +163,7 @@ def _summary(
     for assumption in dag.input_spec.assumptions:
         yield "holds where", str(assumption)
     for note in dag.input_spec.notes:
-        yield "note", note
+        yield "note", _INSTALLED.sub("", note)
 
 
 def _change(now: int, before: int | None = None) -> str:

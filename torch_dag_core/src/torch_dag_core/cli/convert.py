@@ -14,8 +14,9 @@ from torch_dag_core.cli.console import console
 from torch_dag_core.cli.examples import example
 from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.output_path import OutputPath, may_overwrite
+from torch_dag_core.errors import PluginLoadError
+from torch_dag_core.pictures import graph_format
 from torch_dag_core.plugins.graph_formats import GraphFormat
-from torch_dag_core.plugins.loading import named_contributions
 
 if TYPE_CHECKING:
     from torch_dag_core.cli.model_choice import ModelChoice
@@ -48,27 +49,32 @@ def convert(choice: ModelChoice, out: Path) -> None:
 @click.option("--summary", is_flag=True, help="Counts instead of every vertex.")
 @click.option("-o", "--out", type=OutputPath(), help="Write a picture; its ending, such as .html, says which kind.")
 @click.option("--before", metavar="MODEL", help="With --out: a model to compare with, such as the one that was pruned.")
+@click.option("--depth", type=click.IntRange(min=1), help="With --out: draw modules of this level as one box each.")
 @may_overwrite
 @answers
-def show(choice: ModelChoice, summary: bool, out: Path | None, before: str | None) -> None:  # noqa: FBT001
+def show(
+    choice: ModelChoice,
+    summary: bool,  # noqa: FBT001
+    out: Path | None,
+    before: str | None,
+    depth: int | None,
+) -> None:
     """Print the graph of MODEL, one line a vertex, or write a picture of it.
 
     Plugins draw the pictures: `torch-dag show MODEL --out model.html` needs torch-dag-show.
     """
     if out is None:
-        if before is not None:
-            message = "--before needs --out, since only pictures compare two graphs"
-            raise click.UsageError(message)
+        _refuse_without_out(before, depth)
         dag = choice.graph()
         say(dag.summary() if summary else str(dag))
         answer(model=choice.reference, **facts(dag), graph=_vertices(dag))
         return
     from torch_dag_core.cli.model_choice import ModelChoice
 
-    render = _graph_format(out).render
+    fmt = _graph_format(out, depth)
     dag, earlier = choice.graph(), None if before is None else ModelChoice(before).graph()
     with step(f"drawing {out}"):
-        write_text(out, render(dag, earlier))
+        write_text(out, fmt.drawn(dag, earlier, depth))
     say(f"wrote {out}")
     answer(model=choice.reference, before=before, file=out, **facts(dag))
 
@@ -85,14 +91,26 @@ def _vertices(dag: DagModule) -> list[dict[str, Any]]:
     ]
 
 
-def _graph_format(out: Path) -> GraphFormat:
-    """Return the format that a file's ending names."""
-    formats = named_contributions("torch_dag_graph_formats", GraphFormat)
-    if out.suffix not in formats:
-        known = ", ".join(formats) or "none; pip install torch-dag-show adds .html, .dot and .json"
-        message = f"{str(out)!r}: no plugin writes {out.suffix or 'files without an ending'!r}; known endings: {known}"
+def _refuse_without_out(before: str | None, depth: int | None) -> None:
+    if before is not None:
+        message = "--before needs --out, since only pictures compare two graphs"
         raise click.UsageError(message)
-    return formats[out.suffix]
+    if depth is not None:
+        message = "--depth needs --out, since only pictures fold modules"
+        raise click.UsageError(message)
+
+
+def _graph_format(out: Path, depth: int | None) -> GraphFormat:
+    """Return the format that a file's ending names, before any model is converted for it."""
+    try:
+        fmt = graph_format(out.suffix)
+    except PluginLoadError as error:
+        message = f"{str(out)!r}: {error}"
+        raise click.UsageError(message) from error
+    if depth is not None and not fmt.takes_depth:
+        message = f"{str(out)!r}: a {fmt.suffix} file cannot be drawn to a depth; leave --depth out"
+        raise click.UsageError(message)
+    return fmt
 
 
 def facts(dag: DagModule) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch_dag_core.cli.answers import note, step
 from torch_dag_core.cli.example_choice import ExampleChoice
 from torch_dag_core.cli.model_options import takes_model
 from torch_dag_core.cli.references import Arguments, load_model
-from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
+from torch_dag_core.conversion.convert import Modes, build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import as_arguments
 from torch_dag_core.errors import ExampleInputsError, ModelReferenceError
 from torch_dag_core.graph.dag import DagModule
@@ -39,6 +39,7 @@ class ModelChoice:
         seed: For random weights and inputs.
         device: Where the model runs.
         dtype: What its floating-point numbers, and those of its inputs, are cast to; None leaves them as they are.
+        modes: Which modes a model is converted in; None for both, or for those of a graph that was saved.
     """
 
     reference: str
@@ -49,6 +50,7 @@ class ModelChoice:
     seed: int = 0
     device: str = "cpu"
     dtype: str | None = None
+    modes: Modes | None = None
 
     def model(self) -> nn.Module:
         """Build or load the model, in evaluation mode; says so where its weights are random.
@@ -91,25 +93,32 @@ class ModelChoice:
         return tensor.to(self.device, getattr(torch, str(self.dtype)) if floats else tensor.dtype)
 
     def graph(self, model: nn.Module | None = None) -> DagModule:
-        """Convert the model; one that is a graph already remembers the sizes that were asked for."""
+        """Convert the model; one that is a graph already remembers the sizes that were asked for.
+
+        Raises:
+            ModelReferenceError: the model is a graph already, which has the modes that it was converted in.
+        """
         model = self.model() if model is None else model
         inputs = self.inputs()
         if not isinstance(model, DagModule):
             with step(f"converting {self.reference}"):
                 if inputs is None and self.dtype is not None:
                     inputs = self.placed(find_example_inputs(model))
-                return _converted(model, inputs)
+                return _converted(model, inputs, self.modes or "both")
+        if self.modes is not None:
+            message = f"{self.reference} is a graph already; give --modes where its model is converted"
+            raise ModelReferenceError(message)
         return model if inputs is None else _sized(model, inputs)
 
 
-def _converted(model: nn.Module, inputs: Any) -> DagModule:
+def _converted(model: nn.Module, inputs: Any, modes: Modes) -> DagModule:
     """Convert a model.
 
     Raises:
         ExampleInputsError: no inputs are given, and none are known; names the options that give some.
     """
     try:
-        return build_from_unstructured_module(model, inputs)
+        return build_from_unstructured_module(model, inputs, modes=modes)
     except ExampleInputsError as error:
         if inputs is not None:
             raise

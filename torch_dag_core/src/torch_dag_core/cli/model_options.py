@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 """What the weights of a model can be cast to."""
+MODES = ("both", "eval")
+"""The modes that a model can be converted in."""
 
 
 class InputType(ParamType):
@@ -68,6 +70,8 @@ _OPTIONS: Sequence[Callable[[F], F]] = (
     click.option("--seed", type=int, default=0, show_default=True, help="Of random weights and inputs."),
     click.option("--device", default="cpu", show_default=True, help="Where the model runs, such as cuda."),
     click.option("--dtype", type=click.Choice(DTYPES), help="Precision of model and inputs; its own by default."),
+    click.option("--modes", type=click.Choice(MODES),
+                 help="Convert evaluation alone, where calls in training depend on data; both by default."),
 )  # fmt: skip
 
 
@@ -80,7 +84,7 @@ def takes_model(command: F) -> F:
         from torch_dag_core.cli.model_choice import ModelChoice
 
         example = ExampleChoice(*(rest.pop(name) for name in ("size", "shapes", "file")))
-        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device", "dtype")}
+        own = {name: rest.pop(name) for name in ("weights", "pretrained", "seed", "device", "dtype", "modes")}
         return command(choice=ModelChoice(reference, arguments, example=example, **own), **rest)
 
     for option in reversed(_OPTIONS):

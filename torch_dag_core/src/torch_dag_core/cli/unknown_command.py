@@ -9,11 +9,13 @@ from torch_dag_core.plugins.discovery import VARIABLE
 from torch_dag_core.plugins.loading import list_plugins
 
 COMMANDS_OF_PLUGINS = {
+    "export": "torch-dag-export",
     "inspect": "torch-dag-pruning",
     "prune": "torch-dag-pruning",
     "sensitivity": "torch-dag-pruning",
     "sweep": "torch-dag-pruning",
     "sweep-plot": "torch-dag-pruning",
+    "share": "torch-dag-hub",
 }
 """Commands that our own plugins add, with their distributions, so that they can be named where these are missing."""
 

@@ -36,11 +36,13 @@ class Conditions:
         return tuple(self._found)
 
     def add_guards(self, sizes: Sizes) -> None:
-        """Add the comparisons that the model made.
+        """Add the comparisons that the model made, and what it needs of the state of its caller.
 
         Raises:
             SizeError: one rests on a size that does not follow the input sizes simply.
         """
+        for recording in sizes.recordings:
+            self._found.update((Assumption(condition), None) for condition in recording.conditions)
         for guard in sizes.recording.sizes.guards:
             self._add(guard.holding, sizes.resolved(guard.left), sizes.resolved(guard.right), guard.source)
 

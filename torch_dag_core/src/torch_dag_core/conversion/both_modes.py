@@ -15,7 +15,7 @@ from torch_dag_core.conversion.free_sizes import Claim, FreeSize
 from torch_dag_core.conversion.joining import ByMode, Joined, Sizes, equal, same_calls, same_tensor
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.nested import leaves, map_leaves, map_pairs
-from torch_dag_core.tracing.recording import Argument, Entry, Input, ModuleCall, Recording, Ref, Scalar, Shape
+from torch_dag_core.tracing.recording import Argument, Entry, Input, ModuleCall, Recording, Ref, Scalar, Shape, ref_to
 
 JoinedArgument: TypeAlias = (
     "Ref | Scalar | ByMode[JoinedArgument] | slice | tuple[JoinedArgument, ...] | list[JoinedArgument]"
@@ -134,11 +134,11 @@ def _numbered(joined: Joined, numbers: Mapping[int, int]) -> tuple[Arguments, tu
     """Return arguments that refer to joined calls instead of one mode's entries."""
 
     def number(ref: Ref) -> Ref | None:
-        return Ref(numbers[ref.index]) if ref.index in numbers else None
+        return ref_to(numbers[ref.index]) if ref.index in numbers else None
 
     def renumbered(leaf: Argument) -> Argument:
         if isinstance(leaf, Ref):
-            return Ref(numbers[leaf.index])
+            return ref_to(numbers[leaf.index])
         return leaf.about(number) if isinstance(leaf, FreeSize) else leaf
 
     arguments: Arguments = map_leaves(joined.arguments, renumbered)

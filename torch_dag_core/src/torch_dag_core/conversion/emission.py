@@ -47,12 +47,16 @@ class Emission:
 
     def run(self) -> None:
         """Emit every call, and set what the graph returns."""
-        for call in self._joined.calls():
-            self._values.append(self._value(call))
-            self.claims += call.claims
-        self._drop_absorbed()
-        self._keep_unread()
-        self._set_outputs()
+        try:
+            for call in self._joined.calls():
+                self._values.append(self._value(call))
+                self.claims += call.claims
+            self._drop_absorbed()
+            self._keep_unread()
+            self._set_outputs()
+        finally:  # values of constants refer to this object, which would outlive the conversion in a cycle
+            self._values.clear()
+            self._held.clear()
 
     def _value(self, call: JoinedCall) -> Results:
         entry = call.entry

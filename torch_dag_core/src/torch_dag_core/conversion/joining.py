@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -17,9 +18,11 @@ from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.graph.nested import leaves, map_pairs, map_together
 from torch_dag_core.tracing.expressions import EntrySize, Expression
 from torch_dag_core.tracing.recording import Argument, Entry, Outcome, Recording, Ref, Shape
-from torch_dag_core.tracing.settled import SettledFloat, SettledInt, plain
+from torch_dag_core.tracing.settled import SETTLED, SettledFloat, SettledInt, plain
 
 T = TypeVar("T")
+_ATOMS = frozenset({int, bool, str, type(None)})
+"""Classes of most constants, whose values say all about them."""
 Given: TypeAlias = "tuple[tuple[Argument, ...], Mapping[str, Argument]]"
 """Arguments by position and by name."""
 
@@ -89,6 +92,7 @@ class Sizes:
     twin: Sizes | None = None
     unfolded: frozenset[int] = frozenset()
     _joined: dict[int, Joined] = field(default_factory=dict, repr=False)
+    _shapes: dict[int, Shape | None] = field(default_factory=dict, init=False, repr=False)
     _folded: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -121,12 +125,12 @@ class Sizes:
         """Return the sizes of a recording in training that has the same calls and numbers as this one."""
         return Sizes(recording, self.others, self)
 
-    @property
+    @cached_property
     def recordings(self) -> tuple[Recording, ...]:
         """The recordings at all sizes."""
         return (self.recording, *self.others)
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[Shape, ...]:
         """The shapes of the inputs, with a `FreeSize` for each size that differs."""
         return self._seen_by(lambda recording: recording.input_shapes)
@@ -139,7 +143,9 @@ class Sizes:
 
     def shape(self, index: int) -> Shape | None:
         """Return the shape of an entry's tensor, with a `FreeSize` for each size that follows the inputs."""
-        return self._outcome(index, lambda outcome: outcome.shape)
+        if index not in self._shapes:
+            self._shapes[index] = self._shape(index)
+        return self._shapes[index]
 
     def items(self, index: int) -> tuple[Shape | None, ...] | None:
         """Return the same for the shapes of several results."""
@@ -207,6 +213,17 @@ class Sizes:
         joined: T = map_together(found, self._leaf)
         return joined
 
+    def _shape(self, index: int) -> Shape | None:
+        """Do what `_seen_by` does, quickly."""
+        shapes = [recording.entries[index].outcome.shape for recording in self.recordings]
+        first = shapes[0]
+        if shapes.count(first) == len(shapes):
+            return first
+        known = [shape for shape in shapes if shape is not None]
+        if first is None or {len(shape) for shape in known} != {len(first)} or len(known) < len(shapes):
+            return self._outcome(index, lambda outcome: outcome.shape)
+        return tuple([_size(sizes) for sizes in zip(*known, strict=True)])
+
     def _arguments(self, index: int) -> Joined:
         entry = self.recording.entries[index]
         if self.twin is not None:
@@ -217,7 +234,8 @@ class Sizes:
         found: list[Claim] = []
 
         def join(seen: tuple[Argument, ...]) -> Argument:
-            found.extend(self._claims(entry, seen))
+            if type(seen[0]) in SETTLED:
+                found.extend(self._claims(entry, seen))
             return self._leaf(seen)
 
         try:
@@ -237,9 +255,12 @@ class Sizes:
 
     def _leaf(self, seen: tuple[Argument, ...]) -> Argument:
         """Return the one value of a place, or a `FreeSize`."""
-        if isinstance(seen[0], Ref):
-            return seen[0]
-        if isinstance(seen[0], (tuple, list, dict, slice)):
+        first = seen[0]
+        if type(first) in _ATOMS and seen.count(first) == len(seen):
+            return first
+        if isinstance(first, Ref):
+            return first
+        if isinstance(first, (tuple, list, dict, slice)):
             message = "an argument of a call has another structure at other input sizes"
             raise SizeError(message)
         values = plain(seen)
@@ -247,10 +268,14 @@ class Sizes:
             return values[0]
         numbers = tuple(value for value in values if type(value) is int)
         if len(numbers) == len(values):
-            expression = getattr(seen[0], "expression", None)
+            expression = getattr(first, "expression", None)
             return FreeSize.make(numbers, None if expression is None else self.resolved(expression))
         message = f"a constant of a call is {listed(values)}"
         raise SizeError(message)
+
+
+def _size(sizes: tuple[int, ...]) -> int:
+    return sizes[0] if sizes.count(sizes[0]) == len(sizes) else FreeSize.make(sizes)
 
 
 def _given(entry: Entry) -> Given:

@@ -19,7 +19,8 @@ from torch_dag_core.conversion.joining import Sizes, same_calls, same_numbers
 from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.conditions import hold
-from torch_dag_core.tracing.namespaces import Scopes, holds, imported_functions
+from torch_dag_core.tracing.function_gradients import CheckedFunctions
+from torch_dag_core.tracing.namespaces import holds, scopes_of
 from torch_dag_core.tracing.recording import Recording, Shape
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.trace import Treatments, trace
@@ -29,6 +30,10 @@ _MOST_RUNS = 4
 
 Runs made for other variations count too, but not those that only told whether larger steps hold.
 """
+
+
+_ALLOWED_CALLS = 1_000
+"""How many more calls than twice those of other sizes a run may make before it is given up."""
 
 
 class ResizedTraceError(TraceError):
@@ -45,11 +50,12 @@ class Traces:
     _made: dict[tuple[tuple[Shape, ...], bool], Recording] = field(default_factory=dict)
     _failed: dict[tuple[tuple[Shape, ...], bool], str] = field(default_factory=dict)
     _probed: set[tuple[Shape, ...]] = field(default_factory=set)
-    _scopes: Scopes = field(default_factory=lambda: Scopes((), imported_functions()))
+    _repeated: set[tuple[tuple[Shape, ...], bool]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Take one snapshot for all runs, because each run puts everything back."""
-        self._snapshot = Snapshot(self.model)
+        self._snapshot, self._functions = Snapshot(self.model), CheckedFunctions()
+        self._scopes = scopes_of(self._snapshot.modules)
 
     def both_modes(self, variation: Variation, *, evaluation_only: bool = False) -> tuple[Sizes, Sizes]:
         """Return the recordings in evaluation and in training, each at several sizes.
@@ -113,7 +119,7 @@ class Traces:
     def _runs(self, variation: Variation, *, training: bool) -> Iterator[Recording]:
         """Make the runs of a variation, each when it is asked for."""
         if variation.batch is None:
-            yield self._trace(variation.of(self.example, 0), training=training)
+            yield self._trace(variation.of(self.example, 0), training=training, repeats=True)
             return
         for run in range(2):
             yield self._resized(variation.of(self.example, run), training=training)
@@ -147,27 +153,41 @@ class Traces:
         if key in self._failed:
             raise ResizedTraceError(self._failed[key])
         try:
-            return self._trace(inputs, training=training)
+            return self._trace(inputs, training=training, most_calls=self._most_calls(training=training))
         except TraceError as error:
             self._failed[key] = str(error)
             raise ResizedTraceError(str(error)) from error
 
-    def _trace(self, inputs: list[Tensor], *, training: bool) -> Recording:
+    def _most_calls(self, *, training: bool) -> int | None:
+        """Return a number of entries beyond which a run cannot agree with those that were made."""
+        known = [len(made.entries) for (_, is_training), made in self._made.items() if is_training == training]
+        return _ALLOWED_CALLS + 2 * max(known) if known else None
+
+    def _trace(
+        self, inputs: list[Tensor], *, training: bool, repeats: bool = False, most_calls: int | None = None
+    ) -> Recording:
+        """Return the recording at the sizes of ``inputs``, made twice where no other size can contradict it."""
         key = shapes_of(inputs), training
+        if repeats and key not in self._repeated:
+            self._made.pop(key, None)
         while key not in self._made:
-            made = self._run(inputs, training=training)
+            made = self._run(inputs, training=training, repeats=repeats, most_calls=most_calls)
             fresh = tuple(scope for scope in made.sizes.scopes if not holds(self._scopes.converting, scope))
             if not fresh:
                 self._made[key] = made
+                self._repeated.update([key] if repeats else ())
             # Builtins of these namespaces have to be followed from the start.
             self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
         return self._made[key]
 
-    def _run(self, inputs: list[Tensor], *, training: bool) -> Recording:
+    def _run(
+        self, inputs: list[Tensor], *, training: bool, repeats: bool, most_calls: int | None
+    ) -> Recording:  # fmt: skip
         args, kwargs = self.example.call_arguments(inputs)
         return trace(
             self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes,
-            snapshot=self._snapshot,
+            snapshot=self._snapshot, repeats=repeats, most_calls=most_calls,
+            functions=self._functions,
         )  # fmt: skip
 
 

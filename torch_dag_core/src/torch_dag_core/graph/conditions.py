@@ -1,7 +1,8 @@
 """Conditions on input sizes: their operators, their value at given sizes, their text, and which ones are well formed.
 
 A condition is a nested tuple ``(operator, *operands)``. An operand is a number, another such tuple, or a leaf
-``("input", i, d)``: the size of dimension ``d`` of input ``i``. A condition holds where its value is true.
+``("input", i, d)``: the size of dimension ``d`` of input ``i``. A condition holds where its value is true. Those on the
+state in which a graph is called, see `caller_state`, are compared with nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch_dag_core.graph.caller_state import SETTINGS, check_of_caller, is_of_caller, text_of_caller
 
 MAX_NESTING = 40
 """Python's own compiler refuses about 100 nested brackets."""
@@ -100,7 +103,12 @@ def evaluate(expression: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def holds(condition: Any, shapes: Sequence[Sequence[int]]) -> bool:
-    """Tell whether a condition is true for inputs of these shapes; one without a value is not."""
+    """Tell whether a condition is true for inputs of these shapes; one without a value is not.
+
+    Conditions on the state of the caller are no matter of shapes, and count as true.
+    """
+    if is_of_caller(condition):
+        return True
     try:
         return bool(evaluate(condition, lambda leaf: shapes[leaf[1]][leaf[2]]))
     except NO_VALUE:
@@ -112,8 +120,16 @@ def hold(assumptions: Iterable[Any], shapes: Sequence[Sequence[int]]) -> bool:
     return all(holds(assumption.condition, shapes) for assumption in assumptions)
 
 
-def render(condition: Any, variable: Callable[[int], str]) -> str:
-    """Return the condition as text over ``variable(i).shape[d]``."""
+def _text_of_setting(name: str) -> str:
+    return SETTINGS[name].text
+
+
+def render(
+    condition: Any, variable: Callable[[int], str], setting: Callable[[str], str] = _text_of_setting
+) -> str:  # fmt: skip
+    """Return the condition as text over ``variable(i).shape[d]``, and over what ``setting`` gives for its name."""
+    if is_of_caller(condition):
+        return text_of_caller(condition, variable, setting)
     if not isinstance(condition, tuple):
         return str(condition)
     if condition[0] == LEAF:
@@ -130,6 +146,8 @@ def inputs_of(condition: Any) -> set[int]:
 
 def is_inline(condition: Any) -> bool:
     """Tell whether the text of a condition is Python that cannot fail, whatever the sizes."""
+    if is_of_caller(condition):
+        return True
     if not isinstance(condition, tuple) or condition[0] == LEAF:
         return True
     divides = condition[0] in _DIVISIONS and (isinstance(condition[2], tuple) or condition[2] == 0)
@@ -143,6 +161,10 @@ def check(condition: Any, inputs: int, depth: int = 0) -> None:
         ValueError: says which part is wrong.
     """
     if type(condition) is int or (type(condition) is float and math.isfinite(condition)):
+        return
+    if depth == 0 and is_of_caller(condition):
+        if not check_of_caller(condition, inputs):
+            _refuse(condition, "is not a condition on the state of the caller")
         return
     if not isinstance(condition, tuple) or len(condition) < 2 or depth > MAX_NESTING:
         _refuse(condition, "is not a condition on input sizes")

@@ -423,6 +423,35 @@ class DagModule(nn.Module):
 
         return load(path, registry=registry, atomic_modules=atomic_modules)
 
+    # Pictures --------------------------------------------------------------------------------------------------
+
+    def to_svg(self, before: DagModule | None = None, *, depth: int | None = None) -> str:
+        """Return the graph as a vector graphic; the plugin torch-dag-show draws it. Runs the graph without data.
+
+        Args:
+            before: A graph to compare with; sizes that differ are shown with their earlier ones.
+            depth: How many parts the names of those modules have which are drawn as one box each: 1 folds ``layer1``, 2
+                ``layer1.0``. None draws every vertex.
+
+        Raises:
+            PluginLoadError: no plugin that takes part draws this format.
+            InputError: a graph does not run at the sizes that it remembers, or the depth is less than 1.
+        """
+        from torch_dag_core.pictures import picture
+
+        return picture(self, ".svg", before, depth)
+
+    def to_dot(self, before: DagModule | None = None, *, depth: int | None = None) -> str:
+        """Return the graph in Graphviz's language; the plugin torch-dag-show writes it. See `to_svg`."""
+        from torch_dag_core.pictures import picture
+
+        return picture(self, ".dot", before, depth)
+
+    def _repr_html_(self) -> str:
+        from torch_dag_core.pictures import notebook_html
+
+        return notebook_html(self)
+
     # Copying ---------------------------------------------------------------------------------------------------
 
     def clone(self) -> DagModule:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.caller_state import SETTINGS, is_of_caller
 from torch_dag_core.graph.conditions import holds, inputs_of, is_inline, render
 from torch_dag_core.graph.structure import is_container, walk
 from torch_dag_core.graph.values import Slot, is_identifier
@@ -41,7 +42,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Assumption:
-    """A condition on input sizes that the graph rests on; `conditions` says what ``condition`` may be."""
+    """A condition on input sizes, or on the state of the caller, that the graph rests on.
+
+    `conditions` and `caller_state` say what ``condition`` may be.
+    """
 
     condition: tuple[Any, ...]
 
@@ -112,7 +116,13 @@ class InputSpec:
         return holds(self.assumptions[index].condition, shapes)
 
     def reject_assumption(self, index: int) -> None:
-        """Raise the `InputError` for sizes outside the traced control flow."""
+        """Raise the `InputError` for sizes, or a state of the caller, outside of what was traced."""
+        if is_of_caller(self.assumptions[index].condition):
+            message = (
+                f"the graph holds only where {self.assumptions[index]}: the model computes something else elsewhere; "
+                "call the graph in that state"
+            )
+            raise InputError(message)
         message = (
             f"the graph holds only where {self.assumptions[index]}: the model takes another path elsewhere; "
             "convert it again with example inputs of this size"
@@ -153,9 +163,13 @@ class Binding:
     def _condition(self, index: int, assumption: Assumption) -> str:
         """Return an expression for whether an assumption holds."""
         if is_inline(assumption.condition):
-            return render(assumption.condition, lambda i: f"_x{i}")
+            return render(assumption.condition, lambda i: f"_x{i}", self._setting)
         shapes = "".join(f"_x{i}.shape, " for i in range(max(inputs_of(assumption.condition)) + 1))
         return f"self.input_spec.holds({index}, ({shapes}))"
+
+    def _setting(self, name: str) -> str:
+        """Return an expression for whether a setting has the value that it is named after."""
+        return f"{self._constant(SETTINGS[name].read)}()"
 
     def _parameter(self, parameter: Parameter) -> str:
         """Return the parameter's text; one without a default after one that has some gets a mark to be refused."""

@@ -35,13 +35,17 @@ class KeyedRecord(OrderedDict[str, Any]):
             super().__setitem__(name, value)
         super().__setattr__(name, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        names = tuple(field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
-        return _rebuilt, (type(self).__name__, names, tuple(getattr(self, name) for name in names))
-
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are not None."""
         return tuple(self.values())
+
+
+class _RebuiltRecord(KeyedRecord):
+    """A record whose class is made when it is needed, and that is pickled by the names of its fields."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = tuple(field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        return _rebuilt, (type(self).__name__, names, tuple(getattr(self, name) for name in names))
 
 
 @cache
@@ -56,7 +60,7 @@ def keyed_record_type(name: str, fields: tuple[str, ...]) -> type[KeyedRecord]:
         message = f"a record that is a dictionary cannot have a field named {taken[0]!r}, which is a method of it"
         raise ValueError(message)
     members = [(field, Any, dataclasses.field(default=None)) for field in fields]
-    made: Any = dataclasses.make_dataclass(name, members, bases=(KeyedRecord,), eq=False, repr=False)
+    made: Any = dataclasses.make_dataclass(name, members, bases=(_RebuiltRecord,), eq=False, repr=False)
 
     def unflatten(values: Any, keys: Any) -> KeyedRecord:
         record: KeyedRecord = made(**dict(zip(keys, values, strict=True)))

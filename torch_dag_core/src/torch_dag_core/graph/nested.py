@@ -6,7 +6,7 @@ class; other subclasses of tuple (`torch.Size`, results of torch functions) beco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,12 +29,14 @@ def is_flat(items: Collection[Any]) -> bool:
     return _COMMON_LEAVES.issuperset(map(type, items))
 
 
-def _gather(items: Collection[Any], found: list[Any]) -> None:
-    if is_flat(items):
-        found.extend(items)
-        return
+def _gather(items: Iterable[Any], found: list[Any]) -> None:
     for item in items:
-        if type(item) in _COMMON_LEAVES or not isinstance(item, _CONTAINERS):
+        kind = type(item)
+        if kind in _COMMON_LEAVES:
+            found.append(item)
+        elif kind is tuple:  # the most common container
+            _gather(item, found)
+        elif not isinstance(item, _CONTAINERS):
             found.append(item)
         elif isinstance(item, dict):
             _gather(item.values(), found)
@@ -44,14 +46,35 @@ def _gather(items: Collection[Any], found: list[Any]) -> None:
 
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     """Return ``value`` rebuilt with ``function`` applied to every leaf."""
-    if type(value) in _COMMON_LEAVES or not isinstance(value, _CONTAINERS):
+    kind = type(value)
+    if kind is tuple:  # the most common container
+        return tuple(_map_items(value, function))
+    if kind in _COMMON_LEAVES or not isinstance(value, _CONTAINERS):
         return function(value)
     if isinstance(value, dict):
         return {key: map_leaves(item, function) for key, item in value.items()}
     if isinstance(value, slice):
-        return slice(*[map_leaves(item, function) for item in (value.start, value.stop, value.step)])
-    items = [function(item) if type(item) in _COMMON_LEAVES else map_leaves(item, function) for item in value]
+        return slice(*_map_items((value.start, value.stop, value.step), function))
+    items = _map_items(value, function)
     return items if isinstance(value, list) else _like(value, items)
+
+
+def _map_items(items: Iterable[Any], function: Callable[[Any], Any]) -> list[Any]:
+    return [function(item) if type(item) in _COMMON_LEAVES else map_leaves(item, function) for item in items]
+
+
+def map_by_class(value: Any, rules: Mapping[type, Callable[[Any], Any]]) -> Any:
+    """Return ``value`` rebuilt with the rule of its class, looked up exactly, applied to each leaf that has one."""
+    kind = type(value)
+    if kind in rules:
+        return rules[kind](value)
+    if kind in _COMMON_LEAVES:
+        return value
+    if kind is tuple:
+        return tuple([map_by_class(item, rules) for item in value])
+    if not isinstance(value, _CONTAINERS):
+        return value
+    return map_leaves(value, lambda leaf: map_by_class(leaf, rules))
 
 
 def map_pairs(first: Any, second: Any, function: Callable[[Any, Any], Any]) -> Any:
@@ -67,9 +90,10 @@ def map_together(values: Sequence[Any], function: Callable[[tuple[Any, ...]], An
 
     Where they have different containers, or containers of different length, ``function`` gets all of them whole.
     """
-    first, others = values[0], values[1:]
+    first = values[0]
     if type(first) in _COMMON_LEAVES or not isinstance(first, _CONTAINERS):
         return function(tuple(values))
+    others = values[1:]
     if isinstance(first, dict):
         if all(isinstance(other, dict) and other.keys() == first.keys() for other in others):
             return {key: map_together([value[key] for value in values], function) for key in first}

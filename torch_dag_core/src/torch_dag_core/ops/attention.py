@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +12,12 @@ from torch_dag_core.ops import contraction
 from torch_dag_core.ops.flops import Parameters, Shapes, numel
 from torch_dag_core.plugins.declarations import op
 
-_NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
-    "none": lambda _width, _eps: nn.Identity(),
-    "layer_norm": nn.LayerNorm,
-    "rms_norm": nn.RMSNorm,
-}
+
+def head_norm(kind: str, width: int, eps: Any) -> nn.Module:
+    """Return a normalisation over the last dimension, of size ``width``, by its name."""
+    kinds: dict[str, Any] = {"none": nn.Identity, "layer_norm": nn.LayerNorm, "rms_norm": nn.RMSNorm}
+    module: nn.Module = kinds[kind](width, eps)
+    return module
 
 
 def self_attention(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
@@ -55,9 +55,9 @@ class Attention(nn.Module):
         self.num_heads, self.head_dim, self.scale, self.fused = num_heads, head_dim, scale, fused
         inner = num_heads * head_dim
         self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
-        self.q_norm = _NORMS[qk_norm](head_dim, norm_eps)
-        self.k_norm = _NORMS[qk_norm](head_dim, norm_eps)
-        self.norm = _NORMS[out_norm](inner, norm_eps)
+        self.q_norm = head_norm(qk_norm, head_dim, norm_eps)
+        self.k_norm = head_norm(qk_norm, head_dim, norm_eps)
+        self.norm = head_norm(out_norm, inner, norm_eps)
         self.proj = nn.Linear(inner, out_dim, bias=proj_bias)
         self.attn_drop, self.proj_drop = nn.Dropout(attn_drop), nn.Dropout(proj_drop)
 

@@ -139,6 +139,13 @@ class Index(Op):
         return x[fill(self.items, (x, *operands))]
 
 
+def set_index(x: Tensor, items: Any, value: Any) -> Tensor:
+    """Return a copy of ``x`` in which ``[items]`` is the value."""
+    result = x.clone()
+    result[items] = value
+    return result
+
+
 @op("core.set_index", flops=free)
 class SetIndex(Op):
     """Write a value into a copy of a tensor.
@@ -151,10 +158,8 @@ class SetIndex(Op):
 
     def forward(self, x: Tensor, *operands: Tensor) -> Tensor:
         """Return a copy of ``x`` in which ``[items]`` is the value."""
-        result = x.clone()
         value = operands[0] if self.value is None else self.value
-        result[fill(self.items, (x, *operands))] = value
-        return result
+        return set_index(x, fill(self.items, (x, *operands)), value)
 
 
 @op("core.pad", flops=free)

@@ -62,6 +62,18 @@ class GridSample(Op):
         return functional.grid_sample(x, grid, self.mode, self.padding_mode, self.align_corners)
 
 
+def same_pad(
+    x: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], value: float
+) -> Tensor:
+    """Pad x (batch, channels, height, width) so that a window of this size gives ceil(input / stride) positions."""
+    pads: list[int] = []
+    sizes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
+    for size, kernel, step, spread in reversed(list(sizes)):
+        total = max((-(size // -step) - 1) * step + (kernel - 1) * spread + 1 - size, 0)
+        pads += [total // 2, total - total // 2]
+    return functional.pad(x, pads, value=value)
+
+
 @op("core.same_pad", flops=free)
 class SamePad(Op):
     """Pad as TensorFlow's 'same' does, so that a window of this size gives ceil(input / stride) positions."""
@@ -73,14 +85,7 @@ class SamePad(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (batch, channels, height, width), padded according to its height and width."""
-        pads: list[int] = []
-        for size, kernel, stride, dilation in zip(
-            reversed(x.shape[-2:]), reversed(self.kernel_size), reversed(self.stride), reversed(self.dilation),
-            strict=True,
-        ):  # fmt: skip
-            total = max((-(size // -stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            pads += [total // 2, total - total // 2]
-        return functional.pad(x, pads, value=self.value)
+        return same_pad(x, self.kernel_size, self.stride, self.dilation, self.value)
 
 
 MODULES = (

@@ -18,6 +18,29 @@ def _functional_dropout(module: Any, inputs: Shapes, outputs: Shapes, parameters
     return rule(module, inputs, outputs, parameters)
 
 
+def drop_path(x: Tensor, drop_prob: float, scale_by_keep: bool, training: bool) -> Tensor:  # noqa: FBT001
+    """Set whole samples of x (batch, ...) to zero in training mode (stochastic depth, arXiv:1603.09382)."""
+    if drop_prob == 0.0 or not training:
+        return x
+    keep = 1 - drop_prob
+    mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+    if keep > 0.0 and scale_by_keep:
+        mask.div_(keep)
+    return x * mask
+
+
+def stochastic_depth(x: Tensor, p: float, mode: str, training: bool) -> Tensor:  # noqa: FBT001
+    """Set samples (mode "row") or the whole batch ("batch") to zero in training mode, as torchvision does."""
+    if p == 0.0 or not training:
+        return x
+    survival = 1.0 - p
+    rows = x.shape[0] if mode == "row" else 1
+    mask = torch.empty((rows,) + (1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(survival)
+    if survival > 0.0:
+        mask.div_(survival)
+    return x * mask
+
+
 @op("core.drop_path", flops=free)
 class DropPath(Op):
     """Set whole samples of a residual branch to zero in training mode (stochastic depth, arXiv:1603.09382)."""
@@ -27,13 +50,7 @@ class DropPath(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply each sample of x (batch, ...) by 0 or 1, drawn at random; ``scale_by_keep`` preserves the mean."""
-        if self.drop_prob == 0.0 or not self.training:
-            return x
-        keep = 1 - self.drop_prob
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        if keep > 0.0 and self.scale_by_keep:
-            mask.div_(keep)
-        return x * mask
+        return drop_path(x, self.drop_prob, self.scale_by_keep, self.training)
 
 
 @op("core.stochastic_depth", flops=free)
@@ -48,14 +65,7 @@ class StochasticDepth(Op):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply x (batch, ...) by 0 or 1, drawn at random and scaled to preserve the mean."""
-        if self.p == 0.0 or not self.training:
-            return x
-        survival = 1.0 - self.p
-        rows = x.shape[0] if self.mode == "row" else 1
-        mask = torch.empty((rows,) + (1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(survival)
-        if survival > 0.0:
-            mask.div_(survival)
-        return x * mask
+        return stochastic_depth(x, self.p, self.mode, self.training)
 
 
 @op("core.functional_dropout", flops=_functional_dropout)

@@ -81,7 +81,7 @@ def torch_dag_commands() -> Iterable[click.Command]:
 
 @hookspec
 def torch_dag_graph_formats() -> Iterable[GraphFormat]:
-    """Add kinds of files that ``torch-dag show --out`` writes, chosen by the ending of the file's name."""
+    """Add kinds of files that ``torch-dag show --out`` writes, by the ending of its name, and what notebooks show."""
 
 
 @hookspec

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_dag_core.tracing.autocasting import AutocastBlocks
 from torch_dag_core.tracing.execution import CREATION, run
 from torch_dag_core.tracing.location import Location
-from torch_dag_core.tracing.pause import Pause
+from torch_dag_core.tracing.pause import Pause, WithoutGradient
 from torch_dag_core.tracing.randomness import Randomness
-from torch_dag_core.tracing.recording import Entry, Live, Outcome, Pick, Ref
+from torch_dag_core.tracing.recording import Entry, FunctionCall, Live, Outcome, Pick, Ref
 from torch_dag_core.tracing.settled import plain
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, version_of, with_refs
@@ -22,7 +23,7 @@ from torch_dag_core.tracing.writes import Writes
 _AUTOCAST = ("cpu", "cuda")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Invocation:
     """A call that is about to be made.
 
@@ -50,7 +51,11 @@ class Invocation:
 
 
 class Calls:
-    """Makes calls with recording paused, and records what they read, gave and changed."""
+    """Makes calls with recording paused, and records what they read, gave and changed.
+
+    Attributes:
+        blocks: Where the model switches autocast off.
+    """
 
     def __init__(
         self, tape: Tape, tracker: Tracker, write: Writes, location: Location, pause: Pause, randomness: Randomness
@@ -58,12 +63,14 @@ class Calls:
         self._tape, self._tracker, self._writes = tape, tracker, write
         self._location, self._pause, self._randomness = location, pause, randomness
         self._autocast = _autocast_state()
+        self.blocks = AutocastBlocks()
 
     def make(self, call: Invocation) -> Live:
         """Make a call and record it."""
         if _autocast_state() != self._autocast:
             self._location.fail("the model switches autocast, which a graph leaves to its caller")
         tensors = tensors_in(call.args, call.keywords)
+        self.blocks.computed(call.entry.name if isinstance(call.entry, FunctionCall) else "module", tensors)
         refs = self._tracker.refs(tensors)
         bases = {id(tensor): self._writes.bases(tensor) for tensor in tensors}
         if call.may_write:
@@ -71,7 +78,7 @@ class Calls:
         if call.is_random:
             self._randomness.check()
         before, state = _versions(tensors), _versions(call.state)
-        with self._pause, torch.no_grad():
+        with self._pause, WithoutGradient():
             result = call.execute()
             written = _changed(before)
             if not written:
@@ -84,7 +91,7 @@ class Calls:
             keywords=with_refs(call.keywords, refs),
             changes_state=call.takes_statistics or bool(_changed(state)),
         ))  # fmt: skip
-        self._attach(result, ref, call, refs, is_constant)
+        self._attach(result, ref, call, tensors, refs, is_constant)
         if written:
             self._writes.follow(written, ref, name, result, bases)
         return result
@@ -96,30 +103,31 @@ class Calls:
         refs = self._tracker.refs(tensors_in(args))
         bases = self._writes.bases(target)
         self._writes.prepare([target])
-        with self._pause, torch.no_grad():
+        with self._pause, WithoutGradient():
             run(Tensor.__setitem__, "__setitem__", plain(args), {})
         self._writes.set_item(target, items, value, refs, bases)
 
-    def _attach(
-        self, result: Live, ref: Ref, call: Invocation, refs: dict[int, Ref], is_constant: bool,  # noqa: FBT001
-        item: int | None = None,
+    def _attach(  # noqa: PLR0913, PLR0917
+        self, result: Live, ref: Ref, call: Invocation, operands: list[Tensor], refs: dict[int, Ref],
+        is_constant: bool, item: int | None = None,  # noqa: FBT001
     ) -> None:  # fmt: skip
         """Make the entry the value of a tensor, or a `Pick` that of each of several, however nested."""
         if isinstance(result, Tensor) and id(result) not in refs:
-            self._tracker.own(result, ref, _view_of(result, ref, call, refs, item))
+            self._tracker.own(result, ref, _view_of(result, ref, call, operands, refs, item))
         if not isinstance(result, (tuple, list)):
             return
         for place, value in enumerate(result):
             if isinstance(value, (Tensor, tuple, list)):
                 origin, outcome = self._location.origin(), _outcome(value, is_constant)
                 picked = Pick(name="getitem", origin=origin, outcome=outcome, index=place, args=(ref,))
-                self._attach(value, self._tape.append(picked), call, refs, is_constant, place)
+                self._attach(value, self._tape.append(picked), call, operands, refs, is_constant, place)
 
 
-def _view_of(tensor: Tensor, ref: Ref, call: Invocation, refs: dict[int, Ref], item: int | None) -> View | None:
+def _view_of(
+    tensor: Tensor, ref: Ref, call: Invocation, operands: list[Tensor], refs: dict[int, Ref], item: int | None
+) -> View | None:  # fmt: skip
     """Return which operand of the call a fresh tensor is a view of, if any."""
     storage = storage_of(tensor)
-    operands = tensors_in(call.args, call.keywords)
     base = next((operand for operand in operands if storage_of(operand) == storage), None)
     if base is None:
         return None

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 
 from torch import nn
+from torch.amp.autocast_mode import autocast
 from torch.autograd import Function
 
 from torch_dag_core.errors import TraceError
@@ -54,6 +55,7 @@ def _guarded(model: nn.Module) -> Iterator[None]:
     owner, tree = threading.get_ident(), {id(module) for module in model.modules()}
     original = nn.Module.__call__
     apply = vars(Function).get("apply")
+    entering, leaving = autocast.__enter__, autocast.__exit__
     codes = {getattr(original, "__code__", None), nn.Module._call_impl.__code__}  # others may have patched it too
 
     def call(self: nn.Module, *args: Live, **kwargs: Live) -> Live:
@@ -76,6 +78,7 @@ def _guarded(model: nn.Module) -> Iterator[None]:
     def undo() -> None:
         settings.put_back()  # an interrupt may keep a context manager of torch from doing it
         set_apply(apply)
+        autocast.__enter__, autocast.__exit__ = entering, leaving  # type: ignore[method-assign]
         end_routing(tree)
         nn.Module.__call__ = original  # type: ignore[method-assign]
 

@@ -55,7 +55,8 @@ def _run_on_meta(
     def convert(tensor: Tensor) -> Live:
         return _to_meta(tensor, as_index=mask_target is not None and tensor is not mask_target)
 
-    meta_args, meta_kwargs = _mapped(args, convert), _mapped(kwargs, convert)
+    is_ready = all(map(_is_on_meta, leaves((args, kwargs))))
+    meta_args, meta_kwargs = (args, kwargs) if is_ready else (_mapped(args, convert), _mapped(kwargs, convert))
     try:
         result: Live = function(*meta_args, **meta_kwargs)
     except NotImplementedError:
@@ -119,6 +120,11 @@ def _to_meta(tensor: Tensor, *, as_index: bool) -> Live:
         positions = tensor.nonzero(as_tuple=True)
         return positions[0].to(META) if len(positions) == 1 else tuple(p.to(META) for p in positions)
     return tensor.to(META)
+
+
+def _is_on_meta(leaf: Live) -> bool:
+    """Tell whether `_mapped` would leave an argument as it is when it moves tensors to the meta device."""
+    return leaf.is_meta if isinstance(leaf, Tensor) else not isinstance(leaf, torch.device)
 
 
 def _zeros(tensor: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
+from types import new_class
 from typing import Any, TypeAlias
 
 import torch
 
 from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.tracing.expressions import Scope
-from torch_dag_core.tracing.namespaces import ON_NUMBERS, Scopes
+from torch_dag_core.tracing.namespaces import NAMES_ON_NUMBERS, ON_NUMBERS, Scopes
 from torch_dag_core.tracing.settled import PLAIN, SETTLING, plain
 from torch_dag_core.tracing.size_reads import TracedShape
 from torch_dag_core.tracing.sizes import Traced, TracedFloat, TracedInt, ordinary
@@ -32,10 +33,17 @@ _OPERATIONS = {"gcd": 2, "lcm": 2, "isqrt": 1, "sqrt": 1, "log": 1, "log2": 1, "
 """The functions that are operators of conditions, and with how many arguments."""
 
 
-class _StandsIn(type):
+class StandsIn(type):
     """The type of classes that pass for a builtin type wherever it is tested for."""
 
     builtin: Any
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        """Return the class; one that is derived from a stand-in gets the builtin type as its base."""
+        real = tuple(base.builtin if isinstance(base, StandsIn) else base for base in bases)
+        return super().__new__(cls, name, bases, namespace) if real == bases else new_class(
+            name, real, exec_body=lambda body: body.update(namespace)
+        )  # fmt: skip
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, cls.builtin)
@@ -53,7 +61,7 @@ class _StandsIn(type):
         return getattr(cls.builtin, name)
 
 
-class _Int(_StandsIn):
+class _Int(StandsIn):
     def __call__(cls, *args: Any, **kwargs: Any) -> object:
         number = args[0] if len(args) == 1 else None
         if isinstance(number, (TracedInt, TracedFloat)):
@@ -61,7 +69,7 @@ class _Int(_StandsIn):
         return cls.builtin(*args, **kwargs)
 
 
-class _Float(_StandsIn):
+class _Float(StandsIn):
     def __call__(cls, *args: Any) -> object:
         number = args[0] if len(args) == 1 else None
         if isinstance(number, TracedInt):
@@ -69,13 +77,13 @@ class _Float(_StandsIn):
         return number if isinstance(number, TracedFloat) else cls.builtin(*args)
 
 
-class _Range(_StandsIn):
+class _Range(StandsIn):
     def __call__(cls, *args: object) -> object:
         _lose(args)
         return cls.builtin(*plain(args))
 
 
-class _Size(_StandsIn):
+class _Size(StandsIn):
     def __call__(cls, sizes: Iterable[int] = ()) -> object:
         items = tuple(sizes)
         return TracedShape(items) if any(isinstance(item, Traced) for item in items) else cls.builtin(items)
@@ -120,7 +128,7 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         scopes: Namespaces with names of their own for what is replaced.
     """
     _note_builtins()
-    patches = _Patches()
+    patches = Patches()
     functions = {name: _followed(name, function) for name, function in ON_NUMBERS.items()}
     try:
         patches.put(vars(builtins), {name: _followed(name, function) for name, function in _BUILTINS.items()})
@@ -131,7 +139,8 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         for scope in scopes.converting:
             patches.put(scope, _TYPES)
         for scope, name in scopes.imported:
-            patches.put(scope, {name: functions[name]})
+            if id(scope.get(name)) in NAMES_ON_NUMBERS:
+                patches.put(scope, {name: functions[NAMES_ON_NUMBERS[id(scope[name])]]})
         yield
     finally:
         patches.undo()
@@ -144,7 +153,7 @@ def _note_builtins() -> None:
     is_builtin_callable(len)
 
 
-class _Patches:
+class Patches:
     """Replaced names of namespaces."""
 
     def __init__(self) -> None:

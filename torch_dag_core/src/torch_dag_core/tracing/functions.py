@@ -1,57 +1,144 @@
-"""Custom autograd functions: traced through where their backward is the derivative of their forward."""
+"""Custom autograd functions: traced through where their backward is the derivative of their forward.
+
+The calls of the forward are recorded at each call of the function, so that values are those of the model in any case.
+Whether gradients are is looked at once for each class, with each set of static arguments and each pattern of shapes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import FunctionMeta
 
+from torch_dag_core.tracing.function_gradients import CheckedFunctions
 from torch_dag_core.tracing.recording import Live
-from torch_dag_core.tracing.tensors import tensors_in
+from torch_dag_core.tracing.settled import plain, settled
 
 if TYPE_CHECKING:
     from torch_dag_core.tracing.recorder import Recorder
 
 Apply: TypeAlias = Callable[..., Live]
-_TOLERANCE = 1e-6
+_CHECKPOINTS = "torch.utils.checkpoint"
+_READ = ("setup_context", "forward")
+"""Attributes of a function's class that torch reads for a call, in this order."""
 
 
 @contextlib.contextmanager
-def recorded_functions(recorder: Recorder) -> Iterator[None]:
-    """Route this thread's calls of ``Function.apply`` through the recorder; a class-level patch, undone on exit."""
-    owner = threading.get_ident()
-    own = vars(Function).get("apply")
-    inherited = own or next(vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base))
-
-    def apply(cls: type[Function], /, *args: Live, **kwargs: Live) -> Live:
-        bound: Apply = inherited.__get__(None, cls)
-        if recorder.pause or threading.get_ident() != owner:
-            return bound(*args, **kwargs)
-        if cls.__module__ == "torch.utils.checkpoint":
-            return _checkpointed(recorder, cls, bound, args)
-        with recorder.pause:
-            keeps = _differentiates_itself(cls, bound, args)
-        if not keeps:
-            what = f"the custom autograd function {cls.__name__} has a gradient of its own"
-            recorder.location.fail(f"{what}, which a graph cannot keep")
-        return _forward(cls, args)
-
-    patched = classmethod(apply)
+def recorded_functions(recorder: Recorder, checked: CheckedFunctions) -> Iterator[None]:
+    """Route this thread's calls of custom functions through the recorder; class-level patches, undone on exit."""
+    calls = _Calls(recorder, checked)
+    own, meta = vars(Function).get("apply"), vars(FunctionMeta)
+    outer = {name: meta[name] for name in _READ if name in meta}
+    patched = classmethod(calls.apply)
     try:
         Function.apply = patched
+        for name in _READ:
+            setattr(FunctionMeta, name, property(getattr(calls, name), partial(_set_attribute, name)))
         yield
     finally:
         if vars(Function).get("apply") is patched:  # an interrupt may delay this until the conversion has undone it
             set_apply(own)
+            for name, patch in outer.items():  # those of a conversion that this one is a part of
+                setattr(FunctionMeta, name, patch)
+
+
+class _Calls:
+    """Takes the calls of custom functions: those of ``apply``, and those of an ``apply`` that was bound before.
+
+    The latter, as in ``swish = Swish.apply``, run code of torch that reads the attribute ``setup_context`` of the class
+    in the gradient mode of its caller, then ``forward`` without gradients, and calls what it read.
+    """
+
+    def __init__(self, recorder: Recorder, checked: CheckedFunctions) -> None:
+        self._recorder, self._checked, self._thread = recorder, checked, threading.get_ident()
+        self._inherited = vars(Function).get("apply") or next(
+            vars(base)["apply"] for base in Function.__mro__ if "apply" in vars(base)
+        )
+        self._started: type[Function] | None = None
+
+    def apply(self, cls: type[Function], /, *args: Live, **kwargs: Live) -> Live:
+        """Make a call of ``cls.apply``."""
+        bound = self._bound(cls)
+        if self._is_elsewhere():
+            return bound(*args, **kwargs)
+        if cls.__module__ == _CHECKPOINTS:
+            return _checkpointed(self._recorder, cls, bound, args)
+        self._check(cls, args)
+        return _forward(cls, *args)
+
+    def setup_context(self, cls: type[Function]) -> object:
+        """Return the attribute of the class, and note the class if a call with gradients may follow."""
+        self._started = cls if torch.is_grad_enabled() and not self._is_elsewhere() else None
+        return _attribute(cls, "setup_context")
+
+    def forward(self, cls: type[Function]) -> object:
+        """Return the attribute of the class, or what stands in for it inside of an ``apply`` that was bound before.
+
+        Where the caller has no gradients either, the forward itself is what a graph records.
+        """
+        if torch.is_grad_enabled() or self._is_elsewhere():
+            return _attribute(cls, "forward")
+        started, self._started = self._started, None
+        is_applied = started is cls and cls.__module__ != _CHECKPOINTS
+        return partial(self._within_apply, cls) if is_applied else _attribute(cls, "forward")
+
+    def _within_apply(self, cls: type[Function], *args: Live) -> Live:
+        operands = args if _is_separate(cls) else args[1:]
+        with torch.enable_grad():
+            self._check(cls, operands)
+            return _forward(cls, *operands)
+
+    def _check(self, cls: type[Function], args: tuple[Live, ...]) -> None:
+        """Refuse a function whose gradient is not that of its forward."""
+        with self._recorder.pause:
+            forward = partial(_forward, cls)
+            keeps = self._checked.differentiates_itself(cls, self._bound(cls), forward, plain(settled(args)))
+        if not keeps:
+            what = f"the custom autograd function {cls.__name__} has a gradient of its own"
+            self._recorder.location.fail(f"{what}, which a graph cannot keep")
+
+    def _bound(self, cls: type[Function]) -> Apply:
+        bound: Apply = self._inherited.__get__(None, cls)
+        return bound
+
+    def _is_elsewhere(self) -> bool:
+        return bool(self._recorder.pause) or threading.get_ident() != self._thread
+
+
+def _attribute(cls: type[Function], name: str) -> Any:
+    """Return a method of a class as it is without the patches."""
+    found = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
+    return found.__get__(None, cls) if hasattr(found, "__get__") else found
+
+
+def _set_attribute(name: str, cls: type[Function], value: object) -> None:
+    """Set an attribute of a class as if its metaclass were not patched."""
+    patch = vars(FunctionMeta)[name]
+    delattr(FunctionMeta, name)
+    try:
+        setattr(cls, name, value)
+    finally:
+        setattr(FunctionMeta, name, patch)
+
+
+def _is_separate(cls: type[Function]) -> bool:
+    """Tell whether the forward of a function takes no context."""
+    separate: bool = _attribute(cls, "setup_context") is not _attribute(Function, "setup_context")
+    return separate
 
 
 def set_apply(own: object) -> None:
-    """Set what ``Function.apply`` is; None where the class inherits it."""
+    """Set what ``Function.apply`` is, None where the class inherits it, and undo the other patches."""
+    for name in _READ:
+        if name in vars(FunctionMeta):
+            delattr(FunctionMeta, name)
     if own is not None:
         Function.apply = own
     elif "apply" in vars(Function):
@@ -79,44 +166,6 @@ class _Context:
     save_for_backward = save_for_forward = mark_dirty = mark_non_differentiable = set_materialize_grads = _ignore
 
 
-def _forward(cls: type[Function], args: tuple[Live, ...]) -> Live:
-    separate = cls.setup_context is not Function.setup_context
-    result: Live = cls.forward(*args) if separate else cls.forward(_Context(args), *args)
-    return result
-
-
-def _differentiates_itself(cls: type[Function], apply: Apply, args: tuple[Live, ...]) -> bool:
-    """Compare the function's gradients with those of its forward, at random points of the given shapes."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        points = [_like(argument) for argument in args]
-        try:
-            given, derived = _gradients(apply, points), _gradients(lambda *a: _forward(cls, a), points)
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError):
-            return False
-    return len(given) == len(derived) and all(map(_close, given, derived))
-
-
-def _like(argument: Live) -> Live:
-    if not isinstance(argument, Tensor):
-        return argument
-    if not argument.is_floating_point():
-        return torch.zeros(argument.shape, dtype=argument.dtype)
-    return torch.randn(argument.shape, dtype=torch.float64).mul_(3)
-
-
-def _gradients(run: Apply, points: list[Live]) -> list[Tensor | None]:
-    fresh = [p.clone().requires_grad_() if isinstance(p, Tensor) and p.is_floating_point() else p for p in points]
-    torch.default_generator.manual_seed(0)
-    results = [tensor for tensor in tensors_in(run(*fresh)) if tensor.requires_grad]
-    if not results:
-        return []
-    wanted = [p for p in fresh if isinstance(p, Tensor) and p.requires_grad]
-    total = sum((result * torch.randn_like(result)).sum() for result in results)
-    return list(torch.autograd.grad(total, wanted, allow_unused=True))  # type: ignore[arg-type]
-
-
-def _close(first: Tensor | None, second: Tensor | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    scale = max(float(first.abs().max()), 1.0) if first.numel() else 1.0
-    return bool((first - second).abs().max() <= _TOLERANCE * scale) if first.numel() else True
+def _forward(cls: type[Function], *args: Live) -> Live:
+    forward: Apply = _attribute(cls, "forward")
+    return forward(*args) if _is_separate(cls) else forward(_Context(args), *args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,8 +14,7 @@ _WITHOUT_TENSORS = frozenset({*ATOMS, *(kind for kind, _ in CONTAINERS), tuple})
 """Classes of most attributes of modules, none of which is a tensor."""
 
 
-@dataclass(frozen=True, eq=False)
-class HeldTensor:
+class HeldTensor(NamedTuple):
     """A parameter or buffer, under the first of its names."""
 
     tensor: Tensor
@@ -42,7 +41,7 @@ class HeldTensors:
             self._register(prefix, module._parameters, is_parameter=True)
             self._register(prefix, module._buffers, is_parameter=False)
             self._places += [(module, name, buffer) for name, buffer in module._buffers.items() if buffer is not None]
-            if not _WITHOUT_TENSORS.issuperset(map(type, vars(module).values())):
+            if _may_have_attributes(module):
                 self._note_attributes(prefix, module)
 
     def _note_attributes(self, prefix: str, module: nn.Module) -> None:
@@ -75,10 +74,11 @@ class HeldTensors:
 
     def is_altered(self, module: nn.Module, is_recorded: Callable[[Tensor], bool]) -> bool:
         """Tell whether a module has other tensors than before the trace, as `torch.func.functional_call` arranges."""
-        for part in module.modules():
+        for part in module.modules() if module._modules else (module,):
             if _parameter_ids(part) != self._parameters.get(part):
                 return True
-            for value in (*part._buffers.values(), *vars(part).values()):
+            attributes = vars(part).values() if _may_have_attributes(part) else ()
+            for value in (*part._buffers.values(), *attributes):
                 if isinstance(value, Tensor) and id(value) not in self._registered and is_recorded(value):
                     return True
         return False
@@ -86,6 +86,11 @@ class HeldTensors:
 
 def _value(module: nn.Module, name: str) -> object:
     return module._buffers.get(name, vars(module).get(name))
+
+
+def _may_have_attributes(module: nn.Module) -> bool:
+    """Tell quickly whether a tensor may be a plain attribute of a module."""
+    return not _WITHOUT_TENSORS.issuperset(map(type, vars(module).values()))
 
 
 def _parameter_ids(module: nn.Module) -> list[int]:

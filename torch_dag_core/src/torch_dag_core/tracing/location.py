@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 import torch
+from torch import is_grad_enabled  # not its replacement, which counts the model's calls
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import Origin
@@ -41,7 +42,7 @@ class Location:
 
     def origin(self) -> Origin:
         """Return the origin of an entry that comes about now."""
-        return Origin(self.scope, caller(), torch.is_grad_enabled())
+        return Origin(self.scope, caller(), is_grad_enabled())
 
     def complaint(self, what: str) -> str:
         """Return a message that names module, file and line, and the way out."""

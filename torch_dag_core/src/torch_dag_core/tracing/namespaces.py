@@ -6,11 +6,14 @@ import dis
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import CodeType, FunctionType
 from typing import NamedTuple
 
+from torch_dag_core.tracing.aliases import aliases
 from torch_dag_core.tracing.expressions import Scope
+from torch_dag_core.tracing.reachable import is_library
+from torch_dag_core.tracing.surroundings import watched_ids
 
 CONVERSIONS = frozenset({"int", "float"})
 """Builtin types that are called on sizes, but also stand in annotations and tests of types everywhere."""
@@ -19,7 +22,8 @@ ON_NUMBERS = {name: getattr(math, name) for name in (
     "copysign", "ldexp", "frexp", "modf", "remainder", "hypot", "fabs", "isclose",
 )}  # fmt: skip
 """The functions of ``math`` that read a size's value; ``floor``, ``ceil`` and ``prod`` ask the number instead."""
-_LIBRARIES = ("torch", "torch_dag_core", "builtins")
+NAMES_ON_NUMBERS = {id(function): name for name, function in ON_NUMBERS.items()}
+_LIBRARIES = frozenset({"torch", "torch_dag_core", "builtins"})
 
 
 class Scopes(NamedTuple):
@@ -27,25 +31,36 @@ class Scopes(NamedTuple):
 
     Attributes:
         converting: Those whose ``int`` and ``float`` were called on sizes, as `note_scope` found them.
-        imported: Those that imported functions of ``math`` by name, and the names.
+        imported: Those that imported functions of ``math``, and under which names.
+        watched: The same for functions that ask for something outside of the model.
     """
 
     converting: tuple[Scope, ...] = ()
     imported: tuple[tuple[Scope, str], ...] = ()
+    watched: tuple[tuple[Scope, str], ...] = ()
 
 
 NO_SCOPES = Scopes()
 
 
-def imported_functions() -> tuple[tuple[Scope, str], ...]:
-    """Return where functions of ``math`` were imported from it by name: namespaces, and the names."""
-    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in _LIBRARIES]
-    namespaces = [getattr(module, "__dict__", None) for module in modules]
-    # A module may stand in `sys.modules` under several names.
-    scopes = {id(scope): scope for scope in namespaces if isinstance(scope, dict) and scope is not vars(math)}
-    names = ON_NUMBERS.keys()
-    found = ((scope, name) for scope in scopes.values() for name in names & scope.keys())
-    return tuple((scope, name) for scope, name in found if scope[name] is ON_NUMBERS[name])
+def scopes_of(modules: Collection[str]) -> Scopes:
+    """Return where functions of ``math``, and functions that ask for something outside of a model, have global names.
+
+    Args:
+        modules: Names of the modules that define a model.
+    """
+    watched = watched_ids()
+    found = [
+        alias for alias in aliases({*NAMES_ON_NUMBERS, *watched}, _LIBRARIES, modules) if alias.scope is not vars(math)
+    ]  # fmt: skip
+    return Scopes(
+        imported=tuple(
+            (scope, name) for scope, name, _ in found if id(scope[name]) in NAMES_ON_NUMBERS
+        ),
+        watched=tuple(
+            (scope, name) for scope, name, module in found if id(scope[name]) in watched and not is_library(module)
+        ),
+    )  # fmt: skip
 
 
 def note_scope(scopes: list[Scope], name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a model asks of its surroundings: random generators of Python and NumPy, entropy, clocks, the gradient mode.
+"""What a model asks of its surroundings: random generators of Python and NumPy, entropy, clocks, settings of torch.
 
 A graph has none of these, so a model whose calls depend on one computes something else at its next call. Whether it
 does is decided by evidence: the model runs again while the sources that it used give other numbers, once close to zero,
@@ -8,40 +8,84 @@ ways.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-import os
+import datetime as dt
+import gc
 import random
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from threading import get_ident
+from types import FrameType
 from typing import Any
 
-import torch
-
+from torch_dag_core.tracing.following import Patches, StandsIn
+from torch_dag_core.tracing.gradient_flags import GradientFlags
+from torch_dag_core.tracing.places import Place
 from torch_dag_core.tracing.reachable import is_library
-from torch_dag_core.tracing.sources import Source, generator_source, global_generators, seeded
+from torch_dag_core.tracing.sources import Source, generator_source, global_generators
+from torch_dag_core.tracing.surroundings import (
+    DATE,
+    DATES,
+    IDENTITIES,
+    IDENTITY,
+    Answers,
+    Asked,
+    Function,
+    watched_functions,
+)
 
-_CLOCKS = ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time")
-_CLOCK_TRIALS = 2
+_CLOCK_TRIALS = 4
 _ENTROPY_TRIALS = 16
-_SHIFT_SECONDS = 86_399.25
+_IDENTITY_TRIALS = 8
 _MODE_ADVICE = "so a graph would compute the same under torch.no_grad() and without it; decide by self.training"
+_SETTING_ADVICE = "so a graph would compute the same under every setting of torch"
+_SEED = Asked("entropy", lambda *_: None)
 
 
 class OutsideDraws:
-    """Watches the sources that every model can reach."""
+    """Watches the sources that every model can reach.
 
-    def __init__(self) -> None:
-        self._clock, self._entropy, self._mode = _Counted(), _Counted(), _Counted()
+    Args:
+        names: Global names outside of libraries that refer to watched functions, as (namespace, name).
+        places: Other places of a model that hold them.
+        identities: Global namespaces in which ``id`` and ``hash`` are watched.
+        is_old: Tells whether an object was there before the model ran; its id is what it is.
+
+    Attributes:
+        flags: The answers to questions about gradients of tensors.
+    """
+
+    def __init__(
+        self, names: Iterable[tuple[dict[str, Any], str]] = (), places: Iterable[Place] = (),
+        identities: Iterable[dict[str, Any]] = (), is_old: Callable[[object], bool] = lambda _: True,
+    ) -> None:  # fmt: skip
+        self.flags = GradientFlags()
+        self._names, self._places = tuple(names), tuple(places)
+        self._identities, self._is_old = tuple(identities), is_old
+        thread = get_ident()
+        kinds = "entropy", "clock", "gradient mode", "inference mode", "setting", "seed", "identity"
+        self._answers = {kind: Answers(thread) for kind in kinds}
         self._sources = [
             *(generator_source(f"numbers from {name}", generator) for name, generator in global_generators().items()),
-            Source("numbers from the system's entropy", self._entropy.read, self._entropy.steer, _ENTROPY_TRIALS),
-            Source("numbers from a clock", self._clock.read, self._clock.steer, _CLOCK_TRIALS),
-            Source("torch.is_grad_enabled()", self._mode.read, self._mode.steer, 1, _MODE_ADVICE),
+            self._source("numbers from the system's entropy", "entropy", _ENTROPY_TRIALS),
+            self._source("numbers from a clock", "clock", _CLOCK_TRIALS),
+            self._source("torch.is_grad_enabled()", "gradient mode", 1, advice=_MODE_ADVICE, follows_gradients=False),
+            self._source("torch.is_inference_mode_enabled()", "inference mode", 1, advice=_MODE_ADVICE),
+            self._source(
+                "a setting of torch", "setting", 1, advice=_SETTING_ADVICE,
+                conditions=lambda: self._answers["setting"].conditions,
+            ),
+            self._source("numbers from torch.initial_seed()", "seed", 2),
+            self._source("numbers from the identity of an object (id or hash)", "identity", _IDENTITY_TRIALS),
+            *self.flags.sources(),
         ]  # fmt: skip
         self._before: list[object] = []
+
+    def _source(self, name: str, kind: str, trials: int, **more: Any) -> Source:
+        answers = self._answers[kind]
+        return Source(name, answers.read, answers.steer, trials, **more)
 
     def mark(self) -> None:
         """Let `used` report what is used from this moment on."""
@@ -54,75 +98,97 @@ class OutsideDraws:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Count, in this thread and inside the block, requests for entropy and for the time."""
-        kept: list[tuple[Any, str, object]] = []
-
-        def put(owner: Any, name: str, stand_in: Callable[[Any], Callable[..., Any]]) -> None:
-            original = getattr(owner, name)
-            kept.append((owner, name, original))
-            setattr(owner, name, stand_in(original))
-
+        """Count, in this thread and inside the block, what is asked; give real answers again afterwards."""
+        patches, seed = Patches(), random.Random.seed
+        functions = list(watched_functions())
+        replaced: list[tuple[Place, Any]] = []
         try:
-            put(os, "urandom", self._bytes_of)
-            put(random, "_urandom", self._bytes_of)  # of SystemRandom, which secrets and NumPy's seeds draw from
-            put(random.Random, "seed", self._seed_of)
-            for name in _CLOCKS:
-                put(time, name, self._time_of)
-            put(torch, "is_grad_enabled", self._mode_of)
+            stand_ins: dict[int, Any] = {id(w.original): self._standing_in(w.original, w.asked) for w in functions}
+            stand_ins[id(DATE)] = self._dates()
+            for watched in functions:
+                patches.put(watched.owner, {watched.name: stand_ins[id(watched.original)]})
+            patches.put(vars(dt), {"datetime": stand_ins[id(DATE)]})
+            of_system = vars(random), "_urandom"  # of SystemRandom, which secrets and NumPy's seeds draw from
+            for scope, name in (of_system, *self._names):
+                if id(scope.get(name)) in stand_ins:
+                    patches.put(scope, {name: stand_ins[id(scope[name])]})
+            for scope in self._identities:
+                names = [name for name in IDENTITIES if name not in scope]
+                patches.put(scope, {name: self._identity_of(getattr(builtins, name)) for name in names})
+            for place in self._places:
+                replaced.append((place, stand_ins[id(place.value)]))
+                place.write(stand_ins[id(place.value)])
+            random.Random.seed = self._seed_of(seed)  # type: ignore[method-assign]
             yield
         finally:
-            for owner, name, original in reversed(kept):
-                setattr(owner, name, original)
+            random.Random.seed = seed  # type: ignore[method-assign]
+            patches.undo()
+            for place, stand_in in replaced:
+                if place.read() is stand_in:
+                    place.write(place.value)
+            self.flags.release()
+            for answers in self._answers.values():
+                answers.release()
 
-    def _bytes_of(self, original: Callable[[int], bytes]) -> Callable[[int], bytes]:
-        return self._entropy.standing_in(original, lambda _, trial, count: seeded(trial).randbytes(count))
+    def _standing_in(self, original: Function, asked: Asked) -> Function:
+        """Return ``original`` for other threads and libraries; the answers of its source for the model."""
+        answers = self._answers[asked.source]
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if get_ident() != answers.thread or not asked.is_asking(args):
+                return result
+            asker = sys._getframe(1)
+            # Code of torch asks as well: torch.no_grad() does, in order to restore the mode.
+            if asked.skips_libraries and is_library(asker.f_globals.get("__name__")):
+                return result
+            if _is_of_collector(asker):
+                return result
+            return answers.answer(asked, original, result, args, kwargs)
+
+        return call
+
+    def _identity_of(self, original: Function) -> Function:
+        stand_in = self._standing_in(original, IDENTITY)
+
+        def call(value: Any, /) -> int:
+            is_by_place = original.__name__ == "id" or vars(object)["__hash__"] is type(value).__hash__
+            ask = stand_in if is_by_place and not self._is_old(value) else original
+            return int(ask(value))
+
+        return call
+
+    def _dates(self) -> Any:
+        """Return the class that stands in for ``datetime.datetime``."""
+        methods = {name: staticmethod(self._standing_in(getattr(DATE, name), asked)) for name, asked in DATES.items()}
+        return _Date("datetime", (), {"builtin": DATE, **methods})
 
     def _seed_of(self, original: Callable[..., None]) -> Callable[..., None]:
-        unseeded = self._entropy.standing_in(original, lambda _, trial, generator, *__: original(generator, trial))
+        answers = self._answers["entropy"]
 
         def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
-            (original if a is not None else unseeded)(generator, a, version)
+            original(generator, a, version)
+            if a is None and get_ident() == answers.thread:
+                answers.answer(_SEED, original, None, (), {})
+                if answers.trial is not None:
+                    original(generator, answers.trial)
 
         return seed
 
-    def _mode_of(self, original: Callable[[], bool]) -> Callable[[], bool]:
-        asked_by_model = self._mode.standing_in(original, lambda enabled, _: not enabled)
 
-        def is_grad_enabled() -> bool:
-            # torch.no_grad() asks as well, in order to restore the mode.
-            is_own = is_library(sys._getframe(1).f_globals.get("__name__"))
-            return original() if is_own else bool(asked_by_model())
-
-        return is_grad_enabled
-
-    def _time_of(self, original: Callable[[], float]) -> Callable[[], float]:
-        return self._clock.standing_in(original, lambda now, trial: now + type(now)((trial + 1) * _SHIFT_SECONDS))
+def _is_of_collector(frame: FrameType | None) -> bool:
+    """Tell whether code runs because the garbage collector does, which tools measure; it may do so at any line."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks} - {None}
+    while codes and frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False
 
 
-class _Counted:
-    """Counts the calls of functions, and gives other results in their place once it is steered."""
-
-    def __init__(self) -> None:
-        self._calls, self._thread = 0, get_ident()
-        self._trial: int | None = None
-
-    def read(self) -> int:
-        return self._calls
-
-    def steer(self, trial: int) -> None:
-        self._trial = trial
-
-    def standing_in(self, original: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``original`` counted; once steered, ``other(original's result, trial, *arguments)``."""
-
-        def call(*args: Any) -> Any:
-            result = original(*args)
-            if get_ident() != self._thread:
-                return result
-            self._calls += 1
-            return result if self._trial is None else other(result, self._trial, *args)
-
-        return call
+class _Date(StandsIn):
+    def __call__(cls, *args: Any, **kwargs: Any) -> object:  # noqa: N805
+        return cls.builtin(*args, **kwargs)
 
 
 @dataclass

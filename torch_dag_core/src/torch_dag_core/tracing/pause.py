@@ -1,6 +1,9 @@
-"""A switch that stops recording for a while."""
+"""Switches for the calls that a trace makes itself: one stops recording, the other autograd."""
 
 from __future__ import annotations
+
+import torch
+from torch import is_grad_enabled
 
 
 class Pause:
@@ -21,3 +24,18 @@ class Pause:
     def stay(self) -> None:
         """Stop recording for good."""
         self._depth += 1
+
+
+class WithoutGradient:
+    """Turns autograd off inside one ``with`` block.
+
+    Unlike `torch.no_grad` it does not call `torch.is_grad_enabled`, which is replaced during a run in order to count
+    the model's calls of it.
+    """
+
+    def __enter__(self) -> None:
+        self._before = is_grad_enabled()
+        torch._C._set_grad_enabled(False)  # noqa: FBT003
+
+    def __exit__(self, *_: object) -> None:
+        torch._C._set_grad_enabled(self._before)

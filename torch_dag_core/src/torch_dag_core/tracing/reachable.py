@@ -27,11 +27,12 @@ from torch_dag_core.tracing.holders import (
     Namespace,
     write_cell,
 )
-from torch_dag_core.tracing.sources import is_generator
+from torch_dag_core.tracing.sources import is_generator, is_global
 from torch_dag_core.tracing.submodules import named_submodules
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "torch_dag_core", "numpy"})
 _ATOM_CLASSES = frozenset(ATOMS)
+_METHODS = (types.BuiltinMethodType, types.MethodType)
 _CONTAINER_CLASSES = frozenset({dict, OrderedDict, list, set, deque})
 _MODULE_DICTS = ("_parameters", "_buffers", "_modules")
 Container: TypeAlias = "dict[object, object] | list[object] | set[object] | deque[object]"
@@ -45,13 +46,18 @@ class Reachable:
         empty: Attributes that are empty containers, as (holder, name, container). Most attributes of a module are, so
             they are kept without a holder each.
         tensors: Every tensor found, with where it was found.
+        functions: The functions that the model may call.
+        classes: The classes of its modules.
+        seen: All objects that were visited, by their ids.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.holders: list[Holder] = []
         self.empty: list[tuple[Holder, str, Container]] = []
         self.tensors: list[tuple[str, Tensor]] = []
-        self._seen: dict[int, object] = {}
+        self.functions: list[types.FunctionType] = []
+        self.classes: list[type] = []
+        self.seen: dict[int, object] = {}
         self._stack: list[tuple[str, str, object, bool]] = []
         classes: dict[type, None] = {}
         for path, module in named_submodules(model):
@@ -59,6 +65,7 @@ class Reachable:
             classes.update(dict.fromkeys(type(module).__mro__))
         for cls in classes:
             if not is_library(cls.__module__):
+                self.classes.append(cls)
                 self._class(cls)
         while self._stack:
             self._visit(*self._stack.pop())
@@ -68,8 +75,8 @@ class Reachable:
             self._stack.append((path, name, value, follows_code))
 
     def _visit(self, path: str, name: str, value: object, follows_code: bool) -> None:  # noqa: FBT001
-        if id(value) not in self._seen:
-            self._seen[id(value)] = value
+        if id(value) not in self.seen:
+            self.seen[id(value)] = value
             visit = next((visit for kind, visit in _VISITS if isinstance(value, kind)), Reachable._object)
             visit(self, path, name, value, follows_code)
 
@@ -87,6 +94,11 @@ class Reachable:
     def _partial(self, path: str, name: str, value: functools.partial[object], follows_code: bool) -> None:  # noqa: FBT001
         for item in (value.func, *value.args, *value.keywords.values()):
             self._push(path, name, item, follows_code=follows_code)
+
+    def _builtin(self, path: str, name: str, value: types.BuiltinMethodType, follows_code: bool) -> None:  # noqa: FBT001
+        """Take up the generator behind a method like that of ``draw = random.Random(1).random``."""
+        if _draws(value):
+            self._push(path, name, value.__self__, follows_code=follows_code)
 
     def _container(self, path: str, name: str, value: Container, follows_code: bool) -> None:  # noqa: FBT001
         access = next(access for kind, access in CONTAINERS if isinstance(value, kind))
@@ -123,7 +135,7 @@ class Reachable:
 
     def _members(self, path: str, kind: str, members: Namespace) -> None:
         """Take up the parameters, buffers or submodules of a module."""
-        self._seen[id(members)] = members
+        self.seen[id(members)] = members
         holder = Holder(path, kind, members, DICT, is_namespace=True)
         self.holders.append(holder)
         for name, member in members.items():
@@ -146,6 +158,7 @@ class Reachable:
     def _function(self, path: str, _: str, function: types.FunctionType, follows_code: bool) -> None:  # noqa: FBT001
         if not follows_code or is_library(function.__module__):
             return
+        self.functions.append(function)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self._cell(f"{name} of {path}", name, cell)
         names, space = _names_of(function.__code__), function.__globals__
@@ -158,9 +171,9 @@ class Reachable:
             self._names(f"{function.__module__}", data, space.__setitem__, lambda: space)
 
     def _cell(self, path: str, name: str, cell: types.CellType) -> None:
-        if id(cell) in self._seen:
+        if id(cell) in self.seen:
             return
-        self._seen[id(cell)] = cell
+        self.seen[id(cell)] = cell
         try:
             value = cell.cell_contents
         except ValueError:  # not assigned yet
@@ -195,6 +208,7 @@ _VISITS: tuple[tuple[type | tuple[type, ...], Callable[[Reachable, str, str, Any
     (types.FunctionType, Reachable._function),
     (types.MethodType, Reachable._method),
     (functools.partial, Reachable._partial),
+    (types.BuiltinMethodType, Reachable._builtin),
 )
 """How a value of each class is followed; others are objects with attributes."""
 
@@ -213,7 +227,13 @@ def _is_data(name: str, value: object) -> bool:
         return False
     if isinstance(value, (int, float, str, bool, type(None), Tensor, dict, list, set, deque)):
         return True
-    return is_generator(value) or (not callable(value) and not is_library(type(value).__module__))
+    return is_generator(value) or _draws(value) or (not callable(value) and not is_library(type(value).__module__))
+
+
+def _draws(value: object) -> bool:
+    """Tell whether a value is a method of a generator, other than the global ones, which are watched by themselves."""
+    generator = getattr(value, "__self__", None)
+    return isinstance(value, _METHODS) and is_generator(generator) and not is_global(generator)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -221,6 +241,12 @@ def _names_of(code: types.CodeType) -> frozenset[str]:
     """Return the names that a piece of code, and the functions defined in it, look up."""
     inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
     return frozenset(code.co_names).union(*map(_names_of, inner))
+
+
+def scopes_naming(functions: Iterable[types.FunctionType], names: frozenset[str]) -> list[Namespace]:
+    """Return the global namespaces of functions whose code names one of ``names``, each once."""
+    found = {id(f.__globals__): f.__globals__ for f in functions if not names.isdisjoint(_names_of(f.__code__))}
+    return list(found.values())
 
 
 def is_library(module: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import cast
@@ -13,12 +14,14 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.calls import Calls, Invocation
 from torch_dag_core.tracing.execution import Function, run, run_module, writes
+from torch_dag_core.tracing.gradient_flags import GRADIENT_NAMES, GradientFlags
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.python_functions import COMPOSITE, opened
 from torch_dag_core.tracing.randomness import Randomness
+from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
 from torch_dag_core.tracing.settled import plain, settled
 from torch_dag_core.tracing.size_log import SizeLog
@@ -41,6 +44,8 @@ class Recorder(TorchFunctionMode):
         device: The device that the model is told it runs on.
         hold: Called with every tensor from outside of the trace before it is written to.
         earlier: The tracker of the run before, where this run starts from the Python state which that one left.
+        flags: Answers whether tensors require gradients.
+        most_calls: After how many recorded entries the model is given up; None for any number.
 
     Attributes:
         location: The modules that are running.
@@ -48,14 +53,16 @@ class Recorder(TorchFunctionMode):
         tracker: Which entry each tensor is the value of.
         sizes: What the model reads of sizes.
         randomness: What the model does to random state.
+        autocast: Where the model switches autocast off.
     """
 
     def __init__(
         self, modules: Sequence[tuple[str, nn.Module]], device: torch.device, hold: Callable[[Tensor], None],
-        earlier: Tracker | None = None,
+        earlier: Tracker | None = None, flags: GradientFlags | None = None, most_calls: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._device = device
+        self._most_calls = most_calls
+        self._device, self._modules, self._flags = device, modules, flags or GradientFlags()
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(modules)
         self._tape = Tape()
@@ -63,6 +70,7 @@ class Recorder(TorchFunctionMode):
         self._writes = Writes(self._tape, self.tracker, self._held, self.location, hold)
         self.randomness = Randomness(self.location, self.pause)
         self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause, self.randomness)
+        self.autocast = self._calls.blocks
         self._size_log = SizeLog(self.pause)
         self.sizes = SizeReads(self.tracker, self._size_log)
 
@@ -80,6 +88,8 @@ class Recorder(TorchFunctionMode):
         if name in _PRETENDED:
             return self._pretend(name)
         special = _SPECIAL.get(name)
+        if name in GRADIENT_NAMES and not is_library(sys._getframe(1).f_globals.get("__name__")):
+            special = Recorder._gradient_flag
         if special is not None:
             return special(self, func, *args)
         if is_property(func) or name in SIZE_NAMES:
@@ -147,7 +157,7 @@ class Recorder(TorchFunctionMode):
         self.randomness.check()
         refs = [self.tracker.ref(tensor) for tensor in outputs]
         self._writes.settle()
-        return self._tape.close(refs, template, self._size_log.close())
+        return self._tape.close(refs, template, self._size_log.close(), self.autocast.conditions)
 
     @property
     def overwritten(self) -> list[Tensor]:
@@ -183,6 +193,8 @@ class Recorder(TorchFunctionMode):
         return self._take(Tensor.copy_, "copy_", (out, result), {})
 
     def _record(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+        if self._most_calls is not None and len(self._tape.entries) > self._most_calls:
+            self.location.fail(f"the number of calls grows with the input sizes, beyond {self._most_calls}")
         execute = partial(run, func, name, plain(args), plain(kwargs))
         is_method = type(func).__name__ in ("method_descriptor", "wrapper_descriptor")
         identity: Hashable = name if is_property(func) or is_method else func
@@ -214,6 +226,18 @@ class Recorder(TorchFunctionMode):
             return value
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
         return self.sizes.read(name, tensor, cast("int | None", dim))
+
+    def _gradient_flag(self, func: Function, tensor: Tensor) -> object:
+        value: object = func(tensor)
+        if not self.tracker.knows(tensor):
+            return value
+        return self._flags.answer(
+            spelling(func), value, self.tracker.tracked(tensor).ref, self._tape.entries, self._learns
+        )
+
+    def _learns(self, path: str) -> bool:
+        module = next((module for name, module in self._modules if name == path), None)
+        return module is not None and any(parameter.requires_grad for parameter in module.parameters())
 
     def _length(self, func: Function, tensor: Tensor) -> int:
         return self.sizes.plain_length(func, tensor)

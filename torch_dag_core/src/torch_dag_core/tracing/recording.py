@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from types import EllipsisType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
-from torch_dag_core.graph.nested import leaves
+from torch_dag_core.graph.nested import is_flat, leaves
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.expressions import SizeUse
-from torch_dag_core.tracing.settled import SettledFloat, SettledInt
+from torch_dag_core.tracing.settled import SETTLED
 
 Shape: TypeAlias = tuple[int, ...]
 Scalar: TypeAlias = (
@@ -41,6 +41,12 @@ class Ref:
 
     def __repr__(self) -> str:
         return f"%{self.index}"
+
+
+@cache
+def ref_to(index: int) -> Ref:
+    """Return the one `Ref` to an entry that recordings share: tuples of one object are quick to compare."""
+    return Ref(index)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,13 +116,13 @@ class Entry:
     @cached_property
     def operands(self) -> tuple[int, ...]:
         """Numbers of the entries that this one reads, each once, in the order of the arguments."""
-        found = leaves((self.args, tuple(self.keywords.values())))
-        return tuple(dict.fromkeys(leaf.index for leaf in found if type(leaf) is Ref))
+        found = leaves((self.args, self.keywords))
+        return tuple(dict.fromkeys([leaf.index for leaf in found if type(leaf) is Ref]))
 
     @cached_property
     def has_expressions(self) -> bool:
         """Whether a number among the arguments was computed from sizes."""
-        return any(isinstance(leaf, (SettledInt, SettledFloat)) for leaf in leaves((self.args, self.keywords)))
+        return not SETTLED.isdisjoint(map(type, leaves((self.args, self.keywords))))
 
     @cached_property
     def signature(self) -> Hashable:
@@ -290,6 +296,7 @@ class Recording:
         template: Structure of what the model returned, as `torch_dag_core.graph.structure.pack` gives it.
         sizes: How the model used the sizes of tensors.
         escapes: Constants that became Python values.
+        conditions: Under which state of the caller the model computes this, see `torch_dag_core.graph.caller_state`.
     """
 
     entries: tuple[Entry, ...]
@@ -297,13 +304,14 @@ class Recording:
     template: object
     sizes: SizeUse
     escapes: tuple[Escape, ...]
+    conditions: tuple[tuple[Any, ...], ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Outcome, ...]:
         """What each input was."""
         return tuple(entry.outcome for entry in self.entries if isinstance(entry, Input))
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[Shape, ...]:
         """The shape of each input."""
         return tuple(outcome.shape or () for outcome in self.inputs)
@@ -340,7 +348,9 @@ class Recording:
 
 def _tensors(argument: Argument) -> int:
     """Return the number of tensors inside a container, and -1 for a tensor itself."""
-    return -1 if isinstance(argument, Ref) else sum(isinstance(leaf, Ref) for leaf in leaves(argument))
+    if type(argument) is Ref:
+        return -1
+    return 0 if is_flat((argument,)) else [type(leaf) for leaf in leaves(argument)].count(Ref)
 
 
 def _described(outcome: Outcome) -> str:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeGuard, cast
+from dataclasses import replace
+from typing import Any, TypeGuard, cast
+
+from torch import nn
 
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.tracing.location import USE_ATOMIC
@@ -33,19 +36,23 @@ class RepeatedRuns:
         start: Returns a recorder of the model as it is, given the tracker of the run before; None at the first run.
         run: Runs the model under a recorder.
         snapshot: Marked with the state before the first run.
-        signatures: Of the model.
+        modules: Every module of the model with its path, before the first run.
+        draws: Watches what the model asks of its surroundings.
     """
 
     def __init__(
         self, start: Callable[[Tracker | None], Recorder], run: Callable[[Recorder], Recording], snapshot: Snapshot,
-        signatures: Signatures,
+        modules: Sequence[tuple[str, nn.Module]], draws: OutsideDraws,
     ) -> None:  # fmt: skip
-        self._start, self._run, self._snapshot, self._signatures = start, run, snapshot, signatures
-        self._draws = OutsideDraws()
+        self._start, self._run, self._snapshot, self._draws = start, run, snapshot, draws
+        self._modules, self._signatures = modules, Signatures(modules)
         self._recorders: list[Recorder] = []
 
-    def record(self) -> Recording:
-        """Return the recording of the first run.
+    def record(self, *, repeats: bool = False) -> Recording:
+        """Return the recording of the first run, with the conditions on the caller under which it is right.
+
+        Args:
+            repeats: Whether the model runs once more even if it used and changed nothing that was seen.
 
         Raises:
             TraceError: the model fails, or computes something else from the state that its first run left behind, or
@@ -56,17 +63,20 @@ class RepeatedRuns:
             recording = self._next()
             changes = [*self._snapshot.changes(), *self._overwritten()]
             drawn = [*self._draws.used(), *_held_sources(changes)]
-            if not drawn and not changes:
+            if not drawn and not changes and not repeats:
                 return recording
             first = self._signatures.of(recording)
-            for advice in dict.fromkeys(source.advice for source in drawn):
-                sources = [source for source in drawn if source.advice == advice]
-                self._refuse_followed(first, sources)
+            for advice in dict.fromkeys(source.advice for source in drawn if not source.conditions()):
+                sources = [source for source in drawn if source.advice == advice and not source.conditions()]
+                self._refuse_followed(recording, sources)
+            conditions = {*recording.conditions, *self._conditions(recording, drawn)}
             if changes:
                 self._compare(first, changes)
                 if _count_on(changes):
                     self._compare(first, changes)
-            return recording
+            elif repeats and not (recording.written and recording.escapes):
+                self._repeat(recording)
+            return replace(recording, conditions=tuple(sorted(conditions, key=repr))) if conditions else recording
         finally:
             for recorder in self._recorders:
                 recorder.tracker.forget()
@@ -95,18 +105,52 @@ class RepeatedRuns:
         if not same:
             raise TraceError(_complaint(changes))
 
-    def _refuse_followed(self, first: Signature, sources: Sequence[Source]) -> None:
+    def _repeat(self, first: Recording) -> None:
+        """Run the model again, and refuse one that computes something else although nothing is known to differ."""
+        again = self._next()
+        if self._signatures.of(again) == self._signatures.of(first):
+            return
+        entry = self._signatures.first_difference(first, again)
+        place = "in what it returns" if entry is None else f"at {entry.origin.source}"
+        message = (
+            f"the model computes something else each time it is called with the same inputs, first {place}; "
+            f"a graph would repeat what it computed once: draw numbers by torch (torch.rand), or {USE_ATOMIC}"
+        )
+        raise TraceError(message)
+
+    def _conditions(self, first: Recording, drawn: Sequence[Source]) -> Iterator[tuple[Any, ...]]:
+        """Yield what has to hold of the caller for the first run to be right, source by source."""
+        for source in drawn:
+            conditions = source.conditions()
+            for trial in range(source.trials if conditions else 0):
+                other = self._followed(trial, [source])
+                if other is None or not self._is_same(first, other, [source]):
+                    yield from conditions
+                else:
+                    yield from other.conditions
+
+    def _followed(self, trial: int, sources: Sequence[Source]) -> Recording | None:
+        """Return the recording with other answers from sources; None where the model fails then."""
+        try:
+            return self._next(trial, sources)
+        except TorchDagError:
+            return None
+
+    def _is_same(self, first: Recording, other: Recording, sources: Sequence[Source]) -> bool:
+        signatures = self._signatures
+        if not all(source.follows_gradients for source in sources):
+            signatures = Signatures(self._modules, follows_gradients=False)
+        return signatures.of(first) == signatures.of(other)
+
+    def _refuse_followed(self, first: Recording, sources: Sequence[Source]) -> None:
         """Run the model again with other answers from each source.
 
         Raises:
             TraceError: it computes something else then.
         """
         for trial in range(max(source.trials for source in sources)):
-            try:
-                same = self._signatures.of(self._next(trial, sources)) == first
-            except TorchDagError:
-                same = False
-            if not same:
+            other = self._followed(trial, sources)
+            if other is None or not self._is_same(first, other, sources):
                 names, line = " and ".join(source.name for source in sources), self._line_of(trial, sources)
                 message = f"the model computes with {names}, at {line}, {sources[0].advice}, or {USE_ATOMIC}"
                 raise TraceError(message)

@@ -32,15 +32,20 @@ def move_parameters_to_meta(modules: Iterable[nn.Module], blanks: dict[int, Tens
 
 
 @contextlib.contextmanager
-def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Run the model in this mode; `restored` puts the modes of its parts back."""
-    modules = [module for _, module in named_submodules(model)]
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[list[tuple[str, nn.Module]]]:
+    """Run the model in this mode; `restored` puts the modes of its parts back.
+
+    Yields:
+        The modules that the model has in this mode, with their paths.
+    """
+    named = named_submodules(model)
+    modules = [module for _, module in named]
     if have_own_modes(modules):
         # Modules that keep results between calls in evaluation forget them when training begins.
         model.train()
         model.train(training)
         try:
-            yield
+            yield named_submodules(model)
         finally:
             model.train()
         return
@@ -48,7 +53,7 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     for attributes, _ in modes:
         attributes["training"] = training
     try:
-        yield
+        yield named
     finally:
         for attributes, mode in modes:
             attributes["training"] = mode

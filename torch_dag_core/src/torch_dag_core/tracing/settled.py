@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch_dag_core.graph.nested import is_flat, leaves, map_leaves
+from torch_dag_core.graph.nested import is_flat, leaves, map_by_class
 from torch_dag_core.tracing.expressions import Expression
 from torch_dag_core.tracing.sizes import TracedFloat, TracedInt, ordinary
 
@@ -26,6 +26,10 @@ class SettledFloat(float):
     """The same for a float."""
 
     expression: Expression
+
+
+SETTLED = frozenset({SettledInt, SettledFloat})
+"""The classes of recorded numbers that remember an expression."""
 
 
 def _settled_int(number: TracedInt) -> SettledInt:
@@ -50,22 +54,24 @@ SETTLING: dict[type, Callable[[Any], object]] = {TracedInt: _settled_int, Traced
 
 def plain(value: T) -> T:
     """Return ``value`` with every number inside that remembers an expression replaced by an ordinary one."""
-    if PLAIN.keys().isdisjoint(map(type, leaves(value))):
+    if _is_flat(value) or PLAIN.keys().isdisjoint(map(type, leaves(value))):
         return value  # containers of any other class, which a leaf module may expect, stay what they are
-    return _replaced(value, PLAIN)
+    replaced: T = map_by_class(value, PLAIN)
+    return replaced
 
 
 def settled(value: T) -> T:
-    """Return a copy of ``value``; each traced number inside becomes one that keeps its expression and logs no more."""
-    if isinstance(value, tuple) and is_flat(value):
+    """Return ``value`` with every traced number inside replaced by one that keeps its expression and logs no more.
+
+    Lists and dicts are copied, except for a dict without containers and traced numbers inside.
+    """
+    if _is_flat(value):
         return value
-    return _replaced(value, SETTLING)
-
-
-def _replaced(value: T, rules: dict[type, Callable[[Any], object]]) -> T:
-    def replace(leaf: object) -> object:
-        rule = rules.get(type(leaf))
-        return leaf if rule is None else rule(leaf)
-
-    replaced: T = map_leaves(value, replace)
+    replaced: T = map_by_class(value, SETTLING)
     return replaced
+
+
+def _is_flat(value: Any) -> bool:
+    """Tell quickly whether a tuple or dict, as which arguments come, has no containers and no traced numbers inside."""
+    kind = type(value)
+    return is_flat(value) if kind is tuple else kind is dict and (not value or is_flat(value.values()))

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from torch_dag_core.tracing import layout_shortcuts
 from torch_dag_core.tracing.recording import Live
 
 _ARITHMETIC = frozenset({
@@ -52,13 +53,14 @@ def _elementwise(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | No
         return None
     operands = (*args, *kwargs.values())
     largest = max((operand for operand in operands if isinstance(operand, Tensor)), key=Tensor.numel)
-    return largest.clone() if all(_broadcasts(operand, largest) for operand in operands) else None
+    # A constant among the operands has data; the result has none, and is like an operand that has none either.
+    return largest.clone() if largest.is_meta and all(_broadcasts(operand, largest) for operand in operands) else None
 
 
 def _broadcasts(operand: Live, largest: Tensor) -> bool:
     if not isinstance(operand, Tensor):
         return operand is False or operand is None or type(operand) in (int, float, str)
-    return operand.is_meta and operand.dtype == largest.dtype and _fits(operand.shape, largest.shape)
+    return operand.dtype == largest.dtype and _fits(operand.shape, largest.shape)
 
 
 def _fits(shape: Sequence[int], larger: Sequence[int]) -> bool:
@@ -207,6 +209,23 @@ def _recurrent(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
     return (output, *(part.clone() for part in parts))
 
 
+def _recurrent_cell(gates: int, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+    """Follow one step of a recurrent network; torch composes the step of dozens of calls, at ten milliseconds each."""
+    x, state, weight, recurrent = args[:4] if len(args) == 6 else (None, None, None, None)
+    parts = state if isinstance(state, (tuple, list)) else (state,)
+    if kwargs or not isinstance(x, Tensor) or not isinstance(weight, Tensor) or not isinstance(recurrent, Tensor):
+        return None
+    shape, rows = (x.shape[0], recurrent.shape[-1]), gates * recurrent.shape[-1]
+    if x.dim() != 2 or recurrent.shape != (rows, shape[1]) or weight.shape != (rows, x.shape[1]):
+        return None
+    if not all(isinstance(part, Tensor) and part.shape == shape and part.dtype == x.dtype for part in parts):
+        return None
+    if any(isinstance(value, Tensor) and value.dtype != x.dtype for value in args[2:]):
+        return None
+    results = tuple(x.new_empty(shape) for _ in parts)
+    return results if isinstance(state, (tuple, list)) else results[0]
+
+
 def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
     """Torch's own rule takes the types of its kernels for CUDA alone."""
     x, y = args[0], args[1] if len(args) > 1 else kwargs.get("mat_b", kwargs.get("mat2"))
@@ -226,7 +245,11 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": _mean, "adaptive_avg_pool2d": _adaptive_pool,
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     "conv1d": partial(_convolution, 3), "conv2d": partial(_convolution, 4), "conv3d": partial(_convolution, 5),
+    "contiguous": layout_shortcuts.contiguous, "reshape": layout_shortcuts.reshape,
+    "__getitem__": layout_shortcuts.lookup, "dropout": layout_shortcuts.dropout,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "scaled_dot_product_attention": _attention, "grouped_mm": _grouped_product, "_grouped_mm": _grouped_product,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    "lstm_cell": partial(_recurrent_cell, 4), "gru_cell": partial(_recurrent_cell, 3),
+    **dict.fromkeys(("rnn_tanh_cell", "rnn_relu_cell"), partial(_recurrent_cell, 1)),
 }  # fmt: skip

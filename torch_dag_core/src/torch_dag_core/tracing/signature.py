@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +48,11 @@ class Signatures:
 
     Args:
         modules: Every module of the model with its path, before the first run.
+        follows_gradients: Whether a value and the same value cut off from gradients are two things.
     """
 
-    def __init__(self, modules: Sequence[tuple[str, nn.Module]]) -> None:
+    def __init__(self, modules: Sequence[tuple[str, nn.Module]], *, follows_gradients: bool = True) -> None:
+        self._follows_gradients = follows_gradients
         # A buffer that the first run made is read by the next as another operand, or else it does not matter.
         self._buffers = {
             f"{path}.{name}" if path else name
@@ -78,6 +81,12 @@ class Signatures:
             tuple(self._of[entry] for entry in entries if entry.changes_state),
         )
 
+    def first_difference(self, first: Recording, second: Recording) -> Entry | None:
+        """Return the first entry that only one of two recordings has at its place, given that both have signatures."""
+        pairs = zip_longest(first.entries, second.entries)
+        numbers = self._of
+        return next((one or other for one, other in pairs if numbers.get(one) != numbers.get(other)), None)
+
     def _classify(self, entry: Entry, recording: Recording) -> None:
         """Note whether an entry depends on a buffer that the model overwrites, and whether its value varies."""
         operands = [recording.entries[operand] for operand in entry.operands]
@@ -97,6 +106,8 @@ class Signatures:
         source = _computed_by(entry)
         if source is not None and source not in self._varying:
             return self._of[source]  # an earlier run computed it of parameters, and this one would do it again
+        if entry.name == "detach" and not self._follows_gradients and entry.operands:
+            return self._of[entries[entry.operands[0]]]
         content = self._content(entry, entries)
         if isinstance(entry, ModuleCall) or entry.name in _RANDOM:
             calls[content] += 1

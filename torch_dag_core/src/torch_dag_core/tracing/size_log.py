@@ -63,4 +63,5 @@ class SizeLog:
         # Results of arithmetic that nothing used in a way that can be seen: as an index of a list, perhaps.
         unused = [Loss(number.expression, source) for number, source in self._computed if not number.used]
         losses = (*self._losses, *self._returned, *unused)
+        self._computed.clear()  # each of these numbers refers to this log
         return SizeUse(self._is_any, tuple(self._guards), losses, tuple(self.scopes))

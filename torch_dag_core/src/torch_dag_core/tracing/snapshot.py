@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from torch_dag_core.tracing.reachable import Reachable
+from torch_dag_core.tracing.places import Place, places_in, places_in_class, places_in_defaults
+from torch_dag_core.tracing.reachable import Reachable, scopes_naming
 from torch_dag_core.tracing.settings import Settings
 from torch_dag_core.tracing.tensor_content import Content
 from torch_dag_core.tracing.tensors import storage_of, version_of
@@ -54,6 +56,9 @@ class Snapshot:
         self._contents: dict[int, Content] = {}
         self._buffers = {id(tensor) for tensor in model.buffers()}
         self._tensors = reachable.tensors
+        self._seen = reachable.seen
+        self._functions, self._classes = reachable.functions, reachable.classes
+        self._places: list[Place] | None = None
         for _, tensor in reachable.tensors:
             if Content.is_cheap(tensor) or id(tensor) in self._buffers:
                 self.hold(tensor)
@@ -68,6 +73,32 @@ class Snapshot:
     def path_of(self, tensor: Tensor) -> str | None:
         """Return where a tensor was found, None for one that was not."""
         return next((path for path, found in self._tensors if found is tensor), None)
+
+    def places_of(self, wanted: frozenset[int]) -> list[Place]:
+        """Return where the model keeps objects of these ids, apart from the global names of modules."""
+        if self._places is None:
+            self._places = self._found_places(wanted)
+        return self._places
+
+    def _found_places(self, wanted: frozenset[int]) -> list[Place]:
+        return [
+            *(place for holder, content in self._before for place in places_in(holder.container, content, wanted)),
+            *(place for function in self._functions for place in places_in_defaults(function, wanted)),
+            *(place for cls in self._classes for place in places_in_class(cls, wanted)),
+        ]
+
+    @property
+    def modules(self) -> set[str]:
+        """Names of the modules that define the model's classes and the functions that it may call."""
+        return {str(code.__module__) for code in (*self._classes, *self._functions)}
+
+    def scopes_naming(self, names: frozenset[str]) -> list[dict[str, Any]]:
+        """Return the global namespaces of functions of the model that name one of ``names``."""
+        return scopes_naming(self._functions, names)
+
+    def has_seen(self, value: object) -> bool:
+        """Tell whether an object was there, and reachable, when the snapshot was taken."""
+        return id(value) in self._seen
 
     def mark(self) -> None:
         """Let `changes` report what differs from this moment on."""
@@ -113,19 +144,22 @@ class Snapshot:
                 failures.clear()  # no cycle of exception and frame, which would keep context managers open
 
     def _put_back(self, failures: list[BaseException]) -> None:
+        """Take every step of restoring; an error is noted instead of raised, so that the others are still taken."""
         _attempt(failures, self.settings.put_back)
         for _, _, container in self._empty:
             if container:
                 container.clear()
         for holder, content in self._before:
-            _attempt(failures, holder.write, content)
+            try:
+                holder.write(content)
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
         for saved in self._contents.values():
             _attempt(failures, saved.put_back)
 
 
-def _attempt(failures: list[BaseException], step: Callable[..., None], *args: object) -> None:
-    """Take a step of restoring, and note an error instead of raising it, so that the other steps are still taken."""
+def _attempt(failures: list[BaseException], step: Callable[[], None]) -> None:
     try:
-        step(*args)
+        step()
     except Exception as error:  # noqa: BLE001
         failures.append(error)

@@ -30,6 +30,9 @@ class Source:
         steer: Lets it give the numbers of one trial.
         trials: How many trials there are.
         advice: Ends the sentence that refuses a model which computes with it.
+        conditions: Returns the conditions on the caller under which the first run is right, where there are any; a
+            model that computes with the source is then not refused.
+        follows_gradients: Whether what is cut off from gradients counts as something else.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Source:
     steer: Callable[[int], None]
     trials: int
     advice: str = _NUMBERS
+    conditions: Callable[[], tuple[tuple[Any, ...], ...]] = tuple
+    follows_gradients: bool = True
 
 
 def is_generator(value: object) -> bool:

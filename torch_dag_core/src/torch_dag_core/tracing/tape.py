@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from torch_dag_core.tracing.expressions import SizeUse
-from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref
+from torch_dag_core.tracing.recording import Entry, Escape, Held, Recording, Ref, ref_to
 from torch_dag_core.tracing.tensors import storage_of
 
 
@@ -29,17 +31,26 @@ class Tape:
     def __getitem__(self, ref: Ref) -> Entry:
         return self._entries[ref.index]
 
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What was recorded so far."""
+        return self._entries
+
     def append(self, entry: Entry) -> Ref:
         """Append an entry."""
         index = len(self._entries)
         self._entries.append(entry)
         if entry.outcome.tensor is not None:
             self._constants.setdefault(storage_of(entry.outcome.tensor), []).append(index)
-        return Ref(index)
+        return ref_to(index)
 
     def all_constant(self, refs: list[Ref]) -> bool:
         """Tell whether all of these values are constant."""
         return all(self[ref].outcome.is_constant for ref in refs)
+
+    def constants(self) -> list[Tensor]:
+        """List the values of constants."""
+        return [entry.outcome.tensor for entry in self._entries if entry.outcome.tensor is not None]
 
     def mark_as_write(self, ref: Ref, buffer: str) -> None:
         """Note that the buffer of this name has the value from here on."""
@@ -57,7 +68,9 @@ class Tape:
                 outcome = replace(entry.outcome, tensor=value.clone())
                 self._entries[index] = replace(entry, outcome=outcome)
 
-    def close(self, outputs: list[Ref], template: object, sizes: SizeUse) -> Recording:
-        """Return what was recorded, given what the model returned and how it used sizes."""
+    def close(
+        self, outputs: list[Ref], template: object, sizes: SizeUse, conditions: tuple[tuple[Any, ...], ...] = ()
+    ) -> Recording:  # fmt: skip
+        """Return what was recorded, given what the model returned, its use of sizes, and conditions on its caller."""
         numbers = tuple(ref.index for ref in outputs)
-        return Recording(tuple(self._entries), numbers, template, sizes, tuple(self.escapes))
+        return Recording(tuple(self._entries), numbers, template, sizes, tuple(self.escapes), conditions)

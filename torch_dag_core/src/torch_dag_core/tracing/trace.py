@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,22 +15,25 @@ from torch import Tensor, nn
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
+from torch_dag_core.tracing.autocasting import watched_autocast
 from torch_dag_core.tracing.capturing import capture_announced
 from torch_dag_core.tracing.execution import META
 from torch_dag_core.tracing.following import following
+from torch_dag_core.tracing.function_gradients import CheckedFunctions
 from torch_dag_core.tracing.functions import recorded_functions
 from torch_dag_core.tracing.location import USE_ATOMIC, failed_at
 from torch_dag_core.tracing.module_calls import Original, handled
 from torch_dag_core.tracing.namespaces import NO_SCOPES, Scopes
+from torch_dag_core.tracing.outside_draws import OutsideDraws
 from torch_dag_core.tracing.python_functions import scripted_as_python
 from torch_dag_core.tracing.randomness import guarded_seeds
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.repeated_runs import RepeatedRuns
 from torch_dag_core.tracing.restoring import in_mode, move_parameters_to_meta, restored
-from torch_dag_core.tracing.signature import Signatures
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.submodules import named_submodules
+from torch_dag_core.tracing.surroundings import IDENTITIES, watched_ids
 from torch_dag_core.tracing.tracker import Tracker
 
 
@@ -50,7 +52,8 @@ Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
 def trace(  # noqa: PLR0913
     model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
-    training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None,
+    training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None, repeats: bool = False,
+    most_calls: int | None = None, functions: CheckedFunctions | None = None,
 ) -> Recording:  # fmt: skip
     """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
@@ -63,32 +66,41 @@ def trace(  # noqa: PLR0913
         training: Whether the model runs in training mode.
         scopes: Namespaces with names of their own for builtins that have to follow sizes.
         snapshot: One of the model as it is, which saves the time to take another.
+        most_calls: After how many recorded entries the model is given up; None for any number.
+        repeats: Whether the model runs once more in any case, to see whether it computes the same.
+        functions: What earlier runs of the model found out of its custom autograd functions.
 
     Raises:
         TraceError: the model failed, cannot be traced, or computes something else at its next call; names the line.
     """
-    device = _device_of(model)
+    device, checked = _device_of(model), functions or CheckedFunctions()
     args, kwargs, tensors = _without_data(args, kwargs)
-    with restored(model, snapshot) as before, in_mode(model, training=training), torch.enable_grad(), _no_compiling():
-        modules = named_submodules(model)  # not those that the first run makes
+    with (
+        restored(model, snapshot) as before, in_mode(model, training=training) as modules, torch.enable_grad(),
+        _no_compiling(),
+    ):  # fmt: skip
+        draws = OutsideDraws(
+            scopes.watched, before.places_of(watched_ids()), before.scopes_naming(IDENTITIES), before.has_seen
+        )  # fmt: skip
         paths = {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
         before.mark()
 
         def start(earlier: Tracker | None) -> Recorder:
-            return Recorder(modules if earlier is None else named_submodules(model), device, before.hold, earlier)
+            found = modules if earlier is None else named_submodules(model)
+            return Recorder(found, device, before.hold, earlier, draws.flags, most_calls)
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
                 recorder.input(name, tensor)
             with (
-                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder),
+                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder, checked),
                 following(recorder.sizes.length, scopes), guarded_seeds(recorder.randomness),
-                scripted_as_python(recorder), capture_announced(), _explained(recorder),
+                scripted_as_python(recorder), capture_announced(), watched_autocast(recorder), _explained(recorder),
             ):  # fmt: skip
                 return _run(model, recorder, args, kwargs)
 
-        return RepeatedRuns(start, run, before, Signatures(modules)).record()
+        return RepeatedRuns(start, run, before, modules, draws).record(repeats=repeats)
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -108,9 +120,11 @@ def _without_data(
 
 @contextlib.contextmanager
 def _no_compiling() -> Iterator[None]:
-    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and asking would import the compiler
-        yield
-        return
+    """Run compiled functions as they are written.
+
+    This imports the compiler, which must not happen inside a run: the classes of autograd functions that it defines
+    would keep the ``apply`` of the trace, and with it what the trace recorded.
+    """
     with torch.compiler.set_stance("force_eager"):
         yield
 

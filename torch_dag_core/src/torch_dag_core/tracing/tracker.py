@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
 from torch_dag_core.graph.nested import map_leaves
 from torch_dag_core.tracing.held import HeldTensors
@@ -119,7 +118,7 @@ class Tracker:
             if tracked.view is None:
                 self._location.fail("a tensor was changed in place through an alias that the trace does not know")
             tracked.ref, tracked.version = self._cut_again(tracked.view, tensor), version
-        if torch.is_grad_enabled() and not self._tape[tracked.ref].origin.gradient:
+        if not self._tape[tracked.ref].origin.gradient and is_grad_enabled():
             tracked.ref = self._detached(tracked.ref, tensor)
         return tracked.ref
 
@@ -129,7 +128,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Take what the trace noted off the tensors that outlive it."""
-        for tensor in self._adopted.values():
+        for tensor in (*self._adopted.values(), *self._tape.constants()):
             tensor.__dict__.pop(_KEY, None)
 
     def _adopt(self, tensor: Tensor) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from torch_dag_core.atomic_files import write_text
+from torch_dag_pruning.documents import Document
 from torch_dag_pruning.errors import LatencyError
 
-_KEY, _FORMAT = "torch_dag_latency", 1
+TABLE = Document("torch_dag_latency", 1, "a table", "is no table of latencies", LatencyError)
 
 
 @dataclass
@@ -49,25 +50,16 @@ class LatencyTable:
             return
         written = _read(self.path) if self.path.exists() else {}
         devices = {name: written.get(name, {}) | self._devices.get(name, {}) for name in {**written, **self._devices}}
-        document = {_KEY: _FORMAT, "devices": devices}
+        document = {TABLE.key: TABLE.version, "devices": devices}
         write_text(self.path, json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        message = f"{path} is no table of latencies: {error}"
-        raise LatencyError(message) from error
-    version = document.get(_KEY) if isinstance(document, dict) else None
-    if type(version) is not int or not _is_devices(document.get("devices")):
-        message = f"{path} is no table of latencies: it has no {_KEY!r} with seconds by device and op"
-        raise LatencyError(message)
-    if version > _FORMAT:
-        message = f"{path} is a table of format {version}, newer than {_FORMAT}; upgrade torch-dag-pruning"
-        raise LatencyError(message)
-    devices: dict[str, dict[str, float]] = document["devices"]
-    return devices
+    devices: Any = TABLE.read(path).get("devices")
+    if not _is_devices(devices):
+        raise TABLE.refusal(path, "it has no 'devices' with seconds by device and op")
+    found: dict[str, dict[str, float]] = devices
+    return found
 
 
 def _is_devices(value: Any) -> bool:

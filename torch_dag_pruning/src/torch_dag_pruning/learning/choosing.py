@@ -13,16 +13,16 @@ from torch._compile import _disable_dynamo
 from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis, Orbit
-from torch_dag_pruning.learning.budget import Budget
 from torch_dag_pruning.learning.config import LearnedChannelConfig
 from torch_dag_pruning.learning.gates import Gates
 from torch_dag_pruning.learning.penalties import NoHook
-from torch_dag_pruning.learning.slots import Slots
 from torch_dag_pruning.learning.widths import RankedWidths
 from torch_dag_pruning.masking.masking import Masking
+from torch_dag_pruning.plan.flops_budget import FlopsBudget
 from torch_dag_pruning.plan.known_criteria import criterion_named, with_statistics
 from torch_dag_pruning.plan.plan import Plan
 from torch_dag_pruning.plan.selectors import Parts
+from torch_dag_pruning.plan.slots import Slots
 from torch_dag_pruning.processes import averaged, of_first
 from torch_dag_pruning.statistics.statistics import Statistics
 
@@ -93,7 +93,7 @@ class Choosing:
         self.masking = Masking(self.analysis)
         self.module = self._module()
         self.generator = torch.Generator().manual_seed(self.config.seed)
-        self.budget = Budget(self.analysis, self.slots, self.target_flops)
+        self.budget = FlopsBudget(self.analysis, self.slots, self.target_flops)
         device = next((tensor.device for tensor in self.masking.dag.parameters()), torch.device("cpu"))
         self.module.to(device)
         self.slots.to(device)

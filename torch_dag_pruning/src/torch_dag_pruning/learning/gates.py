@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from torch_dag_pruning.learning.slots import Slots
+from torch_dag_pruning.plan.slots import Slots
 
 LARGEST = 6.0
 """Logits are kept between minus and plus this."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
@@ -18,17 +19,19 @@ from torch_dag_core.errors import SettingsError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_pruning.analysis.analysis import Analysis
 from torch_dag_pruning.cut import Cut
+from torch_dag_pruning.learning.checkpoints import choice_state, load_choice
 from torch_dag_pruning.learning.choosing import Choosing, Refresh, free_orbits
 from torch_dag_pruning.learning.config import LearnedChannelConfig
+from torch_dag_pruning.learning.descent import Descent
 from torch_dag_pruning.learning.gates import Gates
 from torch_dag_pruning.learning.penalties import BlockDistillation, annealed, excess
-from torch_dag_pruning.learning.resuming import add_biases, added_biases
-from torch_dag_pruning.learning.sharding import fill_, is_sharded, unshard_
+from torch_dag_pruning.learning.resuming import add_biases, of_first_process
+from torch_dag_pruning.learning.sharding import fill_, is_sharded, replicated, unshard_
 from torch_dag_pruning.learning.widths import WINDOW, RankedWidths
 from torch_dag_pruning.one_shot import ChannelReport, OneShotChannelPruning
 from torch_dag_pruning.plan.known_criteria import criterion_named, looks_at_data, needs_gradients
 from torch_dag_pruning.plan.plan import Plan
-from torch_dag_pruning.processes import averaged, copy_first_, is_first, of_first
+from torch_dag_pruning.processes import copy_first_
 from torch_dag_pruning.recovery.recovery import Recovery
 from torch_dag_pruning.removal.proof import Proof
 from torch_dag_pruning.statistics.statistics import Statistics
@@ -158,11 +161,8 @@ class LearnedChannelPruning(CompressionAlgorithm):
         return None if self.config.mode == "ranked" else BlockDistillation(self._choosing.masking)
 
     @cached_property
-    def _optimizer(self) -> torch.optim.Adam | None:
-        """The optimizer of what is learned about channels."""
-        if not self.config.own_optimizer or not len(self._choosing.slots):
-            return None
-        return torch.optim.Adam(self._choosing.module.parameters(), self.config.rate)
+    def _descent(self) -> Descent:
+        return Descent(self._choosing, self.config)
 
     def prepare(self) -> DagModule:
         """Return the network to train, whose masks are updated before each of its calls; also called ``network``."""
@@ -255,22 +255,10 @@ class LearnedChannelPruning(CompressionAlgorithm):
         choosing, config = self._choosing, self.config
         scale = choosing.latest_scale
         choosing.observe()
-        self._descend(scale)
+        self._descent.step(scale)
         if isinstance(choosing.module, RankedWidths):
             choosing.module.window = WINDOW * max(0.0, 1.0 - self.steps_done / max(config.freeze_step, 1))
             choosing.project(self._target_at(self.steps_done))
-
-    def _descend(self, loss_scale: float) -> None:
-        """Train what is learned about channels by its own optimizer; a step with infinite gradients is left out."""
-        if self._optimizer is None:
-            return
-        parameters = [parameter for parameter in self._choosing.module.parameters() if parameter.grad is not None]
-        for parameter in parameters:
-            assert parameter.grad is not None
-            parameter.grad = averaged(parameter.grad) / loss_scale
-        if all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
-            self._optimizer.step()
-        self._optimizer.zero_grad()
 
     # The cut ---------------------------------------------------------------------------------------------------
 
@@ -296,11 +284,12 @@ class LearnedChannelPruning(CompressionAlgorithm):
         if self._cut is None:
             self._carry_out()
         assert self._cut is not None
-        copy_first_(_replicated(self.network))
+        copy_first_(replicated(self.network))
         if not any(map(is_sharded, self.network.parameters())):
             return self.network
         plain = add_biases(self._cut.removed(), self._added)
         fill_(plain, self.network)
+        plain.provenance = copy.deepcopy(self.network.provenance)
         return plain.train(self.network.training)
 
     def _carry_out(self) -> None:
@@ -308,24 +297,15 @@ class LearnedChannelPruning(CompressionAlgorithm):
         masked, choosing = self.network, self._choosing
         if unshard_(masked, self.analysis.dag, self._optimizers):
             masked = self.analysis.dag.train(masked.training)
-        copy_first_(_replicated(masked))  # each process has batch-norm statistics of its own
+        copy_first_(replicated(masked))  # each process has batch-norm statistics of its own
         choosing.freeze()
         cut = Cut(self.analysis, choosing.current_plan())
         removed = cut.removed()
         self.proof = cut.prove(removed) if self.config.verify else None
-        network = self._repaired(removed)
+        network, self._added = of_first_process(removed, self._solved)
         for optimizer in self._optimizers:
             cut.carry_optimizer_(optimizer, masked, network)
         self._cut, self._network = cut, network.train(masked.training)
-
-    def _repaired(self, removed: DagModule) -> DagModule:
-        """Return what rank 0 makes of the cut graph with its data."""
-        network = self._solved(removed) if is_first() else removed
-        self._added = of_first(added_biases(removed, network))
-        if not is_first():
-            network = add_biases(removed, self._added)
-        copy_first_(_replicated(network))
-        return network
 
     def _solved(self, removed: DagModule) -> DagModule:
         if not self._batches or self.config.recover == "none":
@@ -346,14 +326,9 @@ class LearnedChannelPruning(CompressionAlgorithm):
 
         Save ``network.state_dict()`` and the optimizers' beside it.
         """
-        plan = self._choosing.plan
         return {
             "steps_done": self.steps_done,
-            "learned": {name: tensor.clone() for name, tensor in self._choosing.module.state_dict().items()},
-            "window": getattr(self._choosing.module, "window", 0.0),
-            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
-            "generator": self._choosing.generator.get_state(),
-            "plan": None if plan is None else {key: list(slots) for key, slots in plan.kept.items()},
+            **choice_state(self._choosing, self._descent),
             "is_cut": self._cut is not None,
             "added_biases": dict(self._added),
         }
@@ -364,16 +339,8 @@ class LearnedChannelPruning(CompressionAlgorithm):
         Call it on a fresh object of the same settings, after `prepare` and `attach`, and load the states of ``network``
         and of the optimizers afterwards: their parameters may be others than before.
         """
-        choosing = self._choosing
         self.steps_done = state["steps_done"]
-        choosing.module.load_state_dict(state["learned"])
-        if isinstance(choosing.module, RankedWidths):
-            choosing.module.window = state["window"]
-        if self._optimizer is not None:
-            self._optimizer.load_state_dict(state["optimizer"])
-        choosing.generator.set_state(state["generator"])
-        if state["plan"] is not None:
-            choosing.plan = Plan.keeping(self.analysis, state["plan"])
+        load_choice(self._choosing, self._descent, state)
         if state["is_cut"]:
             self._cut_again(state["added_biases"])
 
@@ -383,8 +350,3 @@ class LearnedChannelPruning(CompressionAlgorithm):
         for optimizer in self._optimizers:
             cut.carry_optimizer_(optimizer, masked, removed)
         self._cut, self._network, self._added = cut, removed.train(masked.training), dict(added)
-
-
-def _replicated(network: DagModule) -> list[Tensor]:
-    """Return the parameters and buffers that each process has as a whole."""
-    return [tensor for tensor in network.state_dict(keep_vars=True).values() if not is_sharded(tensor)]

@@ -102,3 +102,8 @@ def _like(value: Any, parameter: Tensor) -> Any:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+
+
+def replicated(network: nn.Module) -> list[Tensor]:
+    """Return the parameters and buffers that each process has as a whole."""
+    return [tensor for tensor in network.state_dict(keep_vars=True).values() if not is_sharded(tensor)]

@@ -147,16 +147,27 @@ class Activation(ColumnCriterion):
 
 
 class Surgeon(DataCriterion):
-    """What it adds to the error to remove a slot and solve the other weights anew, after all that go before it."""
+    """What it adds to the error to remove a slot and solve the other weights anew, after all that go before it.
+
+    Errors are relative to the variance of each reader's results. Slots that no learned layer reads, such as those of
+    queries and keys, are scored by their share of the squares of the orbit's weights: what they would add to the error
+    if slots were independent and of the same variance.
+    """
 
     name = "obs"
+    is_comparable = True
 
     def of(self, analysis: Analysis, statistics: Statistics) -> dict[str, Tensor]:
         """Return the largest cost so far when the slot goes, so that slots rank in the order in which they go."""
-        return {orbit.key: self._orbit(analysis, statistics, orbit) for orbit in analysis.orbits}
+        norms = Magnitude("l2").score(analysis)
+        return {orbit.key: self._orbit(analysis, statistics, orbit, norms[orbit.key]) for orbit in analysis.orbits}
 
-    def _orbit(self, analysis: Analysis, statistics: Statistics, orbit: Orbit) -> Tensor:
-        order, costs = removal_costs(readings(analysis, statistics, orbit), orbit.n)
+    def _orbit(self, analysis: Analysis, statistics: Statistics, orbit: Orbit, norms: Tensor) -> Tensor:
+        found = readings(analysis, statistics, orbit)
+        if not found:
+            squares = norms.to("cpu", torch.float64).square()
+            return squares / squares.sum().clamp_min(1e-300)
+        order, costs = removal_costs(found, orbit.n)
         ranks = torch.arange(orbit.n, dtype=torch.float64)
         rising = costs.clamp_min(0.0).cummax(0).values * (1 + 1e-12 * ranks)
         return torch.zeros(orbit.n, dtype=torch.float64).index_copy(0, torch.tensor(order), rising)

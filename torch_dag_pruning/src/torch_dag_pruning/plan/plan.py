@@ -13,15 +13,13 @@ from torch import Tensor
 
 from torch_dag_core.atomic_files import write_text
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.plan.plan_file import read_document
+from torch_dag_pruning.plan.plan_file import PLAN, read_orbits
 
 if TYPE_CHECKING:
     from torch_dag_pruning.analysis.analysis import Analysis
     from torch_dag_pruning.plan.criteria import ImportanceCriterion
     from torch_dag_pruning.plan.selection import Choice
     from torch_dag_pruning.statistics.statistics import Statistics
-
-_FORMAT = 1
 
 
 class OrbitChange(NamedTuple):
@@ -274,7 +272,7 @@ class Plan:
         """
         orbits = {key: {"size": self.sizes[key], "kept": list(slots)} for key, slots in self.kept.items()}
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in orbits.items())
-        write_text(path, f'{{"torch_dag_plan": {_FORMAT}, "orbits": {{\n{lines}\n}}}}\n')
+        write_text(path, f'{{"{PLAN.key}": {PLAN.version}, "orbits": {{\n{lines}\n}}}}\n')
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -283,7 +281,7 @@ class Plan:
         Raises:
             PlanError: the file is not a plan, or has a newer format.
         """
-        orbits = read_document(Path(path), _FORMAT)
+        orbits = read_orbits(Path(path))
         return cls(
             {key: tuple(entry["kept"]) for key, entry in orbits.items()},
             {key: entry["size"] for key, entry in orbits.items()},

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from torch_dag_pruning.documents import Document
 from torch_dag_pruning.errors import PlanError
 
-_KEY = "torch_dag_plan"
+PLAN = Document("torch_dag_plan", 1, "a plan", "is not a plan", PlanError)
 
 
-def read_document(path: Path, newest: int) -> dict[str, dict[str, Any]]:
+def read_orbits(path: Path) -> dict[str, dict[str, Any]]:
     """Return the content of a plan file as ``{orbit: {"size": int, "kept": [int, ...]}}``.
 
     Raises:
-        PlanError: the file is not a plan, or its format is newer than ``newest``.
+        PlanError: the file is not a plan, or has a newer format.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        message = f"{path} is not a plan: {error}"
-        raise PlanError(message) from error
-    version = document.get(_KEY) if isinstance(document, dict) else None
-    if type(version) is not int:
-        message = f"{path} is not a plan: it has no {_KEY!r}"
-        raise PlanError(message)
-    if version > newest:
-        message = f"{path} is a plan of format {version}, this version reads up to {newest}; upgrade torch-dag-pruning"
-        raise PlanError(message)
-    orbits = document.get("orbits")
+    orbits = PLAN.read(path).get("orbits")
     if not isinstance(orbits, dict) or not all(map(_is_entry, orbits.values())):
-        message = f"{path} is not a plan: 'orbits' must hold a size and the kept slots of each orbit"
-        raise PlanError(message)
+        raise PLAN.refusal(path, "'orbits' must hold a size and the kept slots of each orbit")
     return orbits
 
 

@@ -8,7 +8,6 @@ next slot costs exactly what it adds (Hassibi and Stork 1993; for whole columns 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,42 +18,75 @@ DAMPING = 1e-6
 """What is added to the variances, relative to their mean, so that covariances can be inverted."""
 
 
-@dataclass
+PANEL = 64
+"""After how many removed columns the matrices are brought up to date."""
+
+
 class _Layer:
-    """One reading while slots are removed from it."""
+    """One reading while slots are removed from it.
 
-    slots: Tensor
-    columns: Tensor
-    weight: Tensor
-    inverse: Tensor
-    scale: float
+    Let Z be ``Cov^-1`` with W below. Removing the columns q turns it into ``Z - Z_q S`` where ``S = (Cov^-1)_qq^-1
+    (Cov^-1)_q``. The costs need no more than the diagonal blocks of ``Cov^-1`` and of ``W'W``, so only those follow
+    every removal; Z follows after `PANEL` columns, by one matrix product.
+    """
 
-    @classmethod
-    def of(cls, reading: Reading, damping: float, *, relative: bool) -> _Layer:
-        size = reading.covariance.shape[0]
+    def __init__(self, reading: Reading, damping: float, *, relative: bool) -> None:
+        self._slots, self._columns = reading.slots, reading.columns
+        self._size = reading.covariance.shape[0]
+        self._scale = max(reading.spread, 1e-300) if relative else 1.0
         ridge = damping * reading.covariance.diagonal().mean().clamp_min(1e-300)
-        inverse = torch.linalg.inv(reading.covariance + ridge * torch.eye(size, dtype=torch.float64))
-        scale = max(reading.spread, 1e-300) if relative else 1.0
-        return cls(reading.slots, reading.columns, reading.weight.clone(), inverse, scale)
+        inverse = torch.linalg.inv(reading.covariance + ridge * torch.eye(self._size, dtype=torch.float64))
+        self._both = torch.cat([inverse, reading.weight])
+        self._gone: list[Tensor] = []
+        self._steps: list[Tensor] = []
+        self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        """Carry out what is pending, and compute the blocks anew so that rounding errors do not add up."""
+        if self._gone:
+            self._both.addmm_(torch.cat(self._gone, 1), torch.cat(self._steps), alpha=-1.0)
+            self._gone, self._steps = [], []
+        each = self._both[self._size :][:, self._columns].permute(1, 2, 0)
+        self._grams = each @ each.mT
+        self._blocks = self._both[self._columns[:, :, None], self._columns[:, None, :]]
 
     def costs(self, n: int) -> Tensor:
         """Return what each slot costs, 0 for those that are not read here."""
-        blocks = self.inverse[self.columns[:, :, None], self.columns[:, None, :]]
-        weights = self.weight[:, self.columns].permute(1, 2, 0)
-        each = (weights * torch.linalg.solve(blocks, weights)).sum((1, 2)) / self.scale
-        return torch.zeros(n, dtype=torch.float64).index_copy(0, self.slots, each)
+        each = torch.linalg.solve(self._blocks, self._grams).diagonal(dim1=1, dim2=2).sum(1) / self._scale
+        return torch.zeros(n, dtype=torch.float64).index_copy(0, self._slots, each)
 
     def remove(self, slot: int) -> None:
-        at = (self.slots == slot).nonzero().flatten()
+        """Remove the columns of a slot; nothing happens if it is not read here."""
+        at = (self._slots == slot).nonzero().flatten()
         if not at.numel():
             return
-        columns = self.columns[at[0]]
-        across = self.inverse[:, columns]
-        step = torch.linalg.solve(self.inverse[columns][:, columns], across.T)
-        self.weight -= self.weight[:, columns] @ step
-        self.inverse -= across @ step
-        left = self.slots != slot
-        self.slots, self.columns = self.slots[left], self.columns[left]
+        columns = self._columns[at[0]]
+        left = self._slots != slot
+        self._slots, self._columns = self._slots[left], self._columns[left]
+        self._blocks, self._grams = self._blocks[left], self._grams[left]
+        self._take_out(columns)
+        if sum(gone.shape[1] for gone in self._gone) >= PANEL:
+            self._bring_up_to_date()
+
+    def _take_out(self, columns: Tensor) -> None:
+        gone = self._both[:, columns]
+        pending = (torch.cat(self._gone, 1), torch.cat(self._steps)) if self._gone else None
+        if pending is not None:
+            gone = gone - pending[0] @ pending[1][:, columns]
+        inverse, weight = gone[: self._size], gone[self._size :]
+        step = torch.linalg.solve(inverse[columns], inverse.T)
+        products = weight.T @ self._both[self._size :]
+        if pending is not None:
+            products -= (weight.T @ pending[0][self._size :]) @ pending[1]
+        self._update_blocks(inverse, step, products - (weight.T @ weight / 2) @ step)
+        self._gone.append(gone)
+        self._steps.append(step)
+
+    def _update_blocks(self, inverse: Tensor, step: Tensor, products: Tensor) -> None:
+        steps = step[:, self._columns].movedim(1, 0)
+        change = products[:, self._columns].movedim(1, 0).mT @ steps
+        self._blocks -= inverse[self._columns] @ steps
+        self._grams -= change + change.mT
 
 
 def removal_costs(
@@ -71,7 +103,7 @@ def removal_costs(
     Returns:
         The slots in the order in which they go, and what each of them adds to the mean square error.
     """
-    layers = [_Layer.of(reading, damping, relative=relative) for reading in readings]
+    layers = [_Layer(reading, damping, relative=relative) for reading in readings]
     gone = torch.zeros(n, dtype=torch.bool)
     order: list[int] = []
     costs: list[Tensor] = []

@@ -22,11 +22,9 @@ from torch_dag_pruning.recovery.repair import LayerRecovery, Repair
 from torch_dag_pruning.recovery.settings import RecoverySettings
 from torch_dag_pruning.recovery.walking import Parts
 from torch_dag_pruning.removal.kept import Kept
+from torch_dag_pruning.removal.record import first_names, note_recovery
 from torch_dag_pruning.removal.stepping import Stepper
 from torch_dag_pruning.statistics.batches import Batch, read_batches
-
-PROVENANCE = "recovery"
-"""Entry of a graph's provenance: what was done to its layers."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def recovered(
         copy, tuple(repair.layers.values()), agenda.skipped, sum(batch.samples for batch in data),
         errors.of(before), errors.of({name: errors.chosen(parts) for name, parts in repair.outputs.items()}),
     )  # fmt: skip
-    copy.provenance[PROVENANCE] = _record(recovery, settings)
+    note_recovery(copy, _record(recovery, settings))
     return recovery
 
 
@@ -156,7 +154,7 @@ class _Errors:
 
 
 def _record(recovery: Recovery, settings: RecoverySettings) -> dict[str, Any]:
-    """Return what was done as constants that a file can hold."""
+    """Return what was done as constants that a file can hold; of very many layers, the first are listed."""
     return {
         "method": settings.method,
         "target": settings.target,
@@ -165,14 +163,15 @@ def _record(recovery: Recovery, settings: RecoverySettings) -> dict[str, Any]:
         "positions": settings.positions,
         "error_before": recovery.error_before,
         "error_after": recovery.error_after,
-        "layers": {
+        "repaired": len(recovery.layers),
+        "layers": first_names({
             layer.vertex: {
                 "kind": layer.kind, "alpha": layer.alpha, "rows": layer.rows,
                 "before": _finite(layer.before), "mean": _finite(layer.mean), "after": _finite(layer.after),
             }
             for layer in recovery.layers
-        },
-        "skipped": dict(recovery.skipped),
+        }),
+        "skipped": first_names(recovery.skipped),
     }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class Proof:
         effect: Difference between the kept part of the outputs before pruning and the outputs after it, measured in
             the same way.
         dtype: Precision of the comparison.
+        equal: Number of vertices with equal values in both graphs, bit for bit.
     """
 
     worst: float
@@ -50,6 +51,7 @@ class Proof:
     vertices: int
     effect: float
     dtype: torch.dtype = torch.float32
+    equal: int = 0
 
     def __str__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
@@ -98,7 +100,8 @@ def compared(
         effect = _effect(Stepper(graphs.before, tensors, draws.seeded), steps.removed, kept, axes)
     differences = steps.differences
     vertex = max(differences, key=lambda name: differences[name], default="")
-    return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype)
+    equal = sum(difference == 0 for difference in differences.values())
+    return Proof(differences.get(vertex, 0.0), vertex, len(differences), effect, dtype, equal)
 
 
 class _LockStep:

@@ -5,14 +5,14 @@
 const GAP_X = 18, GAP_Y = 30, PADDING = 14, TITLE = 22, LINE = 14, CHARACTER = 6.6;
 const LONGEST_ROUTED_EDGE = 40, SWEEPS = 6;
 
-// The tree of groups that the dotted names of vertices spell. Returns {root, leaves, groups}.
+// The tree of groups that vertices are drawn in, which have dotted names. Returns {root, leaves, groups}.
 function buildTree(nodes) {
   const root = newGroup("", null);
   const groups = new Map([["", root]]);
   const leaves = nodes.map((node, index) => {
     let parent = root;
-    const parts = node.name.split(".");
-    for (let depth = 1; depth < parts.length; depth++) {
+    const parts = node.home ? node.home.split(".") : [];
+    for (let depth = 1; depth <= parts.length; depth++) {
       const path = parts.slice(0, depth).join(".");
       let group = groups.get(path);
       if (!group) {
@@ -22,7 +22,7 @@ function buildTree(nodes) {
       }
       parent = group;
     }
-    const leaf = { name: node.name, label: parts[parts.length - 1], parent, index, node, children: null };
+    const leaf = { name: node.name, label: node.name.split(".").pop(), parent, index, node, children: null };
     parent.children.push(leaf);
     return leaf;
   });
@@ -31,6 +31,7 @@ function buildTree(nodes) {
       group.flops += leaf.node.flops;
       group.parameters += leaf.node.parameters;
       group.count += 1;
+      group.members.push(leaf);
       if (group.index < 0) group.index = leaf.index;
     }
   }
@@ -39,7 +40,7 @@ function buildTree(nodes) {
 
 function newGroup(path, parent) {
   return {
-    name: path, label: path.split(".").pop(), parent, children: [], index: -1, flops: 0, parameters: 0, count: 0,
+    name: path, label: path.split(".").pop(), parent, children: [], index: -1, flops: 0, parameters: 0, count: 0, members: [],
     edges: new Map(), ports: new Map(), expanded: false,
   };
 }
@@ -154,21 +155,28 @@ function place(layers) {
   for (let sweep = 0; sweep < SWEEPS; sweep++) {
     const down = sweep % 2 === 0, side = down ? "up" : "down";
     for (const layer of down ? layers : [...layers].reverse()) {
-      spread(layer, (cell) => (cell[side].length ? mean(cell[side], (other) => other.x) : cell.x));
+      spread(layer, (cell) => wish(cell, cell[side]));
     }
   }
 }
 
+// The middle of the boxes next to a cell, or else of the edges that pass by: boxes are aligned with boxes.
+function wish(cell, neighbours) {
+  const boxes = neighbours.filter((other) => other.item);
+  const close = boxes.length ? boxes : neighbours;
+  return close.length ? mean(close, (other) => other.x) : cell.x;
+}
+
 // Least squares under minimal distances: neighbours that overlap are merged and share one shift (pool adjacent
 // violators).
-function spread(layer, wish) {
+function spread(layer, wished) {
   const blocks = [];
   let offset = 0;
   for (let i = 0; i < layer.length; i++) {
     if (i) offset += (layer[i - 1].w + layer[i].w) / 2 + GAP_X;
     layer[i].offset = offset;
-    const weight = layer[i].item ? 1 : 4; // straight lines matter more than centred boxes
-    let block = { start: i, sum: (wish(layer[i]) - offset) * weight, weight };
+    const weight = layer[i].item ? 1 : 0.1; // where both want one place, edges give way to boxes
+    let block = { start: i, sum: (wished(layer[i]) - offset) * weight, weight };
     while (blocks.length && blocks[blocks.length - 1].sum / blocks[blocks.length - 1].weight >= block.sum / block.weight) {
       const before = blocks.pop();
       block = { start: before.start, sum: before.sum + block.sum, weight: before.weight + block.weight };
@@ -198,6 +206,7 @@ function setCoordinates(group, layers) {
     const isPort = index === 0 || index === layers.length - 1;
     for (const cell of layer) {
       cell.x += shift;
+      cell.band = index === 0 ? [0, 0] : [y, y + height];
       cell.y = index === 0 ? 0 : y + (height - cell.h) / 2;
       if (cell.item) { cell.item.x = cell.x - cell.w / 2; cell.item.y = cell.y; }
     }
@@ -205,7 +214,10 @@ function setCoordinates(group, layers) {
   });
   group.w = width + 2 * PADDING + Math.min(aside, 12) * 8;
   group.h = y - GAP_Y;
-  for (const cell of layers[layers.length - 1]) { cell.y = group.h; cell.item.y = group.h; }
+  for (const cell of layers[layers.length - 1]) {
+    cell.y = cell.item.y = group.h;
+    cell.band = [group.h, group.h];
+  }
   group.layers = layers;
 }
 
@@ -233,10 +245,12 @@ function flatten(root) {
 }
 
 function lineOf(group, each, x, y, lane) {
-  const [fromX, fromY] = end(each.from, each.value, "out"), [toX, toY] = end(each.to, each.value, "in");
+  const [fromX, fromY] = endOf(each.from, each.value, "out"), [toX, toY] = endOf(each.to, each.value, "in");
   const points = [[x + fromX, y + fromY]];
-  if (each.cells) {
-    for (const cell of each.cells.slice(1, -1)) points.push([x + cell.x, y + cell.y]);
+  if (each.cells) { // vertical within each layer, so that it crosses no box there
+    points.push([x + fromX, y + each.from.band[1]]);
+    for (const cell of each.cells.slice(1, -1)) for (const end of cell.band) points.push([x + cell.x, y + end]);
+    points.push([x + toX, y + each.to.band[0]]);
   } else {
     const aside = x + group.w - 6 - Math.min(lane, 12) * 8;
     points.push([aside, y + fromY + GAP_Y / 2], [aside, y + toY - GAP_Y / 2]);
@@ -246,7 +260,7 @@ function lineOf(group, each, x, y, lane) {
 }
 
 // The point at which a value leaves or enters a cell: the port of an expanded group, else the middle of a box's side.
-function end(cell, value, side) {
+function endOf(cell, value, side) {
   const item = cell.item;
   if (item.port) return [cell.x, item.port === "in" ? 0 : item.y];
   const at = item.expanded && item.ports.get(`${side}:${value}`);

@@ -42,6 +42,11 @@ function expandSome(limit) {
   }
 }
 
+// Expand the groups whose names have fewer parts than this.
+function expandTo(depth) {
+  for (const group of tree.groups.values()) group.expanded = group.name.split(".").length < depth;
+}
+
 function setAll(expanded) {
   for (const group of tree.groups.values()) group.expanded = expanded;
   arrange();
@@ -62,8 +67,10 @@ function draw() {
     if (!crosses(line.points, left, right, top, bottom)) continue;
     if (near.has(line.value)) chosen += curve(line.points); else all += curve(line.points);
   }
-  const parts = boxes.filter((box) => box.expanded && box.children).map(groupBox);
+  const groups = boxes.filter((box) => box.expanded && box.children);
+  const parts = groups.map(groupBox);
   parts.push(`<path class="line" d="${all}"/><path class="line chosen" d="${chosen}"/>`);
+  parts.push(...groups.map(groupLabel)); // above the lines that cross them
   const withText = state.scale > 0.3;
   for (const box of boxes) if (!(box.expanded && box.children)) parts.push(itemBox(box, withText));
   world.innerHTML = parts.join("");
@@ -86,8 +93,17 @@ function curve(points) {
 
 function groupBox(group) {
   return `<g class="group${group === state.selected ? " selected" : ""}" data-item="${escaped(group.name)}" data-group="1">
-    <rect x="${group.left}" y="${group.top}" width="${group.w}" height="${group.h}" rx="8"/>
-    <text x="${group.left + 10}" y="${group.top + 15}">${escaped(group.label)}</text></g>`;
+    <rect x="${group.left}" y="${group.top}" width="${group.w}" height="${group.h}" rx="8"/></g>`;
+}
+
+function groupLabel(group) {
+  return `<text class="label" x="${group.left + 10}" y="${group.top + 15}">${escaped(group.label)}</text>`;
+}
+
+// Whether a box, or anything in a closed one, had other sizes in the graph that is compared with.
+function isChanged(item) {
+  item.changed ??= item.children ? membersOf(item).some((leaf) => leaf.node.was) : Boolean(item.node.was);
+  return item.changed;
 }
 
 function itemBox(item, withText) {
@@ -95,7 +111,7 @@ function itemBox(item, withText) {
   const colour = colourOf(item);
   const text = !withText ? "" : linesOf(item).map((line, index) =>
     `<text x="${item.left + item.w / 2}" y="${item.top + 16 + index * LINE}" class="${index ? "fact" : "name"}">${escaped(line)}</text>`).join("");
-  return `<g class="item ${kind}${item === state.selected ? " selected" : ""}" data-item="${escaped(item.name)}"${item.children ? ' data-group="1"' : ""}>
+  return `<g class="item ${kind}${isChanged(item) ? " changed" : ""}${item === state.selected ? " selected" : ""}" data-item="${escaped(item.name)}"${item.children ? ' data-group="1"' : ""}>
     <rect x="${item.left}" y="${item.top}" width="${item.w}" height="${item.h}" rx="6"${colour ? ` style="fill:${colour}"` : ""}/>${text}</g>`;
 }
 
@@ -119,9 +135,7 @@ function hue(index) {
 }
 
 function membersOf(item) {
-  if (!item.children) return [item];
-  if (!item.members) item.members = tree.leaves.filter((leaf) => leaf.name.startsWith(`${item.name}.`));
-  return item.members;
+  return item.children ? item.members : [item];
 }
 
 function selectedValues() {
@@ -333,7 +347,7 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("resize", draw);
 
-expandSome(60);
+if (data.depth) expandTo(data.depth); else expandSome(60);
 arrange();
 fit(READABLE);
 select(null);

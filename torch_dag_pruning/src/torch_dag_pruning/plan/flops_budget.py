@@ -10,12 +10,12 @@ from torch import Tensor
 
 from torch_dag_pruning.analysis.analysis import Analysis
 from torch_dag_pruning.errors import PlanError
-from torch_dag_pruning.learning.slots import Slots
 from torch_dag_pruning.plan.plan import Plan
+from torch_dag_pruning.plan.slots import Slots
 
 
 @dataclass(frozen=True)
-class Budget:
+class FlopsBudget:
     """A bound on the FLOPs of one graph.
 
     Attributes:

@@ -1,0 +1,1 @@
+"""The formats of this plugin, each in a module of its own."""
