@@ -20,6 +20,7 @@ from torch_dag_core.tracing.location import USE_ATOMIC
 from torch_dag_core.tracing.outside_draws import LineOfUse, OutsideDraws
 from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Recording
+from torch_dag_core.tracing.restoring import undoing
 from torch_dag_core.tracing.signature import Signature, Signatures
 from torch_dag_core.tracing.snapshot import Change, Snapshot
 from torch_dag_core.tracing.sources import Source, generator_source, is_generator, is_global
@@ -58,28 +59,32 @@ class RepeatedRuns:
             TraceError: the model fails, or computes something else from the state that its first run left behind, or
                 with other answers from its surroundings, such as random numbers of Python.
         """
-        try:
-            self._draws.mark()
-            recording = self._next()
-            changes = [*self._snapshot.changes(), *self._overwritten()]
-            drawn = [*self._draws.used(), *_held_sources(changes)]
-            if not drawn and not changes and not repeats:
-                return recording
-            first = self._signatures.of(recording)
-            for advice in dict.fromkeys(source.advice for source in drawn if not source.conditions()):
-                sources = [source for source in drawn if source.advice == advice and not source.conditions()]
-                self._refuse_followed(recording, sources)
-            conditions = {*recording.conditions, *self._conditions(recording, drawn)}
-            if changes:
+        with undoing(self._forget):
+            return self._checked(repeats=repeats)
+
+    def _checked(self, *, repeats: bool) -> Recording:
+        self._draws.mark()
+        recording = self._next()
+        changes = [*self._snapshot.changes(), *self._overwritten()]
+        drawn = [*self._draws.used(), *_held_sources(changes)]
+        if not drawn and not changes and not repeats:
+            return recording
+        first = self._signatures.of(recording)
+        for advice in dict.fromkeys(source.advice for source in drawn if not source.conditions()):
+            sources = [source for source in drawn if source.advice == advice and not source.conditions()]
+            self._refuse_followed(recording, sources)
+        conditions = {*recording.conditions, *self._conditions(recording, drawn)}
+        if changes:
+            self._compare(first, changes)
+            if _count_on(changes):
                 self._compare(first, changes)
-                if _count_on(changes):
-                    self._compare(first, changes)
-            elif repeats and not (recording.written and recording.escapes):
-                self._repeat(recording)
-            return replace(recording, conditions=tuple(sorted(conditions, key=repr))) if conditions else recording
-        finally:
-            for recorder in self._recorders:
-                recorder.tracker.forget()
+        elif repeats and not (recording.written and recording.escapes):
+            self._repeat(recording)
+        return replace(recording, conditions=tuple(sorted(conditions, key=repr))) if conditions else recording
+
+    def _forget(self) -> None:
+        for recorder in self._recorders:
+            recorder.tracker.forget()
 
     def _next(
         self, trial: int | None = None, sources: Sequence[Source] = (), line: LineOfUse | None = None
