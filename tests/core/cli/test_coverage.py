@@ -15,6 +15,7 @@ from torch_dag_core.cli.app import app
 from torch_dag_core.cli.coverage import survey
 from torch_dag_core.cli.coverage.comparison import differences, in_double_precision, too_far
 from torch_dag_core.cli.coverage.figures import Figures
+from torch_dag_core.cli.coverage.kept import keep_structure, verdicts
 from torch_dag_core.cli.coverage.record import CoverageFile, Header
 from torch_dag_core.cli.coverage.survey import Choice
 from torch_dag_core.cli.coverage.table import group_of, page
@@ -213,11 +214,40 @@ def test_the_page_shows_totals_reasons_and_other_figures(examined, tmp_path):
     for said in (
         "# Coverage of tiny_models", "all 5 models", "| converted | 2 |", "| evaluation, batch 3 | 2 | 1 | 1 | 0 | 0 |",
         "- 1 in `build`: ModelReferenceError: '...' failed with the given arguments: ValueError: no such thing",
-        "## Beside other tool", "| converted | 1 | 1 |", "| `Net` | 0.00 |",
+        "## Beside other tool", "| converted | 1 | 1 |", "| `Net` | with weights | 0.00 |",
     ):  # fmt: skip
         assert said in text
     assert str(tmp_path) not in text
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_models_without_weights_are_examined_by_structure(run, folder, examined, tmp_path):
+    result, out = run("structures.jsonl", "--structure-only", names=("Net", "Wrong")), folder / "structures.jsonl"
+    assert result.exit_code == 0, result.output
+    row = rows(out)["Net"]
+    assert (row["has_weights"], row["failures"], row["parameters"]) == (False, {}, 74)
+    assert row["reload"]["structure of graph"] == "equal"
+    assert "differences" not in row or row["differences"] == {}
+    assert rows(out)["Wrong"]["failures"] == {}  # what it computes is not compared
+    pages = []
+    for number, files in enumerate([[out], [out, examined[1]]]):
+        written = tmp_path / f"{number}.md"
+        done = CliRunner().invoke(app, ["coverage-table", *map(str, files), "-o", str(written)])
+        assert done.exit_code == 0, done.output
+        pages.append(written.read_text())
+    assert "| `Net` | structure | 0.00 |" in pages[0]
+    assert "What these models compute is not compared." in pages[0]
+    assert "| `Net` | with weights | 0.00 |" in pages[1]  # the row that says more
+    assert "| `Net` | structure |" not in pages[1]
+
+
+def test_a_structure_that_differs_after_loading_is_told(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    keep_structure(tmp_path, "graph", build_from_unstructured_module(model, torch.randn(2, 4)))
+    assert verdicts(tmp_path) == {"structure of graph": "equal"}
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text().replace("[3,4]", "[4,3]").replace("[3, 4]", "[4, 3]"))
+    assert verdicts(tmp_path) != {"structure of graph": "equal"}
 
 
 def test_shares_stand_beside_those_of_another_tool():
