@@ -159,7 +159,9 @@ class Cut:
 
         Raises:
             RemovalMismatchError: they differ; the message gives both numbers.
+            NotAGraphError: ``removed`` is a model that was not converted.
         """
+        require_graphs("check_costs()", removed)
         analysis, counts = self.analysis, self.plan.atom_counts(self.analysis)
         if not all(counts.values()):
             return

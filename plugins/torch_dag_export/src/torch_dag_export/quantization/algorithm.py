@@ -10,6 +10,7 @@ from torch_dag_core.algorithms.algorithm import Losses
 from torch_dag_core.algorithms.reports import Candidate, CompressionReport, Skipped
 from torch_dag_core.analysis.vertex_facts import vertex_facts
 from torch_dag_core.graph.dag import DagModule
+from torch_dag_core.graph.entry_checks import require_graphs
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_export.quantization.config import NAME, WeightQuantizationConfig
 from torch_dag_export.quantization.expansion import expanded_copy
@@ -72,6 +73,7 @@ class WeightQuantization:
         Raises:
             QuantizationError: the graph has no vertex of a name that the settings ignore.
         """
+        require_graphs("WeightQuantization", dag)
         self._dag, self._config = dag, config
         self._plain = expanded_copy(dag)
         self._findings = find_layers(self._plain, config.ignore)
