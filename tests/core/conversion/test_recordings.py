@@ -136,7 +136,7 @@ def test_joined_calls_hold_references_free_sizes_and_what_differs_with_the_mode(
     joined = join_modes(*modes)
     found = {call.entry.name: (number, call) for number, call in enumerate(joined.calls())}
     batch = found["reshape"][1].args[1]
-    assert (type(batch), batch, batch.values) == (FreeSize, 13, (13, 11))
+    assert (type(batch), int(batch), batch.values) == (FreeSize, 13, (13, 11))
     assert found["reshape"][1].shape[0].values == (13, 11)
     assert found["dropout"][1].keywords["training"] == ByMode(evaluation=False, training=True)
     assert found["cat"][1].args[0][0] == Ref(found["dropout"][0])

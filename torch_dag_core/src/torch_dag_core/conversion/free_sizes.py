@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, NoReturn, TypeAlias
@@ -52,6 +53,8 @@ class Claim(NamedTuple):
 class FreeSize(int):
     """An integer that follows the input sizes; only a builder may turn it into a `Size`.
 
+    It compares as it does in every recording; a comparison that ends differently in two of them is refused.
+
     Attributes:
         values: Its value in every recording; it is the first of them itself.
         formula: How the model computed it; None where that is not known.
@@ -77,6 +80,37 @@ class FreeSize(int):
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __neg__ = _refuse
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, FreeSize):
+            return self.values == other.values
+        return all(value == other for value in self.values)
+
+    def __hash__(self) -> int:
+        return hash(self.values)
+
+    def _ordered(self, other: float, compare: Callable[[float, float], bool]) -> bool:
+        others = other.values if isinstance(other, FreeSize) else (other,) * len(self.values)
+        outcomes = set(map(compare, self.values, others))
+        if len(outcomes) > 1:
+            message = f"a comparison of a size that follows the inputs ({listed(self.values)})"
+            raise SizeError(message)
+        return outcomes.pop()
+
+    def __lt__(self, other: float) -> bool:
+        return self._ordered(other, operator.lt)
+
+    def __le__(self, other: float) -> bool:
+        return self._ordered(other, operator.le)
+
+    def __gt__(self, other: float) -> bool:
+        return self._ordered(other, operator.gt)
+
+    def __ge__(self, other: float) -> bool:
+        return self._ordered(other, operator.ge)
+
+    def __bool__(self) -> bool:
+        return self._ordered(0, operator.ne)
 
     def __repr__(self) -> str:
         return f"FreeSize({'|'.join(map(str, self.values))})"
