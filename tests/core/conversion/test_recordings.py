@@ -12,6 +12,7 @@ from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
 from torch_dag_core.conversion.joining import ByMode, Sizes
 from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import FunctionCall, Held, Input, Pick, Ref
+from torch_dag_core.tracing.run_settings import RunSettings
 from torch_dag_core.tracing.trace import LEAF, THROUGH, trace
 
 
@@ -36,7 +37,7 @@ def record(model, batch=4, *, training=False):
     def treatment(module):
         return LEAF if isinstance(module, nn.Linear) else THROUGH
 
-    return trace(model, (torch.ones(batch, 6),), {}, ["x"], treatment, training=training)
+    return trace(model, (torch.ones(batch, 6),), {}, ["x"], treatment, RunSettings(training=training))
 
 
 def calls(recording):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from functools import lru_cache
 from math import gcd, isqrt
@@ -319,6 +320,38 @@ def _probe():
     sys.modules["size_probe"] = module
     spec.loader.exec_module(module)
     return module
+
+
+HIDDEN = {
+    "half of a size": lambda x: 0.5 * x.shape[2] > 3,
+    "a high threshold": lambda x: 0.5 * x.shape[2] > 300,
+    "length of a slice": lambda x: len(FACTORS[: x.shape[2]]) % 2 == 0,
+    "length of a repetition": lambda x: [0] * x.shape[2] > [0] * 5,
+    "an iterator": lambda x: sum(itertools.islice(itertools.repeat(1), x.shape[2])) < 1_000,
+}
+"""Decisions for which C code reads the value of an int, where no subclass of int sees it."""
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_decision_that_python_hides_fixes_the_size(name):
+    model = Applied(lambda m, x: x * 2 if HIDDEN[name](x) else x + 1)
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    assert dag.input_spec.tensors[0].shape[2] == 8
+    assert "in a way that Python does not show" in " ".join(dag.input_spec.notes)
+    same(dag(torch.ones(5, 3, 8, 8)), model(torch.ones(5, 3, 8, 8)))
+
+
+def test_a_constant_that_python_hides_fixes_the_size():
+    model = Applied(lambda m, x: x * len(FACTORS[: x.shape[2]]))
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    assert dag.input_spec.tensors[0].shape[2] == 8
+
+
+def test_hidden_arithmetic_that_shapes_explain_leaves_a_size_free():
+    model = Applied(lambda m, x: F.interpolate(x, size=(int(0.5 * x.shape[2]), int(0.5 * x.shape[3]))))
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    for size in (8, 24):
+        same(dag(torch.ones(1, 3, size, 8)), model(torch.ones(1, 3, size, 8)))
 
 
 def test_random_expressions_end_in_equal_or_refused():

@@ -15,13 +15,16 @@ from torch_dag_core.conversion.divisors import step_of
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs
 from torch_dag_core.conversion.folding import changing_constants, is_persistent
 from torch_dag_core.conversion.free_sizes import FreeSize, SizeError
+from torch_dag_core.conversion.hidden_reads import refuse_hidden
 from torch_dag_core.conversion.joining import Sizes, same_calls, same_numbers
 from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.conditions import hold
+from torch_dag_core.tracing.disguise import VALUES, Disguise
 from torch_dag_core.tracing.function_gradients import CheckedFunctions
 from torch_dag_core.tracing.namespaces import holds, scopes_of
 from torch_dag_core.tracing.recording import Recording, Shape
+from torch_dag_core.tracing.run_settings import RunSettings
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.trace import Treatments, trace
 
@@ -84,6 +87,9 @@ class Traces:
                 training = training.joined_with(self._resized(further, training=True))
             else:
                 training = evaluation.in_training(training.recording)
+        self._refuse_hidden(evaluation, training=False)
+        if not evaluation_only and training.twin is None:
+            self._refuse_hidden(training, training=True)
         unfolded = self._unfolded()
         return (
             replace(evaluation, unfolded=unfolded[evaluation.recording]),
@@ -119,7 +125,7 @@ class Traces:
     def _runs(self, variation: Variation, *, training: bool) -> Iterator[Recording]:
         """Make the runs of a variation, each when it is asked for."""
         if variation.batch is None:
-            yield self._trace(variation.of(self.example, 0), training=training, repeats=True)
+            yield self._trace(variation.of(self.example, 0), RunSettings(training, repeats=True))
             return
         for run in range(2):
             yield self._resized(variation.of(self.example, run), training=training)
@@ -153,42 +159,54 @@ class Traces:
         if key in self._failed:
             raise ResizedTraceError(self._failed[key])
         try:
-            return self._trace(inputs, training=training, most_calls=self._most_calls(training=training))
+            return self._trace(inputs, RunSettings(training, most_calls=self._most_calls(training=training)))
         except TraceError as error:
             self._failed[key] = str(error)
             raise ResizedTraceError(str(error)) from error
+
+    def _refuse_hidden(self, sizes: Sizes, *, training: bool) -> None:
+        """Run the model while sizes show wrong values, which may change nothing.
+
+        Raises:
+            SizeError: something hidden follows a size.
+        """
+        if not sizes.recording.sizes.is_any or not sizes.others:
+            return
+        resized = sizes.others[0]
+        inputs = self.example.shaped(resized.input_shapes)
+        settings = RunSettings(training, most_calls=self._most_calls(training=training))
+        for value in VALUES:
+            try:
+                disguised = self._followed(inputs, replace(settings, disguise=Disguise(sizes.recording, value)))
+            except TraceError:  # the model may fail where it reads wrong sizes
+                continue
+            refuse_hidden(sizes.recording, resized, disguised)
 
     def _most_calls(self, *, training: bool) -> int | None:
         """Return a number of entries beyond which a run cannot agree with those that were made."""
         known = [len(made.entries) for (_, is_training), made in self._made.items() if is_training == training]
         return _ALLOWED_CALLS + 2 * max(known) if known else None
 
-    def _trace(
-        self, inputs: list[Tensor], *, training: bool, repeats: bool = False, most_calls: int | None = None
-    ) -> Recording:
+    def _trace(self, inputs: list[Tensor], settings: RunSettings) -> Recording:
         """Return the recording at the sizes of ``inputs``, made twice where no other size can contradict it."""
-        key = shapes_of(inputs), training
-        if repeats and key not in self._repeated:
-            self._made.pop(key, None)
-        while key not in self._made:
-            made = self._run(inputs, training=training, repeats=repeats, most_calls=most_calls)
-            fresh = tuple(scope for scope in made.sizes.scopes if not holds(self._scopes.converting, scope))
-            if not fresh:
-                self._made[key] = made
-                self._repeated.update([key] if repeats else ())
-            # Builtins of these namespaces have to be followed from the start.
-            self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
+        key = shapes_of(inputs), settings.training
+        if key not in self._made or (settings.repeats and key not in self._repeated):
+            self._made[key] = self._followed(inputs, settings)
+            self._repeated.update([key] if settings.repeats else ())
         return self._made[key]
 
-    def _run(
-        self, inputs: list[Tensor], *, training: bool, repeats: bool, most_calls: int | None
-    ) -> Recording:  # fmt: skip
+    def _followed(self, inputs: list[Tensor], settings: RunSettings) -> Recording:
+        """Run the model until no namespace is left whose builtins have to be followed from the start."""
         args, kwargs = self.example.call_arguments(inputs)
-        return trace(
-            self.model, args, kwargs, self.example.names, self.treatment, training=training, scopes=self._scopes,
-            snapshot=self._snapshot, repeats=repeats, most_calls=most_calls,
-            functions=self._functions,
-        )  # fmt: skip
+        while True:
+            made = trace(
+                self.model, args, kwargs, self.example.names, self.treatment, settings, scopes=self._scopes,
+                snapshot=self._snapshot, functions=self._functions,
+            )  # fmt: skip
+            fresh = tuple(scope for scope in made.sizes.scopes if not holds(self._scopes.converting, scope))
+            if not fresh:
+                return made
+            self._scopes = self._scopes._replace(converting=(*self._scopes.converting, *fresh))
 
 
 def _differ_only(shapes: Sequence[Shape], others: Sequence[Shape], free: list[list[bool]]) -> bool:

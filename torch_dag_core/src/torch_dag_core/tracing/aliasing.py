@@ -12,7 +12,7 @@ from torch_dag_core.tracing.recording import Live, Shape
 from torch_dag_core.tracing.tracker import View
 
 Index: TypeAlias = tuple[Live, ...]
-SET_INDEX = "set_index"
+RESHAPE, SET_INDEX = "reshape", "set_index"
 
 
 class Scatter(NamedTuple):
@@ -78,7 +78,7 @@ def _pieces(view: View, shape: Shape) -> Scatter:
 
 
 def _reshape(_: View, shape: Shape) -> Scatter:
-    return Scatter("reshape", shape)
+    return Scatter(RESHAPE, shape)
 
 
 def _transpose(view: View, shape: Shape) -> Scatter:

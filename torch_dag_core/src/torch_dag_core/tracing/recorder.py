@@ -23,6 +23,7 @@ from torch_dag_core.tracing.python_functions import COMPOSITE, opened
 from torch_dag_core.tracing.randomness import Randomness
 from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
+from torch_dag_core.tracing.run_settings import RunSettings
 from torch_dag_core.tracing.settled import plain, settled
 from torch_dag_core.tracing.size_log import SizeLog
 from torch_dag_core.tracing.size_reads import SIZE_NAMES, SizeReads
@@ -43,9 +44,9 @@ class Recorder(TorchFunctionMode):
         modules: Every module of the model with its path, as they are before the run.
         device: The device that the model is told it runs on.
         hold: Called with every tensor from outside of the trace before it is written to.
+        settings: What kind of run this is.
         earlier: The tracker of the run before, where this run starts from the Python state which that one left.
         flags: Answers whether tensors require gradients.
-        most_calls: After how many recorded entries the model is given up; None for any number.
 
     Attributes:
         location: The modules that are running.
@@ -58,10 +59,10 @@ class Recorder(TorchFunctionMode):
 
     def __init__(
         self, modules: Sequence[tuple[str, nn.Module]], device: torch.device, hold: Callable[[Tensor], None],
-        earlier: Tracker | None = None, flags: GradientFlags | None = None, most_calls: int | None = None,
+        settings: RunSettings, earlier: Tracker | None = None, flags: GradientFlags | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._most_calls = most_calls
+        self._most_calls = settings.most_calls
         self._device, self._modules, self._flags = device, modules, flags or GradientFlags()
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(modules)
@@ -71,7 +72,7 @@ class Recorder(TorchFunctionMode):
         self.randomness = Randomness(self.location, self.pause)
         self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause, self.randomness)
         self.autocast = self._calls.blocks
-        self._size_log = SizeLog(self.pause)
+        self._size_log = SizeLog(self.pause, settings.disguise)
         self.sizes = SizeReads(self.tracker, self._size_log)
 
     # Entry points ----------------------------------------------------------------------------------------------

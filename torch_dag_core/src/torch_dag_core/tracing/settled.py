@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch_dag_core.graph.nested import is_flat, leaves, map_by_class
-from torch_dag_core.tracing.expressions import Expression
+from torch_dag_core.tracing.expressions import EntrySize, Expression
 from torch_dag_core.tracing.sizes import TracedFloat, TracedInt, ordinary
 
 T = TypeVar("T")
@@ -32,9 +32,18 @@ SETTLED = frozenset({SettledInt, SettledFloat})
 """The classes of recorded numbers that remember an expression."""
 
 
+def sizes_of(index: int, shape: Sequence[int]) -> tuple[SettledInt, ...]:
+    """Return the sizes of the tensor that entry number ``index`` gave, as if the model had asked for them."""
+    return tuple(_settled(size, EntrySize(index, dim)) for dim, size in enumerate(shape))
+
+
 def _settled_int(number: TracedInt) -> SettledInt:
-    settled = SettledInt(ordinary(number))
-    settled.expression = number.expression
+    return _settled(int(ordinary(number)), number.expression)
+
+
+def _settled(size: int, expression: Expression) -> SettledInt:
+    settled = SettledInt(size)
+    settled.expression = expression
     return settled
 
 

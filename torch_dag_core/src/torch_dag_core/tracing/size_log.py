@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from torch_dag_core.graph.conditions import NO_VALUE, OPERATORS
+from torch_dag_core.tracing.disguise import Disguise
 from torch_dag_core.tracing.expressions import EntrySize, Expression, Guard, Loss, Scope, SizeUse, is_large, simplified
 from torch_dag_core.tracing.location import caller
 from torch_dag_core.tracing.pause import Pause
-from torch_dag_core.tracing.sizes import KINDS, Traced, TracedInt, expression_of
+from torch_dag_core.tracing.sizes import KINDS, Traced, TracedInt, elsewhere_of, expression_of
 
 
 class SizeLog:
@@ -15,8 +19,9 @@ class SizeLog:
         scopes: Global namespaces whose ``int`` and ``float`` were called on sizes.
     """
 
-    def __init__(self, pause: Pause) -> None:
+    def __init__(self, pause: Pause, disguise: Disguise | None = None) -> None:
         self.scopes: list[Scope] = []
+        self._disguise = disguise
         self._pause = pause
         self._is_any = False
         self._guards: list[Guard] = []
@@ -27,7 +32,14 @@ class SizeLog:
     def size(self, value: int, index: int, dim: int) -> TracedInt:
         """Return the size of dimension ``dim`` of what entry number ``index`` gave."""
         self._is_any = True
-        return TracedInt.make(value, EntrySize(index, dim), self)
+        elsewhere = value if self._disguise is None else self._disguise.elsewhere(index, dim, value)
+        return TracedInt.make(value, elsewhere, EntrySize(index, dim), self)
+
+    @property
+    def shown(self) -> int:
+        """What a number shows that is another one elsewhere."""
+        assert self._disguise is not None
+        return self._disguise.value
 
     def compared(self, comparison: str, left: Expression, right: Expression, outcome: bool) -> None:  # noqa: FBT001
         """Record a comparison."""
@@ -54,7 +66,8 @@ class SizeLog:
         kind = KINDS.get(type(value))
         if kind is None:
             return value
-        result = kind.make(value, expression, self)
+        elsewhere = value if self._disguise is None else _elsewhere(operation, operands)
+        result = kind.make(value, elsewhere, expression, self)
         self._computed.append((result, caller()))
         return result
 
@@ -65,3 +78,12 @@ class SizeLog:
         losses = (*self._losses, *self._returned, *unused)
         self._computed.clear()  # each of these numbers refers to this log
         return SizeUse(self._is_any, tuple(self._guards), losses, tuple(self.scopes))
+
+
+def _elsewhere(operation: str, operands: tuple[float, ...]) -> float:
+    """Return the result of an operation in the run which a disguised one is compared with; NaN where it has none."""
+    try:
+        found: float = OPERATORS[operation].function(*map(elsewhere_of, operands))
+    except NO_VALUE:
+        return math.nan
+    return found

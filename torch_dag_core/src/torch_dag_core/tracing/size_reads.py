@@ -38,7 +38,7 @@ class TracedShape(tuple[int, ...]):
         return TracedShape(found) if isinstance(place, slice) else found
 
     def __repr__(self) -> str:
-        return f"torch.Size({[int.__int__(size) for size in self]})"
+        return f"torch.Size({[int(getattr(size, 'number', size)) for size in self]})"
 
     def __add__(self, other: Any) -> Any:
         return TracedShape(tuple.__add__(self, tuple(other)))

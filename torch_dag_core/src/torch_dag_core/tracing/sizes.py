@@ -32,25 +32,26 @@ class Traced:
     """What traced ints and floats have in common.
 
     Attributes:
+        number: The number itself; what C code reads may be another one, see `disguise`.
+        elsewhere: The number that the run had which a disguised one is compared with; ``number`` in other runs.
         expression: How the number was computed.
         log: That of the trace.
         used: Whether anything was seen to read the number.
     """
 
+    number: float
+    elsewhere: float
     expression: Expression
     log: SizeLog
     used = False
 
     @classmethod
-    def make(cls, value: float, expression: Expression, log: SizeLog) -> Self:
-        """Return ``value`` with its expression."""
-        traced = cls(value)  # type: ignore[call-arg]
+    def make(cls, number: float, elsewhere: float, expression: Expression, log: SizeLog) -> Self:
+        """Return ``number`` with its expression; one that differs elsewhere shows what the log says."""
+        traced = cls(number if number == elsewhere else log.shown)  # type: ignore[call-arg]
+        traced.number, traced.elsewhere = number, elsewhere
         traced.expression, traced.log = expression, log
         return traced
-
-    def ordinary(self) -> float:
-        """Return the number without its expression."""
-        raise NotImplementedError
 
     def lose(self, *, hides: bool = True) -> None:
         """Record that the number lives on as an ordinary object."""
@@ -67,7 +68,7 @@ def ordinary(value: object) -> object:
     if not isinstance(value, Traced):
         return value
     value.used = True
-    return value.ordinary()
+    return value.number
 
 
 def expression_of(value: float) -> Expression:
@@ -75,6 +76,11 @@ def expression_of(value: float) -> Expression:
     if isinstance(value, Traced):
         return value.expression
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+
+
+def elsewhere_of(value: float) -> float:
+    """Return the value that a number had in the run which a disguised one is compared with."""
+    return value.elsewhere if isinstance(value, Traced) else value
 
 
 def _binary(operation: str, *, swapped: bool = False) -> Method:
@@ -208,10 +214,6 @@ class TracedInt(_Followed, int):
     numerator: Method = property(_itself)
     bit_length, bit_count, to_bytes = _unary("bit_length"), _losing("bit_count"), _losing("to_bytes")
 
-    def ordinary(self) -> int:
-        """Return the number without its expression."""
-        return int.__int__(self)
-
     def __invert__(self) -> Method:
         return self * -1 - 1
 
@@ -230,10 +232,6 @@ class TracedFloat(_Followed, float):
 
     __trunc__, __floor__, __ceil__ = map(_unary, ("trunc", "floor", "ceil"))
     is_integer, hex = _losing("is_integer"), _losing("hex")
-
-    def ordinary(self) -> float:
-        """Return the number without its expression."""
-        return float.__float__(self)
 
     def __round__(self, digits: Method = None) -> Method:
         if digits is not None:

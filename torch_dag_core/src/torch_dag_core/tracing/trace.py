@@ -31,6 +31,7 @@ from torch_dag_core.tracing.recorder import Recorder
 from torch_dag_core.tracing.recording import Live, Recording
 from torch_dag_core.tracing.repeated_runs import RepeatedRuns
 from torch_dag_core.tracing.restoring import in_mode, move_parameters_to_meta, restored
+from torch_dag_core.tracing.run_settings import RunSettings
 from torch_dag_core.tracing.snapshot import Snapshot
 from torch_dag_core.tracing.submodules import named_submodules
 from torch_dag_core.tracing.surroundings import IDENTITIES, watched_ids
@@ -51,9 +52,9 @@ Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
 
 def trace(  # noqa: PLR0913
-    model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments, *,
-    training: bool, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None, repeats: bool = False,
-    most_calls: int | None = None, functions: CheckedFunctions | None = None,
+    model: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], names: list[str], treatment: Treatments,
+    settings: RunSettings, *, scopes: Scopes = NO_SCOPES, snapshot: Snapshot | None = None,
+    functions: CheckedFunctions | None = None,
 ) -> Recording:  # fmt: skip
     """Run ``model`` and record every call; run it again where it changed Python state, see `RepeatedRuns`.
 
@@ -63,11 +64,9 @@ def trace(  # noqa: PLR0913
         kwargs: Keyword arguments.
         names: Names of the input tensors, in the order in which they stand in ``args`` and ``kwargs``.
         treatment: Tells how each submodule is traced.
-        training: Whether the model runs in training mode.
+        settings: What kind of run this is.
         scopes: Namespaces with names of their own for builtins that have to follow sizes.
         snapshot: One of the model as it is, which saves the time to take another.
-        most_calls: After how many recorded entries the model is given up; None for any number.
-        repeats: Whether the model runs once more in any case, to see whether it computes the same.
         functions: What earlier runs of the model found out of its custom autograd functions.
 
     Raises:
@@ -76,8 +75,8 @@ def trace(  # noqa: PLR0913
     device, checked = _device_of(model), functions or CheckedFunctions()
     args, kwargs, tensors = _without_data(args, kwargs)
     with (
-        restored(model, snapshot) as before, in_mode(model, training=training) as modules, torch.enable_grad(),
-        _no_compiling(),
+        restored(model, snapshot) as before, in_mode(model, training=settings.training) as modules,
+        torch.enable_grad(), _no_compiling(),
     ):  # fmt: skip
         draws = OutsideDraws(
             scopes.watched, before.places_of(watched_ids()), before.scopes_naming(IDENTITIES), before.has_seen
@@ -88,19 +87,15 @@ def trace(  # noqa: PLR0913
 
         def start(earlier: Tracker | None) -> Recorder:
             found = modules if earlier is None else named_submodules(model)
-            return Recorder(found, device, before.hold, earlier, draws.flags, most_calls)
+            return Recorder(found, device, before.hold, settings, earlier, draws.flags)
 
         def run(recorder: Recorder) -> Recording:
             for name, tensor in zip(names, tensors, strict=True):
                 recorder.input(name, tensor)
-            with (
-                _recorded_modules(paths, recorder, treatment), recorded_functions(recorder, checked),
-                following(recorder.sizes.length, scopes), guarded_seeds(recorder.randomness),
-                scripted_as_python(recorder), capture_announced(), watched_autocast(recorder), _explained(recorder),
-            ):  # fmt: skip
+            with _recorded_modules(paths, recorder, treatment), _recorded(recorder, checked, scopes):
                 return _run(model, recorder, args, kwargs)
 
-        return RepeatedRuns(start, run, before, modules, draws).record(repeats=repeats)
+        return RepeatedRuns(start, run, before, modules, draws).record(repeats=settings.repeats)
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -126,6 +121,17 @@ def _no_compiling() -> Iterator[None]:
     would keep the ``apply`` of the trace, and with it what the trace recorded.
     """
     with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(recorder: Recorder, checked: CheckedFunctions, scopes: Scopes) -> Iterator[None]:
+    """Show the recorder what the model does outside of its modules, and say where it fails."""
+    with (
+        recorded_functions(recorder, checked), following(recorder.sizes.length, scopes),
+        guarded_seeds(recorder.randomness), scripted_as_python(recorder), capture_announced(),
+        watched_autocast(recorder), _explained(recorder),
+    ):  # fmt: skip
         yield
 
 

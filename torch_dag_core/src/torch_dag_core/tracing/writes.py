@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from torch_dag_core.tracing.aliasing import SET_INDEX, scatter_of
+from torch_dag_core.tracing.aliasing import RESHAPE, SET_INDEX, scatter_of
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.location import Location
 from torch_dag_core.tracing.recording import Argument, FunctionCall, Live, Outcome, Ref
+from torch_dag_core.tracing.settled import sizes_of
 from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import storage_of, tensors_in, with_refs
 from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
@@ -112,7 +113,8 @@ class Writes:
             self._location.fail(f"an in-place write goes through {view.name}, a view that cannot be written back")
         if scatter.name != SET_INDEX:
             outcome = outcome_of(view.base, self._tape.all_constant([ref]))
-            return self._call(scatter.name, (ref, with_refs(scatter.argument, {})), outcome)
+            shape_or_order = sizes_of(base.index, view.base.shape) if scatter.name == RESHAPE else scatter.argument
+            return self._call(scatter.name, (ref, with_refs(shape_or_order, {})), outcome)
         refs = self._tracker.refs(tensors_in(scatter.argument))
         args = base, with_refs(scatter.argument, refs), ref
         return self._call(SET_INDEX, args, outcome_of(view.base, self._tape.all_constant([base, *refs.values(), ref])))
