@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch_dag_core.tracing.recording import Recording
 
-VALUES = 1, 4_100
-"""What to show in turn: nearly all sizes exceed the one, hardly any reaches the other, and their remainders differ."""
+VALUES = 1, 3, 4_100
+"""What to show in turn: nearly all sizes exceed the first, hardly any reaches the last, and their remainders differ."""
 
 
 @dataclass(frozen=True)
