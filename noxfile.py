@@ -79,6 +79,14 @@ def test(session: nox.Session, *arguments: str) -> None:
     python(session, "-m", "pytest", "--numprocesses=2", *arguments, *session.posargs)
 
 
+def with_random_seeds(session: nox.Session, arguments: tuple[str, ...], **environment: str) -> None:
+    """Run the shared environment's Python from a fixed seed and from a fresh one, which stands for ``{}``."""
+    for seed in (0, secrets.randbelow(2**32)):
+        session.log(f"seed {seed}")
+        given = [argument.format(seed) for argument in arguments]
+        session.run(str(PYTHON), *given, *session.posargs, env=TEST_ENVIRONMENT | environment, external=True)
+
+
 def test_examples(session: nox.Session, package: str) -> None:
     """Run the examples in an installed package's docstrings."""
     python(session, "-m", "pytest", "--quiet", "--doctest-modules", "--pyargs", package)
@@ -180,13 +188,25 @@ def heavy(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"], default=False)
 def random_networks(session: nox.Session) -> None:
-    """Prune 1,000 random networks, half of them from a fixed seed and half from a fresh one, masked against removed."""
+    """Prune 1,000 random networks, masked against removed."""
     provide(session, CORE, PRUNING)
-    tests = ("tests/pruning/rules/test_random_graphs.py", "-k", "masked_equals_removed")
-    for seed in (0, secrets.randbelow(2**32)):
-        session.log(f"seed {seed}")
-        arguments = ("-m", "pytest", f"--hypothesis-seed={seed}", *tests, *session.posargs)
-        session.run(str(PYTHON), *arguments, env=TEST_ENVIRONMENT | {"RANDOM_NETWORKS": "500"}, external=True)
+    networks = ("tests/pruning/rules/test_random_graphs.py", "-k", "masked_equals_removed")
+    with_random_seeds(session, ("-m", "pytest", *networks, "--hypothesis-seed={}"), RANDOM_NETWORKS="500")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def random_programs(session: nox.Session) -> None:
+    """Convert 5,000 random programs with views, writes and state, in both modes."""
+    provide(session, CORE)
+    programs = "tests/core/conversion/test_random_programs.py"
+    with_random_seeds(session, ("-m", "pytest", programs, "--hypothesis-seed={}"), RANDOM_PROGRAMS="1250")
+
+
+@nox.session(venv_backend="none", requires=["environment"], default=False)
+def random_sizes(session: nox.Session) -> None:
+    """Convert 8,000 random models that compute with sizes, and call each graph at other sizes."""
+    provide(session, CORE)
+    with_random_seeds(session, ("benchmarks/size_probe.py", "--count", "4000", "--seed", "{}"))
 
 
 @nox.session(python="3.11", requires=["environment"], default=False)

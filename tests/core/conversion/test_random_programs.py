@@ -1,8 +1,12 @@
-"""Random straight-line models, with views, writes into them, shared layers, state and both modes."""
+"""Random straight-line models, with views, writes into them, shared layers, state and both modes.
+
+``RANDOM_PROGRAMS=1250 pytest --hypothesis-seed=7`` draws that many in each test from a seed.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 import torch
@@ -127,7 +131,8 @@ KEPT = {"norm", "dropout", "module dropout"}
 """Calls that act even where nothing reads their result: they move statistics, or the random state."""
 
 
-CHECKS = settings(max_examples=40)
+PROGRAMS = int(os.environ.get("RANDOM_PROGRAMS", "0"))
+CHECKS = settings(max_examples=PROGRAMS or 40, print_blob=True)
 
 
 @CHECKS
