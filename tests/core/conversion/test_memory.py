@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 from torch import nn
 
 from torch_dag_core import build_from_unstructured_module
 from torch_dag_core.conversion.builder import Value
+from torch_dag_core.errors import TraceError
 from torch_dag_core.tracing.recording import Entry, Recording
 
 
@@ -43,3 +45,23 @@ def test_recordings_are_freed_without_the_garbage_collector() -> None:
         gc.enable()
     assert dag(x).shape == (8,)
     assert not kept
+
+
+class _Watching(nn.Module):
+    """Remembers the thresholds of the collector while it runs, and fails at last."""
+
+    seen: tuple[int, int, int]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        type(self).seen = gc.get_threshold()
+        message = "no more"
+        raise RuntimeError(message)
+
+
+def test_full_collections_wait_for_the_conversion_and_come_again_after_a_failure() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(TraceError, match="no more"):
+        build_from_unstructured_module(_Watching(), torch.randn(2, 4))
+    assert gc.get_threshold() == before
+    assert _Watching.seen[:2] == before[:2]
+    assert _Watching.seen[2] > 100 * before[2]

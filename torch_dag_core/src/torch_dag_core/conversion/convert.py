@@ -18,6 +18,7 @@ from torch_dag_core.conversion.builder import Builder
 from torch_dag_core.conversion.emission import Emission
 from torch_dag_core.conversion.example_inputs import STEPS, ExampleInputs, guess
 from torch_dag_core.conversion.free_sizes import Claim, FreeSize, SizeError
+from torch_dag_core.conversion.garbage import without_full_collections
 from torch_dag_core.conversion.hierarchy import nest_scopes
 from torch_dag_core.conversion.joining import Sizes
 from torch_dag_core.conversion.normalizers.promotion import possible_owners
@@ -72,7 +73,7 @@ def build_from_unstructured_module(
         return model.clone()
     _refuse_unusable(model)
     registry = registry or default_registry()  # before the lock, because plugins load under one of their own
-    with exclusive(model):
+    with exclusive(model), without_full_collections():
         example = ExampleInputs.of(model, find_example_inputs(model) if example_inputs is None else example_inputs)
         dag = _Conversion(model, example, registry, frozenset(atomic_modules), frozen_modules(model), modes).run()
     if keep_hierarchy:
