@@ -202,6 +202,17 @@ def keeps_a_view_of_what_it_changes(net, x):
     return y
 
 
+def caches(make):
+    """Return a forward that keeps what ``make`` gives for the first input of each shape."""
+
+    def forward(net, x):
+        if net.s is None or net.s[0] != x.shape:
+            net.s = x.shape, make(net, x)
+        return x + net.s[1]
+
+    return forward
+
+
 DEPENDENT = {
     "a count": (a(0), counts, "s"),
     "a float": (a(0.5), counts, "s"),
@@ -230,6 +241,11 @@ DEPENDENT = {
     "a global dict": (a(0), changes_a_global_dict, r"SETTINGS\['scale'\]"),
     "an array": (a(np.zeros(4, dtype=np.float32)), adds_to_an_array, "s"),
     "a count that is returned": (a(0), returns_a_count, "s"),
+    "a table with a value of the input": (
+        a(None), caches(lambda net, x: torch.arange(4).type_as(x) * x.mean()), "s",
+    ),
+    "the input in the type of a table": (a(None), caches(lambda net, x: x.to(torch.arange(4).double())), "s"),
+    "the input in the form of another": (a(None), caches(lambda net, x: x[0].expand_as(x)), "s"),
     "a count in a closure": (a(0), counts_in_a_closure(), "count"),
     "a tensor in a closure": (a(0), adds_to_a_tensor_in_a_closure(), r"values of .*\[0\]"),
 }  # fmt: skip
@@ -379,6 +395,16 @@ INDEPENDENT = {
     "sizes": (a(0), stores_sizes),
     "a log": (a(998), logs_now_and_then),
     "a decorator": (a(0), caches_with_a_decorator),
+    "a table in the type of the input": (a(None), caches(lambda net, x: torch.arange(4).type_as(x) * 0.5)),
+    "a table like the input": (a(None), caches(lambda net, x: torch.arange(4).to(x).cos())),
+    "a table as wide as the input": (a(None), caches(lambda net, x: torch.arange(4.0).expand_as(x) + 1)),
+    "a table in the shape of the input": (a(None), caches(lambda net, x: torch.ones(x.numel()).view_as(x).cumsum(1))),
+    "a table made by the input": (
+        a(None),
+        caches(lambda net, x: torch.stack([x.new_full((4,), 2.0), x.new_ones(4)]).sum(0)),
+    ),
+    "zeros like the input": (a(None), caches(lambda net, x: torch.zeros_like(x).cos())),
+    "a table by a parameter": (a(None), caches(lambda net, x: torch.arange(4).type_as(x) * net.fc.weight.mean())),
 }
 
 

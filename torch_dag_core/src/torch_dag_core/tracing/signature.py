@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
-from torch_dag_core.graph.nested import map_leaves
+from torch_dag_core.graph.nested import leaves, map_leaves
 from torch_dag_core.tracing.names import RANDOM, canonical
 from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
 from torch_dag_core.tracing.settled import plain
 
-_OVERWRITING = frozenset({"copy", "fill", "zero"})
-"""Functions whose result has nothing of their first operand but shape and type."""
+_OUTLINED = {
+    "copy": 0, "fill": 0, "zero": 0, "to": 1, "type_as": 1, "expand_as": 1, "view_as": 1, "reshape_as": 1,
+}  # fmt: skip
+"""Functions whose result has nothing of one operand but shape and type, and the place of that operand."""
 _RANDOM = frozenset(map(canonical, RANDOM))
 
 
@@ -89,11 +91,11 @@ class Signatures:
 
     def _classify(self, entry: Entry, recording: Recording) -> None:
         """Note whether an entry depends on a buffer that the model overwrites, and whether its value varies."""
-        operands = [recording.entries[operand] for operand in entry.operands]
         is_overwritten = isinstance(entry, Held) and entry.kind == "buffer" and entry.path in recording.written
-        if is_overwritten or not self._changing.isdisjoint(operands):
+        if is_overwritten or not self._changing.isdisjoint(recording.entries[operand] for operand in entry.operands):
             self._changing.add(entry)
-        if self._varies(entry) or not self._varying.isdisjoint(operands):
+        values = (recording.entries[operand] for operand in _values(entry))
+        if self._varies(entry) or not (entry.outcome.is_constant or self._varying.isdisjoint(values)):
             self._varying.add(entry)
 
     def _varies(self, entry: Entry) -> bool:
@@ -129,12 +131,25 @@ class Signatures:
         def renumbered(leaf: Argument) -> Argument:
             return Ref(self._of[entries[leaf.index]]) if isinstance(leaf, Ref) else plain(leaf)
 
-        args: tuple[object, ...] = map_leaves(entry.args, renumbered)
-        if entry.name in _OVERWRITING and args:
-            args = (entry.outcome.shape, entry.outcome.dtype, *args[1:])
+        outline = entry.outcome.shape, entry.outcome.dtype
+        args = [
+            outline if _is_outline(entry, place) else map_leaves(given, renumbered)
+            for place, given in enumerate(entry.args)
+        ]
         keywords = sorted(map_leaves(dict(entry.keywords), renumbered).items())
         called = entry.name if isinstance(entry, FunctionCall) else entry.identity
         return type(entry), called, repr((args, keywords))
+
+
+def _is_outline(entry: Entry, place: int) -> bool:
+    """Tell whether a call takes nothing but shape and type from the tensor at a place."""
+    return _OUTLINED.get(entry.name) == place and isinstance(entry.args[place], Ref)
+
+
+def _values(entry: Entry) -> Iterator[int]:
+    """Yield the numbers of the entries whose values a call reads."""
+    given = [argument for place, argument in enumerate(entry.args) if not _is_outline(entry, place)]
+    return (leaf.index for leaf in leaves((given, entry.keywords)) if isinstance(leaf, Ref))
 
 
 def _computed_by(entry: Entry) -> Entry | None:
