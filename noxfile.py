@@ -32,9 +32,11 @@ EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime", "torchao")
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BENCHMARK_TOOLS = ("matplotlib", "torch-pruning")
+DETECTOR_TOOLS = ("ultralytics", "opencv-python-headless")  # without what they require, such as another OpenCV
 PAGE_TOOLS = (*NOTEBOOK_TOOLS, *EXPORT_TOOLS, *BENCHMARK_TOOLS)
 BUILD_TOOLS = ("hatchling",)  # tests/plugins builds wheels
-TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None}
+DETECTOR_ENVIRONMENT = {"YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "YOLO_CONFIG_DIR": str(ROOT / ".nox")}
+TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TORCH_DAG_PLUGINS": None, **DETECTOR_ENVIRONMENT}
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "core", "timm", "pruning", "with_plugins", "docs", "pages"]
@@ -162,6 +164,7 @@ def docs(session: nox.Session) -> None:
 def pages(session: nox.Session) -> None:
     """Run the code of all pages, and the notebooks."""
     provide(session, *distributions(), tools=(*TEST_TOOLS, *MODEL_ZOO, *PAGE_TOOLS))
+    python(session, "-m", "pip", "install", "--quiet", "--no-deps", *CONSTRAINTS, *DETECTOR_TOOLS)
     test(session, "tests/documentation")
 
 
@@ -217,4 +220,5 @@ def minimums(session: nox.Session) -> None:
     wheels = [wheel(folder) for folder in distributions()]
     tools = (*TEST_TOOLS, *BUILD_TOOLS, *PAGE_TOOLS)
     session.install("--quiet", *wheels, *oldest, OLDEST_TORCHVISION, *tools)
+    session.install("--quiet", "--no-deps", *CONSTRAINTS, *DETECTOR_TOOLS)
     session.run("python", "-m", "pytest", "--numprocesses=2", "tests", *session.posargs, env=TEST_ENVIRONMENT)
