@@ -10,6 +10,7 @@ from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.analysis.vertex_facts import sample_shape, vertex_facts
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import InputError
+from torch_dag_core.graph.builtin_ops import TrainingSwitch
 
 
 class Net(nn.Module):
@@ -81,3 +82,22 @@ def test_a_fixed_batch_is_taken_as_it_is():
 
     graph = build_from_unstructured_module(Fixed(), torch.zeros(4, 5))
     assert vertex_facts(graph, (5,)).shapes[graph.outputs[0].name] == (4, 5)
+
+
+class Switching(nn.Module):
+    """Adds what evaluation and training compute by two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.quick, self.slow = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return x + (self.slow(x) if self.training else self.quick(x))
+
+
+def test_a_switch_has_the_value_that_it_passes_on():
+    dag = build_from_unstructured_module(Switching().eval(), torch.zeros(2, 4, 8, 8))
+    facts = vertex_facts(dag)
+    (switch,) = (v.name for v in dag.inner_vertices if isinstance(v.module, TrainingSwitch))
+    assert (facts.values[switch], facts.shapes[switch]) == (facts.values["quick"], facts.shapes["quick"])
+    assert "slow" not in facts.values

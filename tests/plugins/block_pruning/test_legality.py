@@ -57,6 +57,11 @@ def test_either_side_of_a_projection_may_go(convert):
     assert names(dag, shortcut="identity") == [f"{second}[1]"]
 
 
+def test_a_branch_that_training_computes_otherwise_may_go():
+    dag = graph(lambda net, x: x + (net.slow(x) if net.training else net.quick(x)), slow=conv(), quick=conv())
+    assert names(dag) == ["add[1]"]
+
+
 def test_an_operand_that_is_broadcast_cannot_stay():
     dag = graph(lambda net, x: net.a(x) + net.b(x).mean((2, 3), keepdim=True), a=conv(), b=conv())
     assert names(dag) == [f"{joins(dag)[0]}[1]"]

@@ -13,6 +13,7 @@ from torch_dag_core.analysis.cost_table import CostTable, flops
 from torch_dag_core.errors import InputError
 from torch_dag_core.graph.conditions import hold
 from torch_dag_core.graph.inputs import TensorSpec
+from torch_dag_core.graph.program import chosen_operand
 from torch_dag_core.graph.structure import unpack
 
 if TYPE_CHECKING:
@@ -119,5 +120,10 @@ def _combined(dag: DagModule, runs: Sequence[_Run]) -> VertexFacts:
             values.setdefault(row.name, []).append((row.outputs, row.dtypes))
             if row.outputs:
                 shapes.setdefault(row.name, row.outputs[0])
+    for switch in dag.inner_vertices:
+        passed = chosen_operand(switch, training=False)
+        if passed is not None and passed.name in values:
+            values[switch.name] = values[passed.name]
+            shapes.update({switch.name: shapes[passed.name]} if passed.name in shapes else {})
     costs = {row.name: row.flops for row in runs[0].table.rows}
     return VertexFacts(costs, {name: tuple(each) for name, each in values.items()}, shapes)
