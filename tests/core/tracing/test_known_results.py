@@ -14,6 +14,7 @@ SHAPES = st.lists(st.integers(1, 3), max_size=3)
 TYPES = st.sampled_from([torch.float32, torch.float32, torch.float32, torch.float64, torch.int64])
 TENSORS = st.builds(lambda shape, dtype: torch.ones(shape, dtype=dtype), SHAPES, TYPES)
 SIZES = st.integers(0, 3) | st.none()
+DIMS = st.integers(-3, 2) | st.lists(st.integers(-3, 2), max_size=3)
 
 
 def floats(rank, largest):
@@ -31,7 +32,13 @@ CALLS = {
     "flip": st.tuples(TENSORS, st.just((0,))),
     "roll": st.tuples(TENSORS, st.integers(0, 2)),
     "cat": st.tuples(st.lists(TENSORS, min_size=1, max_size=3), st.integers(-3, 2)),
-    "mean": st.tuples(TENSORS, st.integers(-3, 2) | st.lists(st.integers(-3, 2), max_size=3), st.booleans()),
+    "mean": st.tuples(TENSORS, DIMS, st.booleans()),
+    "norm": st.tuples(TENSORS, st.sampled_from([1, 2.0, "fro"]), DIMS, st.booleans()),
+    "vector_norm": st.tuples(TENSORS, st.sampled_from([1, 2.0, 3]), DIMS, st.booleans()),
+    "grid_sample": st.tuples(
+        floats(4, 3), floats(3, 3).map(lambda x: torch.ones(*x.shape, 2)), st.sampled_from(["bilinear", "nearest"]),
+        st.sampled_from(["zeros", "border"]), st.booleans(),
+    ),
     "matmul": st.tuples(TENSORS, TENSORS),
     "conv1d": st.tuples(floats(3, 4), floats(3, 2), st.none() | floats(1, 2), *[st.integers(0, 2)] * 3),
     "conv2d": st.tuples(
@@ -40,6 +47,10 @@ CALLS = {
     ),
     "adaptive_avg_pool2d": st.tuples(floats(4, 3) | floats(3, 3), st.integers(0, 2) | st.tuples(*[SIZES] * 2)),
 }  # fmt: skip
+
+
+PLACES = torch, functional, torch.linalg
+"""Where torch has these functions."""
 
 
 def blank(value):
@@ -55,7 +66,7 @@ def test_what_is_known_is_what_torch_gives(name):
         found = known_result(name, tuple(map(blank, args)), {})
         if found is None:
             return
-        expected = (getattr(torch, name, None) or getattr(functional, name))(*args)
+        expected = next(getattr(place, name) for place in PLACES if hasattr(place, name))(*args)
         assert (found.shape, found.dtype, found.is_meta) == (expected.shape, expected.dtype, True)
 
     check()
@@ -92,6 +103,11 @@ def test_what_torch_refuses_is_not_known():
     assert known_result("conv1d", (x, weight, *settings, 2), {}) is None
     assert known_result("conv2d", (x.transpose(2, 3)[:, :, :3], weight, *settings, 2), {}) is None
     assert known_result("mean", (x,), {"dim": (2, -2)}) is None
+    grid = torch.empty(1, 3, 3, 2, device="meta")
+    assert known_result("grid_sample", (x, grid), {"align_corners": True}).shape == (1, 4, 3, 3)
+    for wrong in ((x, grid.double()), (x, grid[..., :1]), (x, grid, "linear"), (x, grid.expand(2, -1, -1, -1))):
+        assert known_result("grid_sample", wrong, {}) is None
+    assert known_result("norm", (x,), {"p": 2, "dim": (2, 3), "keepdim": True}).shape == (1, 4, 1, 1)
     assert known_result("mean", (x, (2, 3)), {"keepdim": True, "dtype": None}).shape == (1, 4, 1, 1)
     assert known_result("matmul", (x, x[..., :4, :].double()), {}) is None
 

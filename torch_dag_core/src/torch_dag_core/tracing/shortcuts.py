@@ -97,11 +97,12 @@ def _product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
     return torch.empty((*x.shape[:-1], y.shape[-1]), dtype=x.dtype, device=x.device)
 
 
-def _mean(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
-    x, dims = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
-    keeps = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
-    others = {key for key, value in kwargs.items() if value is not None} - {"dim", "keepdim"}
-    if not isinstance(x, Tensor) or not x.is_contiguous() or len(args) > 3 or others:
+def _reduction(place: int, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    """Follow a reduction that is given its dimensions at ``place``, and behind them whether they stay."""
+    x, dims = args[0], args[place] if len(args) > place else kwargs.get("dim")
+    keeps = args[place + 1] if len(args) > place + 1 else kwargs.get("keepdim", False)
+    others = {key for key, value in kwargs.items() if value is not None} - {"dim", "keepdim", "p", "ord"}
+    if not isinstance(x, Tensor) or not x.is_contiguous() or len(args) > place + 2 or others:
         return None
     given = dims if isinstance(dims, (tuple, list)) else (dims,)
     places = {dim % x.dim() for dim in given if isinstance(dim, int) and -x.dim() <= dim < x.dim()}
@@ -109,6 +110,20 @@ def _mean(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
         return None
     sizes = [1 if place in places else size for place, size in enumerate(x.shape) if keeps or place not in places]
     return torch.empty(sizes, dtype=x.dtype, device=x.device)
+
+
+def _grid_sample(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    given = dict(zip(("input", "grid", "mode", "padding_mode", "align_corners"), args, strict=False)) | kwargs
+    x, grid, mode, padding = (given.get(name) for name in ("input", "grid", "mode", "padding_mode"))
+    if not isinstance(x, Tensor) or not isinstance(grid, Tensor) or x.dtype != grid.dtype:
+        return None
+    if x.dim() not in (4, 5) or grid.dim() != x.dim() or grid.shape[-1] != x.dim() - 2:
+        return None
+    if len(x) != len(grid) or x.numel() == 0:
+        return None
+    if mode not in (None, "bilinear", "nearest") or padding not in (None, "zeros", "border", "reflection"):
+        return None
+    return torch.empty((*x.shape[:2], *grid.shape[1:-1]), dtype=x.dtype, device=x.device)
 
 
 def _adaptive_pool(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
@@ -242,7 +257,9 @@ def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor 
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_ACTIVATIONS, _activation),
-    **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": _mean, "adaptive_avg_pool2d": _adaptive_pool,
+    **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": partial(_reduction, 1),
+    **dict.fromkeys(("norm", "vector_norm"), partial(_reduction, 2)), "grid_sample": _grid_sample,
+    "adaptive_avg_pool2d": _adaptive_pool,
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     "conv1d": partial(_convolution, 3), "conv2d": partial(_convolution, 4), "conv3d": partial(_convolution, 5),
     "contiguous": layout_shortcuts.contiguous, "reshape": layout_shortcuts.reshape,
