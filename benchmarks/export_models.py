@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import timm
 import torch
-from torch import Tensor, nn
 
 import torch_dag_core as td
 from torch_dag_core.cli.references import load_model
@@ -40,14 +39,7 @@ class Subject:
         model = load_model(self.reference, self.arguments).eval()
         if self.shape is None:
             return td.build_from_unstructured_module(model)
-        return td.build_from_unstructured_module(model, _warm(model, torch.randn(self.shape)))
-
-
-def _warm(model: nn.Module, example: Tensor) -> Tensor:
-    """Call the model once: detectors of ultralytics keep what their first call computes from the size of the input."""
-    with torch.no_grad():
-        model(example)
-    return example
+        return td.build_from_unstructured_module(model, torch.randn(self.shape))
 
 
 _IMAGE = (2, 3, 64, 64)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_dag_export.errors import ExportError
 from torch_dag_export.format import ExportFormat, Runtime
+from torch_dag_export.formats.attention import with_simple_attention
 from torch_dag_export.subject import ExportSubject
 
 _LARGEST = 1_900_000_000
@@ -26,7 +27,7 @@ def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
         raise ExportError(message)
     try:
         made: Any = torch.onnx.export(
-            subject.program, dynamo=True, verbose=False,
+            with_simple_attention(subject.program), dynamo=True, verbose=False,
             input_names=subject.input_names, output_names=subject.output_names,
         )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
