@@ -131,7 +131,7 @@ def test_the_file_names_ops_of_the_core_alone(small):
     assert owners == {"torch-dag-core"}
 
 
-@pytest.mark.parametrize("name", ["pt2", "onnx", "python"])
+@pytest.mark.parametrize("name", ["pt2", "onnx", "openvino", "python"])
 def test_every_format_keeps_the_integers(tmp_path, name):
     for package in tde.export_formats()[name].packages:
         pytest.importorskip(package)

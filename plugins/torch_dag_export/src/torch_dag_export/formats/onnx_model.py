@@ -19,7 +19,12 @@ _LARGEST = 1_900_000_000
 """Bytes of weights that fit into one file: protobuf takes less than 2 GiB with the structure."""
 
 
-def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
+def onnx_bytes(subject: ExportSubject) -> bytes:
+    """Return the ONNX model of a graph, weights included.
+
+    Raises:
+        ExportError: the weights are too large, or PyTorch cannot translate the program.
+    """
     tensors = (*subject.dag.parameters(), *subject.dag.buffers())
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if size > _LARGEST:
@@ -34,7 +39,12 @@ def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
         reason = next(iter(str(error.__cause__ or error).strip().splitlines()), "")
         message = f"the program cannot be written as ONNX: {reason}"
         raise ExportError(message) from error
-    files[0].write_bytes(made.model_proto.SerializeToString())
+    written: bytes = made.model_proto.SerializeToString()
+    return written
+
+
+def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
+    files[0].write_bytes(onnx_bytes(subject))
 
 
 def _load(subject: ExportSubject, files: Sequence[Path]) -> Runtime:
