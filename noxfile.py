@@ -29,6 +29,7 @@ TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate")
 PLOT_TOOLS = ("matplotlib",)
 EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime", "openvino", "torchao")
+DEVICE_TOOLS = ("executorch",)  # goes with the newest torch alone
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BENCHMARK_TOOLS = ("matplotlib", "torch-pruning")
@@ -147,7 +148,16 @@ def pruning(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
-    tools = (*TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS, *PLOT_TOOLS, *EXPORT_TOOLS, *BUILD_TOOLS, *REAL_WEIGHTS)
+    tools = (
+        *TEST_TOOLS,
+        *MODEL_ZOO,
+        *FRAMEWORKS,
+        *PLOT_TOOLS,
+        *EXPORT_TOOLS,
+        *DEVICE_TOOLS,
+        *BUILD_TOOLS,
+        *REAL_WEIGHTS,
+    )
     provide(session, *distributions(), tools=tools)
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])

@@ -21,7 +21,11 @@ def needs(name):
         pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("name", ["pt2", "onnx", "openvino"])
+EXECUTORCH = pytest.param("executorch", marks=pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+"""Which reads its own resources in a way that Python is to lose."""
+
+
+@pytest.mark.parametrize("name", ["pt2", "onnx", "openvino", EXECUTORCH])
 def test_the_exported_model_computes_what_the_graph_computes(named_graph, tmp_path, name):
     needs(name)
     _, dag, _ = named_graph

@@ -36,3 +36,8 @@ class ExportCheckError(ExportError):
     def __init__(self, message: str, report: ExportReport | None = None) -> None:
         self.report = report
         super().__init__(message)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another library says, which may be pages long."""
+    return next(iter(str(error).strip().splitlines()), "")

@@ -22,7 +22,7 @@ from torch_dag_core.graph.inputs import Parameter
 from torch_dag_core.graph.interpret import bind_inputs
 from torch_dag_core.graph.structure import slots, unpack, walk
 from torch_dag_core.graph.values import Slot
-from torch_dag_export.errors import ExportError
+from torch_dag_export.errors import ExportError, first_line
 
 _BATCHES = (1, 3, 4, 5, 6, 8, 12, 16)
 """Batch sizes to check besides that of the example, the first that the graph takes."""
@@ -95,24 +95,30 @@ class ExportSubject:
 
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
-        """The program of `torch.export`, made at first use.
+        """The program of `torch.export`, made at first use; its batch size is without bounds where it is free.
 
         Raises:
             ExportError: PyTorch cannot export the graph.
         """
+        return self.exported()
+
+    def exported(self, *, largest_batch: int | None = None) -> torch.export.ExportedProgram:
+        """Return a program of `torch.export`, for batches up to a size where the batch is free.
+
+        Raises:
+            ExportError: PyTorch cannot export the graph.
+        """
+        shapes = self._dynamic_shapes(largest_batch) if self.free_batch else None
         try:
-            return torch.export.export(self.dag, self.arguments(), dynamic_shapes=self.dynamic_shapes)
+            return torch.export.export(self.dag, self.arguments(), dynamic_shapes=shapes)
         except Exception as error:
-            message = f"torch.export cannot take the graph: {type(error).__name__}: {_first_line(error)}"
+            message = f"torch.export cannot take the graph: {type(error).__name__}: {first_line(error)}"
             raise ExportError(message) from error
 
-    @property
-    def dynamic_shapes(self) -> tuple[Any, ...] | None:
-        """What `torch.export` is told of the sizes of the arguments: which dimensions are free."""
-        if not self.free_batch:
-            return None
-        batched = _batched(self.dag)
-        free = [{0: torch.export.Dim.DYNAMIC} if index in batched else None for index in range(len(self.tensors))]
+    def _dynamic_shapes(self, largest: int | None) -> tuple[Any, ...]:
+        """Return what `torch.export` is told of the sizes of the arguments: which dimensions are free."""
+        batched, batch = _batched(self.dag), {0: torch.export.Dim.DYNAMIC(max=largest)}
+        free = [batch if index in batched else None for index in range(len(self.tensors))]
         places = {id(tensor): index for index, tensor in enumerate(self.tensors)}
         shaped = tree_map_only(Tensor, lambda tensor: _Dims(free[places[id(tensor)]]), self.arguments())
         return _plain_dims(shaped)  # type: ignore[no-any-return]
@@ -141,10 +147,6 @@ def _batched(dag: DagModule) -> list[int]:
 def _not_taken(names: Sequence[str], taken: Sequence[str]) -> Iterator[str]:
     for name in names:
         yield f"{name}_out" if name in taken else name
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
 
 
 @contextmanager

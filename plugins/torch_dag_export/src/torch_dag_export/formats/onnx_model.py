@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_dag_export.errors import ExportError
+from torch_dag_export.errors import ExportError, first_line
 from torch_dag_export.format import ExportFormat, Runtime
 from torch_dag_export.formats.attention import with_simple_attention
 from torch_dag_export.subject import ExportSubject
@@ -36,8 +36,7 @@ def onnx_bytes(subject: ExportSubject) -> bytes:
             input_names=subject.input_names, output_names=subject.output_names,
         )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), "")
-        message = f"the program cannot be written as ONNX: {reason}"
+        message = f"the program cannot be written as ONNX: {first_line(error.__cause__ or error)}"
         raise ExportError(message) from error
     written: bytes = made.model_proto.SerializeToString()
     return written
