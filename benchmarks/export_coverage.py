@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def _exported(dag: td.DagModule, name: str) -> str:
 
 
 def _short(error: Exception | str) -> str:
-    text = " ".join(str(error).split()).replace("|", "/")
+    text = re.sub(r"\S*/site-packages/", "", " ".join(str(error).split()).replace("|", "/"))
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 

@@ -10,6 +10,7 @@ import torch
 
 import torch_dag_core as td
 from torch_dag_core.cli.references import load_model
+from torch_dag_core.conversion.convert import Modes
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Subject:
         reference: As on the command line.
         arguments: For the callable that the reference names, as on the command line.
         shape: Of the example input; None leaves the choice to the model's plugin.
+        modes: ``"eval"`` for models that draw in training which layers to run.
     """
 
     kind: str
     reference: str
     arguments: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
+    modes: Modes = "both"
 
     @property
     def name(self) -> str:
@@ -37,9 +40,8 @@ class Subject:
         """Build the model with random weights (seed 0), and convert it."""
         torch.manual_seed(0)
         model = load_model(self.reference, self.arguments).eval()
-        if self.shape is None:
-            return td.build_from_unstructured_module(model)
-        return td.build_from_unstructured_module(model, torch.randn(self.shape))
+        example = None if self.shape is None else torch.randn(self.shape)
+        return td.build_from_unstructured_module(model, example, modes=self.modes)
 
 
 _IMAGE = (2, 3, 64, 64)
@@ -61,7 +63,7 @@ OTHERS = (
     Subject("segmentation", "torchvision:deeplabv3_mobilenet_v3_large", ("weights_backbone=none",), _IMAGE),
     Subject("segmentation", "transformers:segformer"),
     *(Subject("language", f"transformers:{name}") for name in _LANGUAGE),
-    Subject("speech", "transformers:wav2vec2"),
+    Subject("speech", "transformers:wav2vec2", modes="eval"),
     Subject("images and text", "transformers:clip"),
 )
 """Models that are not in timm; those of transformers have small sizes."""
