@@ -77,7 +77,7 @@ def examined(subject: Subject, counts: Path, seconds: float) -> list[str]:
 
 def versions() -> dict[str, str]:
     """Return the releases of all distributions that decide about the results."""
-    return {name: version for library in LIBRARIES for name, version in installed_versions(library).items()}
+    return installed_versions(*LIBRARIES)
 
 
 def read_rows(path: Path) -> dict[str, Row]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from torch_dag_core.cli.app import app
-from torch_dag_core.cli.coverage import survey
+from torch_dag_core.cli.coverage import library
 from torch_dag_core.cli.coverage.comparison import differences, in_double_precision, too_far
 from torch_dag_core.cli.coverage.figures import Figures
 from torch_dag_core.cli.coverage.kept import keep_structure, verdicts
@@ -94,7 +94,7 @@ def run(folder):
         listed = ModelList(name="tiny_models", names=lambda: names, distribution="torch")
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(folder)
-            patch.setattr(survey, "named_contributions", lambda *_: {"tiny_models": listed})
+            patch.setattr(library, "named_contributions", lambda *_: {"tiny_models": listed})
             return CliRunner().invoke(app, ["coverage", source, "-o", str(folder / out), *options])
 
     return run
@@ -303,3 +303,56 @@ def test_reasons_are_grouped_without_what_differs():
     assert group_of("Error: resnet18 has 3 of 'a.b' at conv2d, 1.5e-3", "resnet18") == (
         "Error: MODEL has N of '...' at conv2d, N"
     )
+
+
+LISTED = """
+[[model]]
+name = "net"
+reference = "tiny_models:Net"
+inputs = ["3x4"]
+
+[[model]]
+name = "linear"
+distribution = "torch"
+reference = "torch.nn:Linear"
+arguments = ["4", "6", "bias=false"]
+inputs = ["x:2x5x4"]
+"""
+
+
+def test_a_file_lists_models_with_arguments_and_inputs(folder, run):
+    (folder / "two_models.toml").write_text(LISTED.replace("x:2x5x4", "input:2x5x4"))
+    result = run("listed.jsonl", source=str(folder / "two_models.toml"))
+    assert result.exit_code == 0, result.output
+    found = CoverageFile.read(folder / "listed.jsonl")
+    assert (found.header.source, "torch" in found.header.versions) == ("two models", True)
+    assert {name: row["inputs"] for name, row in found.rows.items()} == {"net": ["4"], "linear": ["5x4"]}
+    assert found.rows["linear"]["parameters"] == 24
+    assert all(row["failures"] == {} for row in found.rows.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    {
+        "": "lists no models",
+        "[[model]": "is no TOML",
+        "model = 3": "lists no models",
+        '[[model]]\nname = "net"': "is wrong in 'reference'",
+        '[[model]]\nname = 3\nreference = "a:b"\nsize = 4': "is wrong in 'size', 'name'",
+        '[[model]]\nname = "net"\nreference = "a:b"\narguments = "x"': "is wrong in 'arguments'",
+        '[[model]]\nname = "net"\nreference = "a:b"\ninputs = ["2xx"]': "has the input '2xx'",
+        2 * '[[model]]\nname = "net"\nreference = "a:b"\n': "has two models 'net'",
+    }.items(),
+)
+def test_a_file_that_lists_no_models_says_what_is_wrong(folder, run, text, said):
+    (folder / "wrong.toml").write_text(text)
+    result = run("wrong.jsonl", source=str(folder / "wrong.toml"))
+    assert result.exit_code == 1
+    assert said in " ".join(result.output.split())
+    assert not (folder / "wrong.jsonl").exists()
+
+
+def test_a_file_that_is_not_there_is_named(folder, run):
+    result = run("missing.jsonl", source=str(folder / "missing.toml"))
+    assert result.exit_code == 1
+    assert "cannot be read: No such file" in " ".join(result.output.split())

@@ -11,7 +11,7 @@ from torch import nn
 
 from torch_dag_core.algorithms.algorithm import algorithms
 from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
-from torch_dag_core.cli.coverage.survey import model_list
+from torch_dag_core.cli.coverage.library import find_library
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import InputError
@@ -194,8 +194,8 @@ def test_hook_model_lists(site):
         return [ModelList(name="art", names=lambda: ["line", "circle"], distribution="sample-art")]
     """
     site.install("art", source)
-    assert list(model_list("art").names()) == ["line", "circle"]
-    assert model_list("torchvision").distribution == "torchvision"
+    assert list(find_library("art").models()) == ["line", "circle"]
+    assert find_library("torchvision").distributions == ("torchvision",)
 
 
 def test_hook_coverage_checks(site):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from torch_dag_core.cli.output_path import OutputPath, may_overwrite, may_resume
 from torch_dag_core.cli.param_type import ParamType
 
 if TYPE_CHECKING:
+    from torch_dag_core.cli.coverage.library import Listed
     from torch_dag_core.cli.coverage.processes import Processes
     from torch_dag_core.cli.coverage.record import CoverageFile, Header
 
@@ -61,7 +62,10 @@ class Shard(ParamType):
 @may_overwrite
 @answers
 def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any) -> None:
-    """Examine every model of SOURCE (timm, torchvision, transformers, ...), each in its own process.
+    """Examine every model of SOURCE, each in its own process.
+
+    SOURCE is a library that a plugin lists (timm, torchvision, transformers), or a .toml file with a table [[model]]
+    for each model: name, reference, and if need be distribution, arguments and inputs as on the command line.
 
     Each is converted, compared with its source in both modes, saved, loaded where its source cannot be imported, and
     examined by whatever the installed plugins add: torch-dag-pruning tells what can be removed and what is in the way,
@@ -74,19 +78,20 @@ def coverage(*, source: str, out: Path, resume: bool, jobs: int, **options: Any)
     if gigabytes is not None and sys.platform != "linux":
         message = "limits of memory exist on Linux alone; leave --memory-limit out"
         raise click.UsageError(message)
+    from torch_dag_core.cli.coverage.library import find_library
     from torch_dag_core.cli.coverage.processes import Processes
     from torch_dag_core.cli.coverage.record import Header
-    from torch_dag_core.cli.coverage.survey import Choice, Survey, limits_of, model_list
+    from torch_dag_core.cli.coverage.survey import Choice, Survey, limits_of
 
-    listed = model_list(source)
+    library = find_library(source)
     choice = Choice(options["filters"], math.inf if most is None else most * 1e6, options["shard"])
-    file = _opened(out, Header.here(source, listed.distribution, options), resume=resume)
-    processes = Processes(limits_of(seconds, gigabytes), listed.packages)
+    file = _opened(out, Header.here(library.name, library.distributions, options), resume=resume)
+    processes, models = Processes(limits_of(seconds, gigabytes), library.packages), library.models()
     try:
-        _measure(file, [name for name in listed.names() if choice.matches(name)], processes)
-        names = [name for name in choice.select(file.parameters) if name not in file.rows]
+        _measure(file, {name: model for name, model in models.items() if choice.matches(name)}, processes)
+        names = [name for name in choice.select(file.parameters) if name in models and name not in file.rows]
         note(f"{len(names)} models of {source} to examine, {len(file.rows)} examined before")
-        Survey(file, processes, note, structure_only=options["structure_only"]).run(names, jobs)
+        Survey(file, models, processes, note, structure_only=options["structure_only"]).run(names, jobs)
     finally:
         processes.stop()
     failures = {name: row["failures"] for name, row in file.rows.items() if row["failures"]}
@@ -107,14 +112,14 @@ def _opened(path: Path, header: Header, *, resume: bool) -> CoverageFile:
     return CoverageFile(path, header)
 
 
-def _measure(file: CoverageFile, names: Sequence[str], processes: Processes) -> None:
+def _measure(file: CoverageFile, models: Mapping[str, Listed], processes: Processes) -> None:
     """Count the parameters of models that the file does not know, and remember them in it."""
-    from torch_dag_core.cli.coverage.survey import size_of
+    from torch_dag_core.cli.coverage.survey import sizes_of
 
-    missing = sorted(set(names) - file.parameters.keys())
+    missing = sorted(models.keys() - file.parameters.keys())
     if missing:
         note(f"counting the parameters of {len(missing)} models")
-    for name, count in size_of(missing, file.header.source, processes):
+    for name, count in sizes_of({name: models[name] for name in missing}, processes):
         file.parameters[name] = count
     file.write()
 

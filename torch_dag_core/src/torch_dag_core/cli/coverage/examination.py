@@ -19,6 +19,8 @@ from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
 from torch_dag_core.cli.coverage.comparison import batch_of, differences, in_double_precision, too_far
 from torch_dag_core.cli.coverage.kept import keep, keep_structure
+from torch_dag_core.cli.coverage.library import Listed
+from torch_dag_core.cli.example_choice import ExampleChoice
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import ExampleInputs
@@ -45,13 +47,13 @@ class Request:
 
     Attributes:
         model: Its name in the library.
-        reference: Its name for the command line, such as ``timm:resnet18``.
+        listed: How it is built and called.
         folder: Where graphs are kept for the comparison in another process.
         has_weights: False builds the model without memory, so that only its structure is examined.
     """
 
     model: str
-    reference: str
+    listed: Listed
     folder: Path
     has_weights: bool = True
 
@@ -110,17 +112,19 @@ class Examination:
     # Steps -----------------------------------------------------------------------------------------------------
 
     def _build(self) -> nn.Module:
+        listed = self.request.listed
         if not self.request.has_weights:
             with torch.device("meta"):
-                model = load_model(self.request.reference).eval()
+                model = load_model(listed.reference, listed.arguments).eval()
         else:
-            model = awaken(load_model(self.request.reference).eval())
+            model = awaken(load_model(listed.reference, listed.arguments).eval())
         self.row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         self.row["packages"] = source_packages(model)
         return model
 
     def _inputs(self, model: nn.Module) -> ExampleInputs:
-        example = ExampleInputs.of(model, find_example_inputs(model))
+        given = ExampleChoice(shapes=self.request.listed.inputs).inputs()
+        example = ExampleInputs.of(model, find_example_inputs(model) if given is None else given)
         self.row["inputs"] = ["x".join(map(str, tensor.shape[1:])) for tensor in example.tensors]
         return example
 

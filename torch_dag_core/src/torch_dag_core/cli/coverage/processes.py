@@ -18,6 +18,7 @@ from typing import Any
 
 from torch_dag_core.cli.coverage.examination import Examination, Request, Row, reason_of
 from torch_dag_core.cli.coverage.kept import EQUAL, BlockedImport, verdicts
+from torch_dag_core.cli.coverage.library import Listed
 
 _STARTUP_SECONDS = 120.0
 _MOST_FOLDERS = 100
@@ -59,7 +60,7 @@ class Processes:
         if fork:
             self._context.set_forkserver_preload([__name__, *packages])
 
-    def examine(self, model: str, reference: str, loader: Loader, *, has_weights: bool) -> Row:
+    def examine(self, model: str, listed: Listed, loader: Loader, *, has_weights: bool) -> Row:
         """Examine one model, within the limits, and load what was saved of it in another process.
 
         Returns:
@@ -67,7 +68,7 @@ class Processes:
         """
         folder = Path(tempfile.mkdtemp(prefix="torch-dag-coverage-"))
         try:
-            request = Request(model, reference, folder, has_weights)
+            request = Request(model, listed, folder, has_weights)
             row = self._row(request)
             row["reload"] = loader.verdicts(folder, row.get("packages", []))
         finally:
@@ -198,17 +199,18 @@ def _load(connection: Connection) -> None:
         connection.send(answer)
 
 
-def count_parameters(connection: Connection, references: Iterable[str]) -> None:
+def count_parameters(connection: Connection, models: Iterable[Listed]) -> None:
     """Send the number of parameters of each model, built without memory; None where that is not possible."""
     import torch
 
     from torch_dag_core.cli.references import load_model
 
     _silence()
-    for reference in references:
+    for each in models:
         try:
             with torch.device("meta"):
-                connection.send(sum(parameter.numel() for parameter in load_model(reference).parameters()))
+                model = load_model(each.reference, each.arguments)
+            connection.send(sum(parameter.numel() for parameter in model.parameters()))
         except Exception:  # noqa: BLE001 - some models read values while they are built
             connection.send(None)
 

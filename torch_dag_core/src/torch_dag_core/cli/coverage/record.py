@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -46,9 +46,9 @@ class Header:
     limits: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def here(cls, source: str, distribution: str, limits: Mapping[str, Any]) -> Header:
+    def here(cls, source: str, distributions: Sequence[str], limits: Mapping[str, Any]) -> Header:
         """Return the header of a survey that begins now, in this environment."""
-        versions = {"python": platform.python_version(), **installed_versions(distribution)}
+        versions = {"python": platform.python_version(), **installed_versions(*distributions)}
         return cls(source, versions, machine(), f"{datetime.now(UTC):%Y-%m-%d}", dict(limits))
 
     def changes(self, other: Header) -> list[str]:
@@ -105,11 +105,11 @@ class CoverageFile:
         self.write()
 
 
-def installed_versions(distribution: str) -> dict[str, str]:
-    """Return the releases of torch, of torch-dag and its plugins, and of a library; without those not installed."""
+def installed_versions(*distributions: str) -> dict[str, str]:
+    """Return the releases of torch, of torch-dag and its plugins, and of libraries; without those not installed."""
     names = {each.name for each in metadata.distributions() if (each.name or "").startswith("torch-dag-")}
     found = {}
-    for name in sorted({"torch", distribution, *names}):
+    for name in sorted({"torch", *distributions, *names}):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

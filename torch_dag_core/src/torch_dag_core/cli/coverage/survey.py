@@ -6,11 +6,12 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from torch_dag_core.cli.coverage.examination import Row
+from torch_dag_core.cli.coverage.library import Listed
 from torch_dag_core.cli.coverage.processes import (
     Limits,
     Loader,
@@ -20,9 +21,6 @@ from torch_dag_core.cli.coverage.processes import (
     received,
 )
 from torch_dag_core.cli.coverage.record import CoverageFile
-from torch_dag_core.errors import ModelReferenceError
-from torch_dag_core.plugins.loading import named_contributions
-from torch_dag_core.plugins.model_sources import ModelList
 
 _BYTES_PER_PARAMETER = 4
 _COPIES = 8
@@ -57,28 +55,11 @@ class Choice:
         return sorted(names, key=lambda name: (sizes[name], name))[first - 1 :: step]
 
 
-def model_list(source: str) -> ModelList:
-    """Return the record of a library whose models can be listed.
-
-    Raises:
-        ModelReferenceError: no installed plugin lists models under this prefix; the message says which are listed.
-    """
-    found = named_contributions("torch_dag_model_lists", ModelList)
-    if source not in found:
-        message = (
-            f"no installed plugin lists models under {source!r}; those listed are {', '.join(sorted(found))}. "
-            f"If there is a plugin for it, try: pip install torch-dag-{source}"
-        )
-        raise ModelReferenceError(message)
-    return found[source]
-
-
-def size_of(names: Sequence[str], source: str, processes: Processes) -> Iterator[tuple[str, int | None]]:
+def sizes_of(models: Mapping[str, Listed], processes: Processes) -> Iterator[tuple[str, int | None]]:
     """Iterate over models with their numbers of parameters; None where a model cannot be built without memory."""
-    left = list(names)
+    left = list(models)
     while left:
-        references = [f"{source}:{name}" for name in left]
-        with processes.started(count_parameters, references) as (_, connection):
+        with processes.started(count_parameters, [models[name] for name in left]) as (_, connection):
             for count in received(connection, _SECONDS_TO_BUILD):
                 yield left.pop(0), count
         if left:
@@ -90,14 +71,17 @@ class Survey:
 
     Attributes:
         file: Where the rows go.
+        models: How each model is built and called.
         say: Shows one line of progress.
         structure_only: Whether no model gets weights, whatever its size.
     """
 
     def __init__(
-        self, file: CoverageFile, processes: Processes, say: Callable[[str], None], *, structure_only: bool = False
-    ) -> None:
-        self.file, self.say, self._processes, self.structure_only = file, say, processes, structure_only
+        self, file: CoverageFile, models: Mapping[str, Listed], processes: Processes, say: Callable[[str], None], *,
+        structure_only: bool = False,
+    ) -> None:  # fmt: skip
+        self.file, self.models, self.say, self.structure_only = file, models, say, structure_only
+        self._processes = processes
         self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -133,13 +117,13 @@ class Survey:
             loader.stop()
 
     def _examine(self, name: str, loader: Loader) -> Row:
-        reference = f"{self.file.header.source}:{name}"
+        listed = self.models[name]
         size = self.file.parameters.get(name) or 0
         fits = size * _BYTES_PER_PARAMETER * _COPIES <= (self._processes.limits.bytes or physical_memory())
         has_weights = fits and not self.structure_only
-        row = self._processes.examine(name, reference, loader, has_weights=has_weights)
+        row = self._processes.examine(name, listed, loader, has_weights=has_weights)
         if has_weights and is_out_of_memory(row):
-            row = self._processes.examine(name, reference, loader, has_weights=False)
+            row = self._processes.examine(name, listed, loader, has_weights=False)
         return row
 
     def _in_words(self, row: Row) -> str:
