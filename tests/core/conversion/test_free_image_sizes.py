@@ -101,3 +101,27 @@ def test_a_table_kept_for_the_last_size_is_a_constant(runs_before):
     assert model.table is kept
     torch.testing.assert_close(dag(tokens), model(tokens), rtol=0, atol=0)
     assert dag.state_dict().keys() == model.state_dict().keys()
+
+
+class Windows(nn.Module):
+    """Takes images apart into windows, and asks for whole windows of the features that it makes of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 4, stride=32)
+
+    def forward(self, x):
+        x = self.stem(x)
+        height, width = x.shape[2:]
+        assert height % 8 == 0
+        assert width % 8 == 0
+        return x.reshape(x.shape[0], 4, height // 8, 8, width // 8, 8).amax((3, 5))
+
+
+def test_height_and_width_are_told_apart_where_steps_are_large():
+    model = Windows().eval()
+    dag = build_from_unstructured_module(model, torch.randn(1, 3, 256, 256))
+    assert dag.input_spec.tensors[0].shape == (None, 3, None, None)
+    for height, width in ((256, 512), (768, 256)):
+        x = torch.randn(2, 3, height, width)
+        torch.testing.assert_close(dag(x), model(x), rtol=0, atol=0)

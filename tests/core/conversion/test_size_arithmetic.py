@@ -391,3 +391,34 @@ def test_an_argument_of_another_structure_is_refused_by_name():
         return x.split(2 if x.shape[0] == 13 else [2] * (x.shape[0] // 2) + [1] * (x.shape[0] % 2))[0]
 
     compare(Applied(split), torch.randn(5, 4), [torch.randn(n, 4) for n in (1, 2, 3, 5, 13)])
+
+
+@lru_cache(16)
+def table_of(shape, width):
+    return shape[0] * (shape[1] * shape[2]), shape[1] * shape[2] // width
+
+
+def test_cached_functions_follow_sizes():
+    model = Applied(lambda m, x: x.reshape(table_of(x.shape, 4)[0], -1))
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    assert dag.input_spec.tensors[0].shape == (None, 3, None, None)
+    for shape in ((5, 3, 8, 8), (1, 3, 24, 8)):
+        same(dag(torch.ones(shape)), model(torch.ones(shape)))
+
+
+def test_cached_functions_keep_their_cache_for_everything_else():
+    model = Applied(lambda m, x: x * table_of((1, 2, 3), 4)[0])
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3))
+    same(dag(torch.ones(5, 3)), torch.ones(5, 3) * 6)
+    assert table_of.cache_info().currsize > 0
+
+
+def test_an_index_of_a_list_that_nothing_sees_fixes_the_size():
+    model = Applied(lambda m, x: x * FACTORS[min(x.shape[2] % 3, 2)])
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    for size in (6, 7, 8, 9):
+        try:
+            found = dag(torch.ones(2, 3, size, 8))
+        except td.InputError:
+            continue
+        same(found, model(torch.ones(2, 3, size, 8)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from torch_dag_core.conversion.derivation import same_form
-from torch_dag_core.conversion.free_sizes import Claim, Formula, FreeSize, SizeError, SizeOf
+from torch_dag_core.conversion.free_sizes import Claim, Formula, FreeSize, SizeError, SizeOf, grows
 from torch_dag_core.conversion.joining import Sizes
 from torch_dag_core.conversion.variation import Variation
 from torch_dag_core.graph.conditions import LEAF, check, evaluate
@@ -56,10 +56,10 @@ class Conditions:
             formula = sizes.resolved(loss.expression)
             if not _is_open(formula):
                 continue
-            values = {_value(formula, run) for run in range(_count(formula))}
-            if len(values) == 1:
-                self._add("eq", formula, values.pop(), loss.source)
-            elif loss.hides:
+            values = [_value(formula, run) for run in range(_count(formula))]
+            if values.count(values[0]) == len(values):
+                self._add("eq", formula, values[0], loss.source)
+            elif loss.hides and not (loss.is_unseen and grows(formula) and values[0] != values[1]):
                 message = f"the model turns a size into an ordinary object at {loss.source}, which hides what follows"
                 raise SizeError(message)
 

@@ -36,6 +36,20 @@ Formula: TypeAlias = "float | SizeOf | tuple[str, *tuple[Formula, ...]]"
 Renew: TypeAlias = "Callable[[Ref], Ref | None]"
 
 
+def grows(formula: Formula) -> bool:
+    """Tell whether a number never falls as a size in it rises: far sizes then show its uses as they show the size's."""
+    if isinstance(formula, tuple):
+        operation, left, right = formula if len(formula) == 3 else ("", 0, 0)
+        if operation == "floordiv":
+            return grows(left) and _is_positive(right)
+        return operation in ("add", "mul") and all(_is_positive(operand) or grows(operand) for operand in (left, right))
+    return isinstance(formula, SizeOf)
+
+
+def _is_positive(formula: Formula) -> bool:
+    return isinstance(formula, (int, float)) and formula > 0
+
+
 class Claim(NamedTuple):
     """What has to hold wherever the graph does: that a formula has this value.
 

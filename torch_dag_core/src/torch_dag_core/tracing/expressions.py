@@ -57,11 +57,13 @@ class Loss(NamedTuple):
         expression: How it was computed.
         source: ``file:line``.
         hides: Whether anything may depend on it; a text most likely only is part of a message.
+        is_unseen: Whether nothing was seen to use it at all: code in C may have.
     """
 
     expression: Expression
     source: str
     hides: bool = True
+    is_unseen: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 ``len(x)``, ``math.gcd(n, 8)`` and ``range(n)`` read the value of an int where no subclass of int can see it, and
 ``int(n)`` always returns an ordinary int. For the length of a trace they are replaced: builtin functions, those of
-``math``, ``range`` and ``torch.Size`` everywhere, ``int`` and ``float`` in the namespaces that call them on sizes.
+``math``, ``range`` and ``torch.Size`` everywhere, ``int`` and ``float`` in the namespaces that call them on sizes. A
+function under ``functools.lru_cache`` that such a namespace calls on sizes computes anew.
 Calls from other threads than the trace's reach the originals.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +22,9 @@ from typing import Any, TypeAlias
 import torch
 
 from torch_dag_core.graph.conditions import OPERATORS
+from torch_dag_core.graph.nested import leaves
 from torch_dag_core.tracing.expressions import Scope
-from torch_dag_core.tracing.namespaces import NAMES_ON_NUMBERS, ON_NUMBERS, Scopes
+from torch_dag_core.tracing.namespaces import NAMES_ON_NUMBERS, ON_NUMBERS, Scopes, cached_functions
 from torch_dag_core.tracing.settled import PLAIN, SETTLING, plain
 from torch_dag_core.tracing.size_reads import TracedShape
 from torch_dag_core.tracing.sizes import Traced, TracedFloat, TracedInt, ordinary
@@ -137,7 +140,8 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         patches.put(vars(torch), {"Size": FollowingSize})
         patches.put(vars(math), functions)
         for scope in scopes.converting:
-            patches.put(scope, _TYPES)
+            cached = cached_functions(scope)
+            patches.put(scope, _TYPES | {name: _here(_uncached(each), each) for name, each in cached.items()})
         for scope, name in scopes.imported:
             if id(scope.get(name)) in NAMES_ON_NUMBERS:
                 patches.put(scope, {name: functions[NAMES_ON_NUMBERS[id(scope[name])]]})
@@ -179,6 +183,7 @@ def _here(stand_in: Function, original: Function) -> Function:
     """Return a function that calls the stand-in in this thread, and the original in every other one."""
     thread = get_ident()
 
+    @functools.wraps(original)
     def call(*args: object, **kwargs: object) -> object:
         return (stand_in if get_ident() == thread else original)(*args, **kwargs)
 
@@ -200,6 +205,16 @@ def _followed(name: str, function: Function) -> Function:
         return result
 
     return followed
+
+
+def _uncached(function: Any) -> Function:
+    """Return a function with a cache that computes anew for sizes, which are no keys."""
+
+    def call(*args: object, **kwargs: object) -> object:
+        is_traced = any(isinstance(leaf, Traced) for leaf in leaves((args, kwargs)))
+        return (function.__wrapped__ if is_traced else function)(*args, **kwargs)
+
+    return call
 
 
 def _lose(values: Iterable[object]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dis
+import functools
 import itertools
 import math
 import sys
 from collections.abc import Collection, Iterator
 from types import CodeType, FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch_dag_core.tracing.aliases import aliases
 from torch_dag_core.tracing.expressions import Scope
@@ -30,7 +31,8 @@ class Scopes(NamedTuple):
     """Global namespaces in which names are replaced for the length of a trace.
 
     Attributes:
-        converting: Those whose ``int`` and ``float`` were called on sizes, as `note_scope` found them.
+        converting: Those whose ``int``, ``float`` or cached functions were called on sizes, as `note_scope` and
+            `note_caches` found them.
         imported: Those that imported functions of ``math``, and under which names.
         watched: The same for functions that ask for something outside of the model.
     """
@@ -66,11 +68,25 @@ def scopes_of(modules: Collection[str]) -> Scopes:
 def note_scope(scopes: list[Scope], name: str) -> None:
     """Note the namespace of the code that called the builtin ``name`` on a size, where a stand-in would serve."""
     frame = sys._getframe(2)
-    scope, code = frame.f_globals, frame.f_code
+    if name in frame.f_code.co_names and name not in frame.f_globals:
+        _note(scopes, frame.f_globals)
+
+
+def note_caches(scopes: list[Scope]) -> None:
+    """Note the namespace of the code that looked a size up, where it has functions with a cache."""
+    scope = sys._getframe(2).f_globals
+    if cached_functions(scope):
+        _note(scopes, scope)
+
+
+def cached_functions(scope: Scope) -> dict[str, Any]:
+    """Return the functions under ``functools.lru_cache`` in a namespace, by their names in it."""
+    return {name: value for name, value in scope.items() if isinstance(value, functools._lru_cache_wrapper)}
+
+
+def _note(scopes: list[Scope], scope: Scope) -> None:
     is_library = str(scope.get("__name__")).partition(".")[0] in _LIBRARIES
-    if is_library or name not in code.co_names or name in scope or holds(scopes, scope):
-        return
-    if not any(map(_tests_identity, _codes_of(scope))):
+    if not is_library and not holds(scopes, scope) and not any(map(_tests_identity, _codes_of(scope))):
         scopes.append(scope)
 
 

@@ -112,6 +112,11 @@ def _reduction(place: int, args: tuple[Live, ...], kwargs: dict[str, Live]) -> T
     return torch.empty(sizes, dtype=x.dtype, device=x.device)
 
 
+def _norm(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
+    order = args[1] if len(args) > 1 else kwargs.get("p", kwargs.get("ord"))
+    return _reduction(2, args, kwargs) if isinstance(order, (int, float)) else None  # others are for matrices alone
+
+
 def _grid_sample(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
     given = dict(zip(("input", "grid", "mode", "padding_mode", "align_corners"), args, strict=False)) | kwargs
     x, grid, mode, padding = (given.get(name) for name in ("input", "grid", "mode", "padding_mode"))
@@ -258,7 +263,7 @@ def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_ACTIVATIONS, _activation),
     **dict.fromkeys(_FOLLOWING, _following), "linear": _linear, "mean": partial(_reduction, 1),
-    **dict.fromkeys(("norm", "vector_norm"), partial(_reduction, 2)), "grid_sample": _grid_sample,
+    **dict.fromkeys(("norm", "vector_norm"), _norm), "grid_sample": _grid_sample,
     "adaptive_avg_pool2d": _adaptive_pool,
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     "conv1d": partial(_convolution, 3), "conv2d": partial(_convolution, 4), "conv3d": partial(_convolution, 5),

@@ -74,7 +74,11 @@ class SizeLog:
     def close(self) -> SizeUse:
         """Return what was recorded, once the run is over."""
         # Results of arithmetic that nothing used in a way that can be seen: as an index of a list, perhaps.
-        unused = [Loss(number.expression, source) for number, source in self._computed if not number.used]
+        unused = [
+            Loss(number.expression, source, hides=not number.compared, is_unseen=True)
+            for number, source in self._computed
+            if not number.used
+        ]
         losses = (*self._losses, *self._returned, *unused)
         self._computed.clear()  # each of these numbers refers to this log
         return SizeUse(self._is_any, tuple(self._guards), losses, tuple(self.scopes))

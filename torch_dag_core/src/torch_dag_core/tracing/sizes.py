@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.tracing.expressions import Expression
-from torch_dag_core.tracing.namespaces import note_scope
+from torch_dag_core.tracing.namespaces import note_caches, note_scope
 from torch_dag_core.tracing.texts import is_message
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Traced:
         elsewhere: The number that the run had which a disguised one is compared with; ``number`` in other runs.
         expression: How the number was computed.
         log: That of the trace.
-        used: Whether anything was seen to read the number.
+        used: Whether anything was seen to read the number, other than comparisons.
+        compared: Whether it was compared.
     """
 
     number: float
@@ -44,6 +45,7 @@ class Traced:
     expression: Expression
     log: SizeLog
     used = False
+    compared = False
 
     @classmethod
     def make(cls, number: float, elsewhere: float, expression: Expression, log: SizeLog) -> Self:
@@ -103,12 +105,20 @@ def _unary(operation: str) -> Method:
     return method
 
 
+def _compared(value: object) -> object:
+    """Return the ordinary number; that does not count as its use, since code in C may read it after a comparison."""
+    if not isinstance(value, Traced):
+        return value
+    value.compared = True
+    return value.number
+
+
 def _comparison(operation: str) -> Method:
     def method(self: Traced, other: object) -> object:
         if not isinstance(other, (int, float)):
             return NotImplemented
-        outcome = OPERATORS[operation].function(ordinary(self), ordinary(other))
-        if isinstance(other, int) or math.isfinite(ordinary(other)):
+        outcome = OPERATORS[operation].function(_compared(self), _compared(other))
+        if isinstance(other, int) or math.isfinite(other):
             self.log.compared(operation, self.expression, expression_of(other), outcome)
         return outcome
 
@@ -166,7 +176,12 @@ class _Followed(Traced):
     __gt__, __ge__ = _comparison("gt"), _comparison("ge")
     __abs__: Method = _unary("abs")
     __str__, __repr__, __format__ = _text("__str__"), _text("__repr__"), _text("__format__")
-    __hash__: Method = _losing("__hash__")
+
+    def __hash__(self) -> int:
+        note_caches(self.log.scopes)
+        self.lose()
+        return hash(self.number)
+
     __int__, __float__ = _converting(int), _converting(float)
     __rpow__, as_integer_ratio, __getnewargs__ = map(_losing, ("__rpow__", "as_integer_ratio", "__getnewargs__"))
     __pos__: Method = _itself
