@@ -149,15 +149,8 @@ def pruning(session: nox.Session) -> None:
 def with_plugins(session: nox.Session) -> None:
     """Test the core once more, and how all distributions work together."""
     tools = (
-        *TEST_TOOLS,
-        *MODEL_ZOO,
-        *FRAMEWORKS,
-        *PLOT_TOOLS,
-        *EXPORT_TOOLS,
-        *DEVICE_TOOLS,
-        *BUILD_TOOLS,
-        *REAL_WEIGHTS,
-    )
+        *TEST_TOOLS, *MODEL_ZOO, *FRAMEWORKS, *PLOT_TOOLS, *EXPORT_TOOLS, *DEVICE_TOOLS, *BUILD_TOOLS, *REAL_WEIGHTS,
+    )  # fmt: skip
     provide(session, *distributions(), tools=tools)
     folders = [folder for folder in ("core", "plugins", "integration") if (ROOT / "tests" / folder).exists()]
     test(session, *[f"tests/{folder}" for folder in folders])

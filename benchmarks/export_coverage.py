@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from export_models import OTHERS, Subject, smallest_of_timm
 import torch_dag_core as td
 import torch_dag_export as tde
 from torch_dag_core.atomic_files import write_text
+from torch_dag_core.cli.coverage.examination import without_folders
 from torch_dag_core.cli.coverage.record import CoverageFile, installed_versions, machine
 
 FORMATS = ("onnx", "python")
@@ -58,7 +58,7 @@ def _exported(dag: td.DagModule, name: str) -> str:
 
 
 def _short(error: Exception | str) -> str:
-    text = re.sub(r"\S*/site-packages/", "", " ".join(str(error).split()).replace("|", "/"))
+    text = without_folders(" ".join(str(error).split())).replace("|", "/")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 

@@ -406,6 +406,12 @@ def test_cached_functions_follow_sizes():
         same(dag(torch.ones(shape)), model(torch.ones(shape)))
 
 
+def test_cached_functions_can_be_asked_for_their_cache():
+    model = Applied(lambda m, x: x.reshape(table_of(x.shape, 4)[0], -1) * table_of.cache_info().maxsize)
+    dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
+    same(dag(torch.ones(5, 3, 8, 8)), torch.full((120, 8), 16.0))
+
+
 def test_cached_functions_keep_their_cache_for_everything_else():
     model = Applied(lambda m, x: x * table_of((1, 2, 3), 4)[0])
     dag = td.build_from_unstructured_module(model, torch.randn(2, 3))
@@ -416,7 +422,8 @@ def test_cached_functions_keep_their_cache_for_everything_else():
 def test_an_index_of_a_list_that_nothing_sees_fixes_the_size():
     model = Applied(lambda m, x: x * FACTORS[min(x.shape[2] % 3, 2)])
     dag = td.build_from_unstructured_module(model, torch.randn(2, 3, 8, 8))
-    for size in (6, 7, 8, 9):
+    same(dag(torch.ones(2, 3, 8, 8)), model(torch.ones(2, 3, 8, 8)))
+    for size in (6, 7, 9):
         try:
             found = dag(torch.ones(2, 3, size, 8))
         except td.InputError:

@@ -179,3 +179,19 @@ def test_a_call_of_a_function_without_a_rule_is_unknown():
 
 def test_rules_are_for_functions_that_may_be_called():
     assert COSTS.keys() <= {f"{space}.{name}" for space, names in ALLOWED.items() for name in names}
+
+
+class Whole:
+    """A whole number that is no int, as those of NumPy."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
+@pytest.mark.parametrize(("size", "positions"), [(2, 8), ((1, 2, 3), 6), (Whole(3), 27), ((1, Whole(2), Whole(2)), 4)])
+def test_windows_may_be_whole_numbers_of_any_kind(size, positions):
+    found = call_cost(SPECS[nn.AvgPool3d], nn.AvgPool3d(size), [(2, 3, 4, 4, 4)], [(2, 3, 2, 2, 2)], {})
+    assert (type(found.flops), found.flops) == (int, 2 * 3 * 8 * positions)

@@ -16,6 +16,7 @@ HIDDEN = torch.tensor([[True, False, True, True, False]] * 3 + [[False] * 5])
 FORMS = {
     "plain": {},
     "scaled": {"scale": 0.2},
+    "scaled by a negative number": {"scale": -0.5},
     "causal": {"is_causal": True},
     "hidden keys": {"attn_mask": HIDDEN},
     "hidden keys of each sample": {"attn_mask": torch.stack([HIDDEN, ~HIDDEN])[:, None]},

@@ -124,6 +124,6 @@ def _combined(dag: DagModule, runs: Sequence[_Run]) -> VertexFacts:
         passed = chosen_operand(switch, training=False)
         if passed is not None and passed.name in values:
             values[switch.name] = values[passed.name]
-            shapes.update({switch.name: shapes[passed.name]} if passed.name in shapes else {})
+            shapes[switch.name] = shapes[passed.name]
     costs = {row.name: row.flops for row in runs[0].table.rows}
     return VertexFacts(costs, {name: tuple(each) for name, each in values.items()}, shapes)

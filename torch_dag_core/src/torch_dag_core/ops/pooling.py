@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,8 @@ def window(rank: int, work: int = 1) -> FlopsRule:
     def rule(module: Any, inputs: Shapes, outputs: Shapes, parameters: Parameters) -> Any:
         del inputs, parameters
         size = module.kernel_size
-        return work * numel(outputs[0]) * (size**rank if isinstance(size, int) else math.prod(size))
+        sizes = size if isinstance(size, tuple | list) else (size,) * rank
+        return work * numel(outputs[0]) * math.prod(map(operator.index, sizes))  # a size may be a NumPy integer
 
     return rule
 

@@ -28,7 +28,7 @@ def awaken(model: M, seed: int = 0) -> M:
         elif last == "running_mean":
             tensor.copy_(0.3 * noise)
         elif isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
-            tensor.add_(0.5 * noise / tensor[0].numel() ** 0.5)
+            tensor.add_(0.5 * noise / tensor.shape[1:].numel() ** 0.5)
         elif isinstance(tensor, nn.Parameter):
             tensor.copy_(0.3 * noise + (last == "weight"))
     return model

@@ -34,6 +34,8 @@ Function: TypeAlias = Callable[..., Any]
 _BUILTINS: dict[str, Function] = {name: getattr(builtins, name) for name in ("bin", "chr", "hex", "oct")}
 _OPERATIONS = {"gcd": 2, "lcm": 2, "isqrt": 1, "sqrt": 1, "log": 1, "log2": 1, "pow": 2}
 """The functions that are operators of conditions, and with how many arguments."""
+_OF_CACHES = ("cache_info", "cache_clear", "cache_parameters")
+"""What a function has under ``functools.lru_cache``."""
 
 
 class StandsIn(type):
@@ -140,8 +142,7 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
         patches.put(vars(torch), {"Size": FollowingSize})
         patches.put(vars(math), functions)
         for scope in scopes.converting:
-            cached = cached_functions(scope)
-            patches.put(scope, _TYPES | {name: _here(_uncached(each), each) for name, each in cached.items()})
+            patches.put(scope, _TYPES | {name: _uncached(each) for name, each in cached_functions(scope).items()})
         for scope, name in scopes.imported:
             if id(scope.get(name)) in NAMES_ON_NUMBERS:
                 patches.put(scope, {name: functions[NAMES_ON_NUMBERS[id(scope[name])]]})
@@ -183,7 +184,6 @@ def _here(stand_in: Function, original: Function) -> Function:
     """Return a function that calls the stand-in in this thread, and the original in every other one."""
     thread = get_ident()
 
-    @functools.wraps(original)
     def call(*args: object, **kwargs: object) -> object:
         return (stand_in if get_ident() == thread else original)(*args, **kwargs)
 
@@ -210,10 +210,12 @@ def _followed(name: str, function: Function) -> Function:
 def _uncached(function: Any) -> Function:
     """Return a function with a cache that computes anew for sizes, which are no keys."""
 
-    def call(*args: object, **kwargs: object) -> object:
+    def anew(*args: object, **kwargs: object) -> object:
         is_traced = any(isinstance(leaf, Traced) for leaf in leaves((args, kwargs)))
         return (function.__wrapped__ if is_traced else function)(*args, **kwargs)
 
+    call = functools.wraps(function)(_here(anew, function))
+    vars(call).update({name: getattr(function, name) for name in _OF_CACHES})
     return call
 
 

@@ -31,8 +31,8 @@ def _attention(  # noqa: PLR0913  the signature is torch's
     del dropout_p  # what is exported is evaluation
     if enable_gqa:
         key, value = (_repeated(each, query.shape[-3]) for each in (key, value))
-    root = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    scores = (query * root) @ (key * root).transpose(-2, -1)
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * factor) @ key.transpose(-2, -1)
     mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril() if is_causal else attn_mask
     if mask is None:
         return scores.softmax(-1) @ value
