@@ -77,6 +77,7 @@ _REDUCED = {
         ("sum", "Sum", (-1, True)), ("mean", "Mean", ((1, 2),)), ("amax", "Amax", ((2,),)), ("amin", "Amin", ((1, 2),)),
         ("max_along", "MaxAlong", (1,)), ("min_along", "MinAlong", (2, True)), ("var", "Var", (-1,)),
         ("std", "Std", (1, 0, True)), ("var_mean", "VarMean", ((1, 2),)), ("norm", "Norm", (2.0, 1)),
+        ("std_mean", "StdMean", ((1, 2),)),
         ("logsumexp", "LogSumExp", (1,)), ("argmax", "Argmax", (2,)), ("argmin", "Argmin", (1, True)),
         ("cumsum", "CumSum", (1,)), ("topk", "TopK", (2,)), ("sort", "Sort", (1, True)),
     )

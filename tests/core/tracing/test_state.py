@@ -227,6 +227,40 @@ def test_state_in_a_plain_attribute_is_refused():
         build_from_unstructured_module(Recurrent(), rows(2))
 
 
+@pytest.mark.parametrize(
+    "cast", [torch.Tensor.type_as, lambda mean, x: mean.to(x.dtype), lambda mean, x: mean.to(x).float()]
+)
+def test_an_attribute_that_is_cast_to_the_type_it_has_is_no_state(cast):
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.mean = nn.Linear(4, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+        def forward(self, x):
+            self.mean = cast(self.mean, x)
+            return self.fc(x - self.mean) + self.mean
+
+    model = Centred()
+    dag = build_from_unstructured_module(model, rows(2))
+    x = rows(3)
+    assert torch.equal(dag(x), model(x))
+
+
+def test_an_attribute_that_is_cast_to_another_type_is_state():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+
+        def forward(self, x):
+            y = x - self.mean
+            self.mean = self.mean.type_as(x)
+            return y
+
+    with pytest.raises(TraceError, match="keeps a tensor in 'mean' from one call to the next; make it a buffer"):
+        build_from_unstructured_module(Centred(), rows(2))
+
+
 def test_a_write_into_a_plain_attribute_is_refused():
     class Recurrent(nn.Module):
         def __init__(self):

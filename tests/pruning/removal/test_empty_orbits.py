@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_pruning.analysis.analysis import analyze
-from torch_dag_pruning.cut import masked_model, removal_proof, remove_channels
+from torch_dag_pruning.cut import Cut, masked_model, removal_proof, remove_channels
 from torch_dag_pruning.plan.plan import Plan
 
 
@@ -48,3 +49,24 @@ def test_a_third_of_all_at_once(case, first):
 def test_everything_at_once(case):
     dag, x, analysis = case
     check(dag, x, analysis, Plan.keeping(analysis, {o.key: range(o.minimum) for o in analysis.orbits}))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_what_was_empty_before_stays_as_it_is():
+    class Branched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.none = nn.Linear(5, 8), nn.Linear(5, 0)
+            self.after_wide, self.after_none = nn.Linear(8, 3), nn.Linear(0, 3)
+
+        def forward(self, x):
+            return self.after_wide(self.wide(x).relu()) + self.after_none(self.none(x).relu())
+
+    x = torch.randn(2, 5)
+    dag = build_from_unstructured_module(Branched(), x)
+    analysis = analyze(dag, x)
+    cut = Cut(analysis, Plan.random(analysis, 0.5, seed=0))
+    smaller = cut.removed()
+    assert cut.prove(smaller).worst < 1e-6
+    assert {"none", "after_none"} <= {vertex.name for vertex in smaller.inner_vertices}
+    cut.check_costs(smaller)

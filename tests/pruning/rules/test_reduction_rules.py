@@ -15,6 +15,7 @@ REDUCED = {
     "var": lambda x: x.var(-1),
     "std": lambda x: x.std(-1),
     "var_mean": lambda x: sum(torch.var_mean(x, -1)),
+    "std_mean": lambda x: sum(torch.std_mean(x, -1)),
     "norm": lambda x: x.norm(dim=-1),
     "logsumexp": lambda x: x.logsumexp(-1),
 }
@@ -29,7 +30,7 @@ def test_reduction_over_channels(check, fn, name):
         c=nn.Linear(8, 3),
     )
     analysis = check(net, torch.randn(2, 7, 5), ops=[name], orbits=[8])
-    least = {"var": 2, "std": 2, "var_mean": 2, "amax": 1, "amin": 1, "max_along": 1, "min_along": 1}
+    least = {"var": 2, "std": 2, "var_mean": 2, "std_mean": 2, "amax": 1, "amin": 1, "max_along": 1, "min_along": 1}
     assert analysis.orbits[0].minimum == least.get(name, 0)
 
 
@@ -45,7 +46,8 @@ def test_reduction_over_channels_and_space(check, fn, name):
         over = reduced.get(name) or {
             "sum": lambda x: x.sum((1, 2)), "mean": lambda x: x.mean((1, 2)), "amax": lambda x: x.amax((1, 2)),
             "amin": lambda x: x.amin((1, 2)), "var": lambda x: x.var((1, 2)), "std": lambda x: x.std((1, 2)),
-            "var_mean": lambda x: sum(torch.var_mean(x, (1, 2))), "norm": lambda x: x.norm(dim=(1, 2)),
+            "var_mean": lambda x: sum(torch.var_mean(x, (1, 2))),
+            "std_mean": lambda x: sum(torch.std_mean(x, (1, 2))), "norm": lambda x: x.norm(dim=(1, 2)),
             "logsumexp": lambda x: x.logsumexp((1, 2)),
         }[name]  # fmt: skip
         return m.b(x) * over(x)[:, None, None]

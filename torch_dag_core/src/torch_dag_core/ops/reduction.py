@@ -128,6 +128,19 @@ class VarMean(Op):
         return tuple(torch.var_mean(x, self.dim, correction=self.correction, keepdim=self.keepdim))  # type: ignore[return-value]
 
 
+@op("core.std_mean", flops=per_input)
+class StdMean(Op):
+    """Standard deviation and mean over dimensions."""
+
+    dim: Dims = None
+    correction: float = 1
+    keepdim: bool = False
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standard deviation (from a variance divided by ``n - correction``) and mean of ``x`` over ``dim``."""
+        return tuple(torch.std_mean(x, self.dim, correction=self.correction, keepdim=self.keepdim))  # type: ignore[return-value]
+
+
 @op("core.norm", flops=per_input)
 class Norm(Op):
     """Vector norm over dimensions."""

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
+from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.tracing.calls import Calls, Invocation
 from torch_dag_core.tracing.execution import Function, run, run_module, writes
 from torch_dag_core.tracing.gradient_flags import GRADIENT_NAMES, GradientFlags
 from torch_dag_core.tracing.held import HeldTensors
-from torch_dag_core.tracing.location import Location
+from torch_dag_core.tracing.idle_casts import is_kept
+from torch_dag_core.tracing.location import USE_ATOMIC, Location
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
 from torch_dag_core.tracing.python_functions import COMPOSITE, opened
@@ -24,7 +26,7 @@ from torch_dag_core.tracing.randomness import Randomness
 from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
 from torch_dag_core.tracing.run_settings import RunSettings
-from torch_dag_core.tracing.settled import plain, settled
+from torch_dag_core.tracing.settled import plain, settled, without_arrays
 from torch_dag_core.tracing.size_log import SizeLog
 from torch_dag_core.tracing.size_reads import SIZE_NAMES, SizeReads
 from torch_dag_core.tracing.sizes import Traced
@@ -126,7 +128,7 @@ class Recorder(TorchFunctionMode):
     def reassigned(self, name: str, before: Tensor, tensor: Tensor) -> None:
         """Record that the buffer ``name`` is another tensor now; one of another size is kept by the model alone."""
         if tensor.shape != before.shape:
-            self.attribute_changed(name, before)
+            self.attribute_changed(name, before, tensor)
             return
         source = self.tracker.ref(tensor)
         outcome = outcome_of(tensor, self._tape[source].outcome.is_constant)
@@ -134,10 +136,16 @@ class Recorder(TorchFunctionMode):
         copy = FunctionCall(name="clone", origin=origin, outcome=outcome, function="clone", args=(source,))
         self._tape.mark_as_write(self._tape.append(copy), name)
 
-    def attribute_changed(self, path: str, before: Tensor) -> None:
-        """Refuse a tensor attribute, not a buffer, that the model read and then replaced."""
-        if self.tracker.has_adopted(before):
-            self.location.fail(f"the model keeps a tensor in {path!r} from one call to the next; make it a buffer")
+    def attribute_changed(self, path: str, before: Tensor, after: object) -> None:
+        """Refuse a tensor attribute, not a buffer, that the model read and then replaced by another value."""
+        if not self.tracker.has_adopted(before):
+            return
+        if isinstance(after, Tensor) and self.tracker.knows(after):
+            value, old = (self._tape[self.tracker.ref(tensor)] for tensor in (after, before))
+            if is_kept(value, old, self._tape.entries):
+                return
+        message = f"the model keeps a tensor in {path!r} from one call to the next; make it a buffer, or {USE_ATOMIC}"
+        raise TraceError(message)
 
     def replaced_tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor, object]]:
         """Iterate over (path, old value, new value) of buffers and attributes that are other objects now."""
@@ -177,7 +185,7 @@ class Recorder(TorchFunctionMode):
         if not all(self._is_constant(tensor) for tensor in sizing_operands(name, args, kwargs)):
             self.location.fail(f"the size of what {name.strip('_')} returns depends on the data")
         if name == "__setitem__":
-            self._calls.set_item(args)
+            self._calls.set_item(without_arrays(args))
             return None
         if name in COMPOSITE:
             with self:
@@ -199,9 +207,9 @@ class Recorder(TorchFunctionMode):
         execute = partial(run, func, name, plain(args), plain(kwargs))
         is_method = type(func).__name__ in ("method_descriptor", "wrapper_descriptor")
         identity: Hashable = name if is_property(func) or is_method else func
-        recorded = args[:1] if is_property(func) else args
+        recorded, kwargs = without_arrays(args[:1] if is_property(func) else args), without_arrays(kwargs)
         if name == "where" and func is not torch.where and len(args) > 1:
-            identity, recorded = torch.where, (args[1], args[0], *args[2:])
+            identity, recorded = torch.where, (recorded[1], recorded[0], *recorded[2:])
         entry = FunctionCall(name=canonical(name), origin=self.location.origin(), function=identity)
         return self._calls.make(
             Invocation(entry, recorded, kwargs, execute, is_random=name in RANDOM, may_write=writes(name))

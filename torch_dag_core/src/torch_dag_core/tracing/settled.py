@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
+
 from torch_dag_core.graph.nested import is_flat, leaves, map_by_class
 from torch_dag_core.tracing.expressions import EntrySize, Expression
 from torch_dag_core.tracing.sizes import TracedFloat, TracedInt, ordinary
@@ -77,6 +80,14 @@ def settled(value: T) -> T:
     if _is_flat(value):
         return value
     replaced: T = map_by_class(value, SETTLING)
+    return replaced
+
+
+def without_arrays(value: T) -> T:
+    """Return ``value`` with a constant tensor in place of every NumPy array inside, which recordings do not know."""
+    if _is_flat(value) or np.ndarray not in map(type, leaves(value)):
+        return value
+    replaced: T = map_by_class(value, {np.ndarray: lambda array: torch.from_numpy(np.array(array))})
     return replaced
 
 

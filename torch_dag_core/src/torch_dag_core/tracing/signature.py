@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_dag_core.graph.nested import leaves, map_leaves
+from torch_dag_core.tracing.idle_casts import handed_back
 from torch_dag_core.tracing.names import RANDOM, canonical
 from torch_dag_core.tracing.recording import Argument, Entry, FunctionCall, Held, Input, ModuleCall, Recording, Ref
 from torch_dag_core.tracing.settled import plain
@@ -108,6 +109,9 @@ class Signatures:
         source = _computed_by(entry)
         if source is not None and source not in self._varying:
             return self._of[source]  # an earlier run computed it of parameters, and this one would do it again
+        kept = handed_back(entry, entries)
+        if kept is not None:
+            return self._of[kept]
         if entry.name == "detach" and not self._follows_gradients and entry.operands:
             return self._of[entries[entry.operands[0]]]
         content = self._content(entry, entries)

@@ -159,7 +159,7 @@ def _run(model: nn.Module, recorder: Recorder, args: tuple[Live, ...], kwargs: d
         if name in model.get_submodule(owner)._buffers and isinstance(new, Tensor):
             recorder.reassigned(path, old, new)
         else:
-            recorder.attribute_changed(path, old)
+            recorder.attribute_changed(path, old, new)
     leaves: list[Tensor] = []
     template = pack(result, recorder.is_returned_tensor, leaves)
     return recorder.close(leaves, template)

@@ -90,9 +90,8 @@ class MaskedVariance(MaskedReduction):
         return value if self.keepdim else value.sum(list(self.dims))
 
     def _result(self, variance: Tensor, mean: Tensor) -> Any:
-        if self.kind is reduction.VarMean:
-            return variance, mean
-        return variance.sqrt() if self.kind is reduction.Std else variance
+        spread = variance.sqrt() if self.kind in {reduction.Std, reduction.StdMean} else variance
+        return (spread, mean) if self.kind in {reduction.VarMean, reduction.StdMean} else spread
 
 
 def cleared_difference(x: Tensor, mean: Tensor, mask: Tensor) -> Tensor:

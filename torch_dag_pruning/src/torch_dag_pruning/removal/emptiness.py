@@ -63,8 +63,8 @@ class Emptiness:
                 self.gone.add(vertex.name)
 
     def is_empty(self, axes: Iterable[Axis]) -> bool:
-        """Return whether a tensor with these axes keeps no element."""
-        return any(self.kept.size(axis) == 0 for axis in axes)
+        """Return whether a tensor with these axes keeps no element; one that had none before does not count."""
+        return any(axis.n > 0 and self.kept.size(axis) == 0 for axis in axes)
 
     def empty_operands(self, vertex: InnerVertex) -> set[int]:
         """Return the indices of the operands of a vertex that keep no element."""

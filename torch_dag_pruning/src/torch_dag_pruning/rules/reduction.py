@@ -78,7 +78,7 @@ def extreme(ctx: Context) -> Relation:
     return _statistic(ctx, reductions.MaskedExtreme, ctx.module.dim, 1, keepdim=ctx.module.keepdim)
 
 
-@axis_rule("core.var", "core.std", "core.var_mean")
+@axis_rule("core.var", "core.std", "core.var_mean", "core.std_mean")
 def variance(ctx: Context) -> Relation:
     """Reduce over the kept slots (M3); at least ``correction + 1`` have to stay (P3)."""
     least = int(ctx.module.correction) + 1

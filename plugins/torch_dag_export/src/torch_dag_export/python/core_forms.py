@@ -192,6 +192,7 @@ REDUCTIONS = (
     written_as(reduction.Var, "torch.var({0}, {dim}, correction={correction}, keepdim={keepdim})"),
     written_as(reduction.Std, "torch.std({0}, {dim}, correction={correction}, keepdim={keepdim})"),
     written_as(reduction.VarMean, "torch.var_mean({0}, {dim}, correction={correction}, keepdim={keepdim})"),
+    written_as(reduction.StdMean, "torch.std_mean({0}, {dim}, correction={correction}, keepdim={keepdim})"),
     written_as(reduction.Norm, "torch.norm({0}, {p}, {dim}, {keepdim})"),
     written_as(reduction.LogSumExp, "torch.logsumexp({0}, {dim}, {keepdim})"),
     written_as(reduction.Argmax, "torch.argmax({0}, {dim}, {keepdim})"),

@@ -10,7 +10,7 @@ from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Valu
 from torch_dag_core.conversion.normalizers.declaration import normalizes
 from torch_dag_core.ops.arithmetic import Div, Maximum, Minimum, Mul
 from torch_dag_core.ops.normalization import Normalize
-from torch_dag_core.ops.reduction import Amax, Amin, MaxAlong, Mean, MinAlong, Norm, Std, Sum, Var, VarMean
+from torch_dag_core.ops.reduction import Amax, Amin, MaxAlong, Mean, MinAlong, Norm, Std, StdMean, Sum, Var, VarMean
 
 Dims: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
@@ -47,17 +47,17 @@ def maximum(
     return call.emit(whole(), input) if dim is None else call.emit(draft(along, dim, keepdim), input)
 
 
-@normalizes("var", "std", "var_mean")
+@normalizes("var", "std", "var_mean", "std_mean")
 def variance(
     call: Call, input: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False,
     correction: float | None = None,
 ) -> Value:  # fmt: skip
-    """Emit `Var`, `Std` or `VarMean`; ``unbiased`` becomes a correction of 0 or 1."""
+    """Emit `Var`, `Std`, `VarMean` or `StdMean`; ``unbiased`` becomes a correction of 0 or 1."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    op = {"var": Var, "std": Std, "var_mean": VarMean}[call.name]
+    op = {"var": Var, "std": Std, "var_mean": VarMean, "std_mean": StdMean}[call.name]
     return call.emit(op(_dims(dim), correction, keepdim), input)
 
 
