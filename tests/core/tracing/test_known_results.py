@@ -23,14 +23,24 @@ def floats(rank, largest):
     return shapes.map(torch.ones)
 
 
+OF_CHANNELS = st.none() | floats(1, 4)
+OF_FEATURES = st.none() | floats(1, 2) | floats(2, 2)
 CALLS = {
     "add": st.tuples(TENSORS, TENSORS | st.floats(1, 2)),
     "mul": st.tuples(TENSORS, TENSORS),
     "maximum": st.tuples(TENSORS, TENSORS),
     "sigmoid": st.tuples(TENSORS),
     "clamp": st.tuples(TENSORS, st.floats(0, 1)),
-    "flip": st.tuples(TENSORS, st.just((0,))),
-    "roll": st.tuples(TENSORS, st.integers(0, 2)),
+    "flip": st.tuples(TENSORS, st.lists(st.integers(-3, 2), min_size=1, max_size=2)),
+    "roll": st.tuples(TENSORS, st.integers(0, 2) | st.just((1, 1)), DIMS),
+    "softmax": st.tuples(TENSORS, st.integers(-3, 2)),
+    "batch_norm": st.tuples(
+        floats(3, 2) | floats(2, 3), floats(1, 3), floats(1, 3), OF_CHANNELS, OF_CHANNELS, st.booleans()
+    ),
+    "instance_norm": st.tuples(floats(3, 3), floats(1, 3), floats(1, 3), OF_CHANNELS, OF_CHANNELS),
+    "group_norm": st.tuples(floats(3, 4) | floats(2, 4), st.integers(0, 3), OF_CHANNELS, OF_CHANNELS),
+    "layer_norm": st.tuples(floats(3, 2), st.lists(st.integers(1, 2), max_size=3), OF_FEATURES, OF_FEATURES),
+    "rms_norm": st.tuples(floats(3, 2), st.lists(st.integers(1, 2), max_size=3), OF_FEATURES),
     "cat": st.tuples(st.lists(TENSORS, min_size=1, max_size=3), st.integers(-3, 2)),
     "mean": st.tuples(TENSORS, DIMS, st.booleans()),
     "norm": st.tuples(TENSORS, st.sampled_from([1, 2.0, "fro"]), DIMS, st.booleans()),
@@ -49,7 +59,7 @@ CALLS = {
 }  # fmt: skip
 
 
-PLACES = torch, functional, torch.linalg
+PLACES = functional, torch, torch.linalg
 """Where torch has these functions."""
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from torch_dag_pruning.axes import Atom, Axis, AxisSolver, Concat, Fixed, Product, atoms
-from torch_dag_pruning.axes.relation import Axes, Relation, Sink
+from torch_dag_pruning.axes.relation import Axes, FromEnd, Relation, Sink
 
 _AXES = (Fixed, Atom, Product, Concat)
+_SIZES = (*_AXES, FromEnd)
 
 
 def leaves(axis: Axis) -> Iterator[tuple[int | None, Atom]]:
@@ -81,13 +82,15 @@ class Resolution:
         if isinstance(value, _AXES):
             axis = self.axis(value)
             return axis if atoms(axis) else original
+        if isinstance(value, FromEnd):
+            axis = self.axis(value.axis)
+            return FromEnd(axis) if atoms(axis) else original
         if isinstance(value, slice):
             parts = [self._resolve_entry(getattr(value, end), None) for end in ("start", "stop", "step")]
-            has_atoms = any(isinstance(part, _AXES) for part in parts)
-            if not has_atoms and not _is_open_stride(value, original):
+            if not any(isinstance(part, _SIZES) for part in parts) and not _is_open_stride(value, original):
                 return original
             ends = zip((value.start, value.stop, value.step), parts, strict=True)
-            return slice(*(part if isinstance(part, _AXES) else _number(end) for end, part in ends))
+            return slice(*(part if isinstance(part, _SIZES) else _number(end) for end, part in ends))
         if isinstance(value, tuple):
             originals = original if isinstance(original, (tuple, list)) else (None,) * len(value)
             return tuple(self._resolve_entry(v, o) for v, o in zip(value, originals, strict=True))
@@ -95,6 +98,8 @@ class Resolution:
 
 
 def _number(end: Any) -> Any:
+    if isinstance(end, FromEnd):
+        return -end.axis.n
     return end.n if isinstance(end, _AXES) else end
 
 

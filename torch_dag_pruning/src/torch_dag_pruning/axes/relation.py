@@ -38,6 +38,17 @@ class Sink:
 
 
 @dataclass(frozen=True)
+class FromEnd:
+    """The bound of a slice that is counted from the end, in `Relation.rewrite`.
+
+    Attributes:
+        axis: What lies behind the bound.
+    """
+
+    axis: Axis
+
+
+@dataclass(frozen=True)
 class Relation:
     """What a rule returns. Its axes may be unresolved: the analysis resolves them after all rules have run.
 
@@ -46,7 +57,8 @@ class Relation:
         sinks: The edges to mask.
         parameters: The axes of the module's own tensors, by name within the module. Tensors left out stay whole.
         rewrite: Entries of the op's configuration that depend on sizes: config name to the same value with the axis in
-            place of every int or `Size` that is its size. Values may be nested in tuples and slices.
+            place of every int or `Size` that is its size. Values may be nested in tuples and slices; negative bounds of
+            slices are `FromEnd`.
         masked: Builds the masked form of a module whose statistics or reductions run over prunable axes; None if masks
             on the sinks are enough. Called as ``masked(module, mask_of)`` with ``mask_of(axis) -> Tensor``.
         statistics: The axes that those statistics run over. If none of them can be pruned, the analysis replaces

@@ -14,7 +14,7 @@ from torch_dag_core.graph.builtin_ops import TensorHolder
 from torch_dag_core.graph.values import Size
 from torch_dag_core.plugins.registry import Registry
 from torch_dag_pruning.axes import Atom, Axis, Concat, Fixed, Product
-from torch_dag_pruning.axes.relation import Relation
+from torch_dag_pruning.axes.relation import FromEnd, Relation
 from torch_dag_pruning.errors import RemovalError
 from torch_dag_pruning.removal.kept import Kept
 
@@ -105,6 +105,8 @@ class _Rewriting:
         """Return ``template`` with each axis replaced by its kept size; a `Size` is scaled accordingly."""
         if isinstance(template, _AXES):
             return self._number(old, template)
+        if isinstance(template, FromEnd):
+            return -self.kept.size(template.axis) or None  # nothing behind it: the slice is open
         if isinstance(template, Size):
             return self._scaled(old if isinstance(old, Size) else template, Fraction(1))
         if isinstance(template, slice):

@@ -10,7 +10,7 @@ import torch
 from torch_dag_core.graph.values import Slot
 from torch_dag_core.graph.vertex import InnerVertex
 from torch_dag_pruning.axes import Axis, Fixed, concat
-from torch_dag_pruning.axes.relation import Axes, Context, Relation, axis_rule
+from torch_dag_pruning.axes.relation import Axes, Context, FromEnd, Relation, axis_rule
 from torch_dag_pruning.axes.stand_in import Emptied
 from torch_dag_pruning.rules.broadcasting import broadcast
 from torch_dag_pruning.rules.stand_ins import restated
@@ -54,6 +54,10 @@ def set_index(ctx: Context) -> Relation:
 def _selects_by_mask(ctx: Context) -> bool:
     masks = (item for item in ctx.module.items if isinstance(item, Slot) and ctx.dtypes[item.index] == torch.bool)
     return any(True for _ in masks) or any(isinstance(item, bool) for item in ctx.module.items)
+
+
+def _is_negative(bound: int | None) -> bool:
+    return bound is not None and bound < 0
 
 
 def _fits(region: Axes, value: Axes) -> bool:
@@ -132,7 +136,9 @@ class _Picking:
             self._result.append(self._free_result())
             return item
         start, stop, step = item.indices(axis.n)
-        picked, rewritten = self._range(axis, start, max(start, stop), step)
+        if step == 1:
+            return self._range(axis, item, start, max(start, stop))
+        picked, rewritten = self._stride(axis, start, max(start, stop), step)
         self._result.append(picked)
         return rewritten
 
@@ -142,12 +148,16 @@ class _Picking:
         shape = self.ctx.outputs[0]
         return Fixed(shape[place] if place < len(shape) else 0, self.ctx.cause(_PICKED))
 
-    def _range(self, axis: Axis, start: int, stop: int, step: int) -> tuple[Axis, slice]:
+    def _range(self, axis: Axis, given: slice, start: int, stop: int) -> slice:
+        """Return the bounds, each counted from where the model counts it, because other parts may lose slots."""
         cause = self.ctx.cause("a single slot is sliced off")
-        if step == 1:
-            before, piece, _ = self.ctx.solver.cut(axis, [start, stop], cause)
-            end = None if stop >= axis.n else concat(before, piece)
-            return piece, slice(before if start else None, end, None)
+        before, piece, behind = self.ctx.solver.cut(axis, [start, stop], cause)
+        self._result.append(piece)
+        first = FromEnd(concat(piece, behind)) if _is_negative(given.start) else before
+        end = FromEnd(behind) if _is_negative(given.stop) else concat(before, piece)
+        return slice(first if start else None, None if stop >= axis.n else end, None)
+
+    def _stride(self, axis: Axis, start: int, stop: int, step: int) -> tuple[Axis, slice]:
         count = len(range(start, stop, step))
         rows = self._rows(axis, start, stop, step)
         if rows is not None:
