@@ -46,6 +46,18 @@ class Branching(Net):
         return self.layers(x) if x.sum() > 0 else x
 
 
+class Watched(Net):
+    def forward(self, x):
+        y = self.layers(x)
+        return y * 0.0 if self.training and not y.isfinite().all() else y
+
+
+class Paired(Net):
+    def forward(self, x):
+        first, second = self.layers(x)
+        return first - second
+
+
 class Wrong(Net):
     """Computes something else while it is traced: it looks at its callers, which no trace can watch."""
 
@@ -124,6 +136,23 @@ def test_a_model_is_converted_compared_and_loaded_without_its_source(examined):
     assert row["seconds"]["total"] > 0
     assert row["peak_megabytes"] is None or row["peak_megabytes"] > 50
     assert result.stdout.strip() == f"5 models in {out}, 4 of them with failures"
+
+
+def test_a_model_that_converts_for_evaluation_alone_is_examined_so(folder, run):
+    result, out = run("watched.jsonl", names=("Watched",)), folder / "watched.jsonl"
+    row = rows(out)["Watched"]
+    assert row["failures"] == {}, result.output
+    assert row["evaluation_only"].startswith("TraceError: the model takes a Python value out of a computed tensor (bool)")
+    assert row["differences"] == {"evaluation_3": 0.0, "evaluation_1": 0.0}
+    assert "| converted for evaluation alone | 1 |" in page([CoverageFile.read(out)])
+
+
+def test_a_model_of_a_fixed_batch_is_examined_at_it(folder, run):
+    result, out = run("paired.jsonl", names=("Paired",)), folder / "paired.jsonl"
+    row = rows(out)["Paired"]
+    assert row["failures"] == {}, result.output
+    assert row["free_batch"] is False
+    assert row["differences"] == {"evaluation_2": 0.0, "training_2": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,20 @@ CLOSE = 1e-5
 """Largest accepted difference, relative to the largest element of the source's result."""
 DOUBLE_CLOSE = 1e-9
 """The same in double precision, in which larger differences are looked at again."""
-BATCHES = (3, 1)
+_BATCHES = (3, 1)
 """Batch sizes, in the order in which they are compared: batch norms refuse a single sample in training."""
 _SEED = 1
 REFUSED = "source refuses"
+
+
+def takes_any_batch(dag: DagModule) -> bool:
+    """Tell whether a graph has a free batch size."""
+    return all(spec.shape[:1] in ((), (None,)) for spec in dag.input_spec.tensors)
+
+
+def batch_sizes(dag: DagModule, example: ExampleInputs) -> tuple[int, ...]:
+    """Return the batch sizes at which a graph is examined: that of the example where it takes no other."""
+    return _BATCHES if takes_any_batch(dag) else (example.batch,)
 
 
 def batch_of(example: ExampleInputs, samples: int) -> list[Tensor]:
@@ -43,12 +53,13 @@ def batch_of(example: ExampleInputs, samples: int) -> list[Tensor]:
 def differences(model: nn.Module, dag: DagModule, example: ExampleInputs) -> dict[str, float | str]:
     """Return the largest relative difference of the results by mode and batch size, as ``evaluation_3``.
 
-    In training the buffers are compared as well, after the call. Where the source itself raises an error, the value is
-    the text `REFUSED`; where the graph alone does, the text of its error.
+    A graph of evaluation alone is compared in evaluation. In training the buffers are compared as well, after the call.
+    Where the source itself raises an error, the value is the text `REFUSED`; where the graph alone does, the text of
+    its error.
     """
     found: dict[str, float | str] = {}
     for mode, twins in _modes(model, dag):
-        for samples in BATCHES:
+        for samples in batch_sizes(dag, example):
             found[f"{mode}_{samples}"] = _difference(twins, example, batch_of(example, samples))
     return found
 
@@ -62,7 +73,7 @@ def in_double_precision(
         return {}
     found = {}
     for mode, twins in _modes(copy.deepcopy(model).double(), dag.clone().double()):
-        for samples in BATCHES:
+        for samples in batch_sizes(dag, example):
             if f"{mode}_{samples}" in far:
                 tensors = [t.double() if t.is_floating_point() else t for t in batch_of(example, samples)]
                 found[f"{mode}_{samples}"] = _difference(twins, example, tensors)
@@ -71,7 +82,8 @@ def in_double_precision(
 
 def _modes(model: nn.Module, dag: DagModule) -> Iterator[tuple[str, tuple[nn.Module, DagModule]]]:
     yield "evaluation", (model, dag)
-    yield "training", (copy.deepcopy(model).train(), dag.clone().train())
+    if not dag.input_spec.evaluation_only:
+        yield "training", (copy.deepcopy(model).train(), dag.clone().train())
 
 
 def _difference(

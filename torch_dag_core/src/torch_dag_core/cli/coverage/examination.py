@@ -17,14 +17,21 @@ from torch import nn
 
 from torch_dag_core.analysis.cost_table import flops
 from torch_dag_core.cli.coverage.check import CoverageCheck, Subject
-from torch_dag_core.cli.coverage.comparison import batch_of, differences, in_double_precision, too_far
+from torch_dag_core.cli.coverage.comparison import (
+    batch_of,
+    batch_sizes,
+    differences,
+    in_double_precision,
+    takes_any_batch,
+    too_far,
+)
 from torch_dag_core.cli.coverage.kept import keep, keep_structure
 from torch_dag_core.cli.coverage.library import Listed
 from torch_dag_core.cli.example_choice import ExampleChoice
 from torch_dag_core.cli.references import load_model
 from torch_dag_core.conversion.convert import build_from_unstructured_module, find_example_inputs
 from torch_dag_core.conversion.example_inputs import ExampleInputs
-from torch_dag_core.errors import TorchDagError
+from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.dag import DagModule
 from torch_dag_core.ops.torch_call import TorchCall
 from torch_dag_core.plugins.discovery import one_line
@@ -129,15 +136,28 @@ class Examination:
         return example
 
     def _convert(self, model: nn.Module, example: ExampleInputs) -> DagModule:
-        dag = build_from_unstructured_module(model, example.call_arguments(example.tensors))
+        dag = self._converted(model, example)
         calls = Counter(v.module.function for v in dag.inner_vertices if isinstance(v.module, TorchCall))
         shapes = [spec.shape for spec in dag.input_spec.tensors]
         self.row["vertices"] = len(dag.inner_vertices)
         self.row["torch_calls"] = dict(sorted(calls.items()))
-        self.row["free_batch"] = all(shape[:1] in ((), (None,)) for shape in shapes)
+        self.row["free_batch"] = takes_any_batch(dag)
         self.row["free_size"] = any(size is None for shape in shapes for size in shape[1:])
         self.row["notes"] = [without_folders(note)[:_LONGEST] for note in dag.input_spec.notes]
         return dag
+
+    def _converted(self, model: nn.Module, example: ExampleInputs) -> DagModule:
+        """Convert for both modes, or else for evaluation alone, with the reason in the row."""
+        arguments = example.call_arguments(example.tensors)
+        try:
+            return build_from_unstructured_module(model, arguments)
+        except TraceError as error:
+            try:
+                dag = build_from_unstructured_module(model, arguments, modes="eval")
+            except TraceError:
+                raise error from None
+            self.row["evaluation_only"] = reason_of(error)
+            return dag
 
     def _compare(self, model: nn.Module, dag: DagModule, example: ExampleInputs) -> None:
         found = differences(model, dag, example)
@@ -154,7 +174,7 @@ class Examination:
 
     def _keep(self, example: ExampleInputs, name: str, dag: DagModule) -> None:
         if self.request.has_weights:
-            keep(self.request.folder, name, dag, batch_of(example, 3))
+            keep(self.request.folder, name, dag, batch_of(example, batch_sizes(dag, example)[0]))
         else:
             keep_structure(self.request.folder, name, dag)
 

@@ -92,6 +92,7 @@ def _totals(rows: Sequence[Row]) -> str:
         "examined": len(rows),
         "built": sum("parameters" in row for row in rows),
         "converted": len(converted),
+        "converted for evaluation alone": sum("evaluation_only" in row for row in converted),
         "without any failure": sum(not row["failures"] for row in rows),
         "examined with weights": sum(row["has_weights"] for row in rows),
         "examined without weights, structure only": sum(not row["has_weights"] for row in rows),
