@@ -142,7 +142,9 @@ def test_a_model_that_converts_for_evaluation_alone_is_examined_so(folder, run):
     result, out = run("watched.jsonl", names=("Watched",)), folder / "watched.jsonl"
     row = rows(out)["Watched"]
     assert row["failures"] == {}, result.output
-    assert row["evaluation_only"].startswith("TraceError: the model takes a Python value out of a computed tensor (bool)")
+    assert row["evaluation_only"].startswith(
+        "TraceError: the model takes a Python value out of a computed tensor (bool)"
+    )
     assert row["differences"] == {"evaluation_3": 0.0, "evaluation_1": 0.0}
     assert "| converted for evaluation alone | 1 |" in page([CoverageFile.read(out)])
 

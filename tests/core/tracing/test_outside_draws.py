@@ -18,10 +18,13 @@ from time import time as now
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TraceError
+from torch_dag_core.tracing.surroundings import IDENTITY
 
 # ruff: noqa: NPY002, DTZ001, DTZ005 - the global generator and local times are what models use
 DRAW, UNIFORM = Random(1).random, Random(1).uniform
@@ -106,6 +109,13 @@ FOLLOWED = {
     "a method of a generator": lambda x: x * DRAW(),
     "a method in Python of a generator": lambda x: x * UNIFORM(0.5, 1.5),
 }
+
+
+@given(st.integers(0, 2**60))
+def test_the_trials_of_an_identity_show_every_bit_both_ways(number):
+    tried = [IDENTITY.other(number, trial) for trial in range(8)]
+    assert tried[0] ^ tried[1] == 2**62 - 1
+    assert len({number, *tried}) == 9
 
 
 @pytest.mark.parametrize("name", FOLLOWED)

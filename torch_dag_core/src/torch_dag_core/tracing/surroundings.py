@@ -79,8 +79,8 @@ def _other_bytes(_: bytes, trial: int, __: Function, count: int, *___: Any) -> b
 
 
 def _other_number(number: int, trial: int, *_: Any, **__: Any) -> int:
-    """Return another number for each, large ones for small ones as well."""
-    return (number * _ODD + trial) % _RANGE
+    """Return another number for each, large ones for small ones as well; two trials give opposite bits."""
+    return ((number + 1 + trial // 2) * _ODD ^ -(trial % 2)) % _RANGE
 
 
 def _opposite(answer: bool, *_: Any) -> bool:  # noqa: FBT001
