@@ -15,7 +15,8 @@ pytest.importorskip("torch_dag_transformers")
 
 KINDS = [
     "bert", "roberta", "distilbert", "albert", "deberta-v2", "modernbert", "bart", "t5", "gpt2", "llama", "qwen2",
-    "gemma", "phi", "opt", "mixtral", "clip", "vit",
+    "gemma", "phi", "opt", "mixtral", "clip", "vit", "falcon", "gpt_neo", "gptj", "convnext", "timesformer",
+    "audio-spectrogram-transformer",
 ]  # fmt: skip
 
 

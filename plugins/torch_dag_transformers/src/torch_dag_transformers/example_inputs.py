@@ -40,7 +40,7 @@ def _beside_tokens(model: Any, taken: Any) -> dict[str, Any]:
         inputs["attention_mask"] = torch.ones(_SAMPLES, _TOKENS, dtype=torch.int64)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in taken:
         inputs["decoder_input_ids"] = _ids(config, _TARGETS)
-    if "pixel_values" in taken and getattr(config, "vision_config", None) is not None:
+    if "pixel_values" in taken and (hasattr(config, "vision_config") or hasattr(config, "num_channels")):
         inputs["pixel_values"] = _images(config)
     return inputs
 
@@ -55,20 +55,27 @@ def _ids(config: Any, length: int = _TOKENS) -> Tensor:
 
 
 def _images(config: Any) -> Tensor:
-    """Return black images (samples, channels, height, width)."""
+    """Return black images (samples, channels, height, width), or as many frames of a video behind the samples."""
     parts = list(_parts(config))
     size = next((part.image_size for part in parts if getattr(part, "image_size", None)), 224)
     channels = next((part.num_channels for part in parts if getattr(part, "num_channels", None)), 3)
-    return torch.zeros(_SAMPLES, channels, *((size, size) if isinstance(size, int) else size))
+    frames = next((part.num_frames for part in parts if getattr(part, "num_frames", None)), None)
+    shape = (channels, *((size, size) if isinstance(size, int) else size))
+    return torch.zeros(_SAMPLES, *(() if frames is None else (frames,)), *shape)
 
 
-def _sound(_: Any) -> Tensor:
-    """Return a second of silence (samples, length)."""
-    return torch.zeros(_SAMPLES, _SECOND_OF_SOUND)
+def _sound(config: Any) -> Tensor:
+    """Return silence: a second of it (samples, length), with channels where there are some, or its spectrogram."""
+    if hasattr(config, "num_mel_bins") and hasattr(config, "max_length"):
+        return torch.zeros(_SAMPLES, config.max_length, config.num_mel_bins)
+    channels = (config.audio_channels,) if hasattr(config, "audio_channels") else ()
+    return torch.zeros(_SAMPLES, *channels, _SECOND_OF_SOUND)
 
 
 def _spectrum(config: Any) -> Tensor:
-    """Return half a minute of silence as a spectrogram (samples, bins, frames)."""
+    """Return half a minute of silence as a spectrogram (samples, bins, frames), or frames first where they lead."""
+    if hasattr(config, "input_feat_per_channel"):
+        return torch.zeros(_SAMPLES, _FRAMES, config.input_feat_per_channel * config.input_channels)
     positions = getattr(config, "max_source_positions", None)
     return torch.zeros(_SAMPLES, getattr(config, "num_mel_bins", 80), 2 * positions if positions else _FRAMES)
 
