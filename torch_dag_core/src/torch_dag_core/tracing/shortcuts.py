@@ -12,8 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from torch_dag_core.graph.nested import leaves
-from torch_dag_core.tracing import layout_shortcuts
+from torch_dag_core.tracing import layout_shortcuts, norm_shortcuts
 from torch_dag_core.tracing.recording import Live
 
 _ARITHMETIC = frozenset({
@@ -26,8 +25,6 @@ _ACTIVATIONS = frozenset({
     "relu", "relu6", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "selu", "hardtanh",
 })  # fmt: skip
 """The same; where a flag among the arguments is set, the function works in place."""
-_OF_CHANNELS = frozenset({"batch_norm", "instance_norm"})
-"""Functions whose result is like the operand, with a learned number or a statistic for each channel."""
 _SETTINGS = frozenset({"approximate", "min", "max", "negative_slope", "alpha", "beta", "threshold"})
 
 
@@ -71,42 +68,6 @@ def _activation(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | Non
     if isinstance(args[0], Tensor) and any(value is True for value in (*args[1:], kwargs.get("inplace"))):
         return args[0].zero_()  # any write has the effects that a trace can see
     return _elementwise(args, kwargs)
-
-
-def _along(place: int, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
-    """Follow what keeps the shape along dimensions that it is given from ``place`` on."""
-    x, others = args[0], {key: value for key, value in kwargs.items() if key not in ("_stacklevel", "dtype")}
-    given = [dim for dim in leaves((args[place:], others)) if dim is not None]
-    if not isinstance(x, Tensor) or kwargs.get("dtype") is not None:
-        return None
-    places = {dim % x.dim() for dim in given if isinstance(dim, int) and -x.dim() <= dim < x.dim()}
-    fits = len(places) == len(given) and (place == 1 or len(given) == len(leaves(args[1])))
-    return x.clone() if fits and given else None
-
-
-def _of_channels(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
-    x = args[0]
-    if not isinstance(x, Tensor) or x.dim() < 2 or x.numel() <= x.shape[0] * x.shape[1]:
-        return None  # torch may want more than one value for each channel
-    others = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor)]
-    return x.clone() if all(other.shape == x.shape[1:2] for other in others) else None
-
-
-def _of_groups(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
-    x, groups = args[0], args[1] if len(args) > 1 else kwargs.get("num_groups")
-    if not isinstance(x, Tensor) or x.dim() < 2 or not isinstance(groups, int) or groups < 1 or x.shape[1] % groups:
-        return None
-    return _of_channels(args, kwargs)
-
-
-def _of_features(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
-    """Follow a norm over the last dimensions, whose sizes it is given."""
-    x, sizes = args[0], args[1] if len(args) > 1 else kwargs.get("normalized_shape")
-    if not isinstance(x, Tensor) or not isinstance(sizes, (tuple, list)) or not 0 < len(sizes) <= x.dim():
-        return None
-    others = [value for value in (*args[2:], *kwargs.values()) if isinstance(value, Tensor)]
-    shapes = (tuple(sizes), *(tuple(other.shape) for other in others))
-    return x.clone() if all(shape == tuple(x.shape[-len(sizes) :]) for shape in shapes) else None
 
 
 def _linear(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor | None:
@@ -292,9 +253,11 @@ def _grouped_product(args: tuple[Live, ...], kwargs: dict[str, Live]) -> Tensor 
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ARITHMETIC, _elementwise), **dict.fromkeys(_ACTIVATIONS, _activation),
-    **dict.fromkeys(("softmax", "log_softmax", "flip"), partial(_along, 1)), "roll": partial(_along, 2),
-    **dict.fromkeys(_OF_CHANNELS, _of_channels), "group_norm": _of_groups,
-    **dict.fromkeys(("layer_norm", "rms_norm"), _of_features), "linear": _linear, "mean": partial(_reduction, 1),
+    **dict.fromkeys(("softmax", "log_softmax", "flip"), partial(norm_shortcuts.along, 1)),
+    "roll": partial(norm_shortcuts.along, 2), "group_norm": norm_shortcuts.of_groups,
+    **dict.fromkeys(("batch_norm", "instance_norm"), norm_shortcuts.of_channels),
+    **dict.fromkeys(("layer_norm", "rms_norm"), norm_shortcuts.of_features),
+    "linear": _linear, "mean": partial(_reduction, 1),
     **dict.fromkeys(("norm", "vector_norm"), _norm), "grid_sample": _grid_sample,
     "adaptive_avg_pool2d": _adaptive_pool,
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
