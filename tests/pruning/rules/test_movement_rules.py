@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def test_moves_along_an_axis_freeze_it_only(check, fn):
+def test_moves_along_an_axis_leave_the_others_alone(check, fn):
     def forward(m, x):
         x = m.a(x)
         x = x.roll(2, 1).flip(1).cumsum(1)
@@ -17,7 +17,24 @@ def test_moves_along_an_axis_freeze_it_only(check, fn):
         net = fn(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 3))
         net.over_channels = over_channels
         ops = ["roll", "flip", "cumsum", "sort", "topk"]
-        check(net, torch.randn(2, 7, 5), ops=ops, orbits=[] if over_channels else [8], seeds=[1])
+        check(net, torch.randn(2, 7, 5), ops=ops, orbits=[7] if over_channels else [8], seeds=[1])
+
+
+@pytest.mark.parametrize(
+    ("shifts", "orbits"), [(3, [5, 3]), (-3, [3, 5]), (11, [5, 3]), (8, [8]), (1, [7]), (-1, [7]), ((3, 2), [3, 2, 3])]
+)
+def test_a_roll_over_channels_swaps_two_pieces(check, fn, shifts, orbits):
+    def forward(m, x):
+        return m.b(F.relu(m.a(x).roll(shifts, -1 if isinstance(shifts, int) else (-1, -1))))
+
+    net = fn(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 3))
+    analysis = check(net, torch.randn(2, 5), ops=["roll"])
+    assert sorted(orbit.n for orbit in analysis.orbits) == sorted(orbits)
+
+
+def test_rolls_tie_what_they_move_to_what_it_meets(check, fn):
+    net = fn(lambda m, x: m.b(F.relu(m.a(x).roll(4, 1) + m.a(x))), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 3, 1))
+    check(net, torch.randn(2, 3, 4, 4), ops=["roll"], orbits=[4])
 
 
 def test_roll_without_dimensions_freezes_all(check, fn):

@@ -160,9 +160,29 @@ def unbind(ctx: Context) -> Relation:
 
 @axis_rule("core.roll")
 def roll(ctx: Context) -> Relation:
-    """Freeze the rolled dimensions; without ``dims`` all of them, because torch rolls the flattened tensor."""
-    dims = ctx.module.dims
-    return touches(ctx, range(len(ctx.inputs[0])) if dims is None else [dims] if isinstance(dims, int) else dims)
+    """Swap the two pieces of each rolled dimension (O10); without ``dims`` freeze all, as torch flattens first."""
+    shifts, dims = (value if isinstance(value, tuple) else (value,) for value in (ctx.module.shifts, ctx.module.dims))
+    if dims == (None,):
+        return touches(ctx, range(len(ctx.inputs[0])))
+    axes, moved_pieces = list(ctx.inputs[0]), []
+    for shift, dim in zip(shifts, dims, strict=True):
+        axes[dim], piece = _rolled(ctx, axes[dim], shift)
+        moved_pieces.append(piece)
+    is_single = not isinstance(ctx.module.shifts, tuple)
+    return Relation([axes], rewrite={"shifts": moved_pieces[0] if is_single else tuple(moved_pieces)})
+
+
+def _rolled(ctx: Context, axis: Axis, shift: int | Size) -> tuple[Axis, Any]:
+    """Return an axis behind a roll, and its shift: the piece that moves to the front, or all of it."""
+    if isinstance(shift, Size) or axis.n == 0:  # one that follows the sizes of the input
+        ctx.freeze([axis], "slots are moved along this axis")
+        return axis, shift
+    if shift % axis.n == 0:
+        return axis, axis
+    front, back = ctx.solver.cut(axis, [axis.n - shift % axis.n], ctx.cause("a single slot is moved"))
+    if shift == -1:
+        ctx.freeze([front], "a single slot is moved")
+    return concat(back, front), back
 
 
 @axis_rule("core.flip")
