@@ -53,10 +53,12 @@ def test_simple_attention_is_attention(form):
     torch.testing.assert_close(program.module()(*given), model(*given))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["onnx", "openvino", "executorch", "litert"])
 @pytest.mark.parametrize("form", FORMS)
-def test_onnx_attends_as_the_graph_does(form, tmp_path):
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+def test_every_runtime_attends_as_the_graph_does(form, name, tmp_path):
+    for package in tde.export_formats()[name].packages:
+        pytest.importorskip(package)
     dag = td.build_from_unstructured_module(Attending(FORMS[form]).eval(), operands(form))
-    report = tde.export(dag, tmp_path / "attention.onnx")
+    report = tde.export(dag, tmp_path / "attention", format=name)
     assert report.relative < 1e-6

@@ -56,7 +56,7 @@ def test_files_that_exist_are_kept_without_force(model, tmp_path):
     ("arguments", "message"),
     [
         (["--to", "onxn", "--out", "net.onnx"], "no format 'onxn'; did you mean 'onnx'?"),
-        (["--out", "net.tflite"], "does not tell the format; name one of: "),
+        (["--out", "net.bin"], "does not tell the format; name one of: "),
         (["--out", "net.pt2", "--no-check", "--tolerance", "1"], "--no-check and --tolerance contradict each other"),
     ],
 )

@@ -41,7 +41,7 @@ def export(
         format: Name of the format, one of `export_formats`; by default the ending of ``path`` says which.
         example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments, or a pair of both; by default
             random numbers of the sizes that the graph remembers.
-        free_batch: Whether the model is to take any batch size, where the graph does.
+        free_batch: Whether the model is to take any batch size, where the graph and the format do.
         check: Whether to compare the model with the graph. A number is the largest relative difference that is
             accepted: of two output elements, divided by the largest element of the graph's output. By default that is
             1e-8 for float64, 1e-4 for float32, 1e-2 for float16 and 5e-2 for bfloat16.
@@ -58,7 +58,8 @@ def export(
     used = find_format(format, path)
     used.require_packages()
     files = used.files(path)
-    with subject_of(dag, example_inputs, free_batch=free_batch) as subject, _temporary(files) as written:
+    free = free_batch and used.free_batch
+    with subject_of(dag, example_inputs, free_batch=free) as subject, _temporary(files) as written:
         used.write(subject, written)
         report = ExportReport(
             format=used.name, files=files, size=sum(file.stat().st_size for file in written),

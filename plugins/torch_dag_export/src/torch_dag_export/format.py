@@ -39,6 +39,7 @@ class ExportFormat:
         run: ``run(subject, files, cases)`` returns what the written model computes for each case, a list of one tensor
             for each input of the graph. Without it, what ``load`` returns is called.
         companions: Suffixes of the files that are written beside the file; they replace the suffix of its name.
+        free_batch: Whether files can leave the batch size free; otherwise they keep that of the example.
         packages: Packages that must be importable.
         requirement: What to pass to ``pip install`` where one of them is not.
     """
@@ -50,6 +51,7 @@ class ExportFormat:
     load: Callable[[ExportSubject, Sequence[Path]], Runtime]
     run: Callable[[ExportSubject, Sequence[Path], Sequence[Sequence[Tensor]]], list[Any]] | None = None
     companions: tuple[str, ...] = ()
+    free_batch: bool = True
     packages: tuple[str, ...] = ()
     requirement: str = ""
 

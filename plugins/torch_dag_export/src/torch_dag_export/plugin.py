@@ -48,14 +48,15 @@ def _quantization(dag: DagModule, config: WeightQuantizationConfig) -> Algorithm
 
 @hookimpl(optionalhook=True)
 def torch_dag_export_formats() -> Iterable[ExportFormat]:
-    """Add programs of PyTorch and ExecuTorch, models for ONNX Runtime and OpenVINO, and Python files."""
+    """Add programs of PyTorch and ExecuTorch, models for ONNX Runtime, OpenVINO and LiteRT, and Python files."""
     from torch_dag_export.formats.executorch_program import EXECUTORCH
+    from torch_dag_export.formats.litert_model import LITERT
     from torch_dag_export.formats.onnx_model import ONNX
     from torch_dag_export.formats.openvino_model import OPENVINO
     from torch_dag_export.formats.pt2 import PT2
     from torch_dag_export.formats.python_module import PYTHON
 
-    return PT2, ONNX, OPENVINO, EXECUTORCH, PYTHON
+    return PT2, ONNX, OPENVINO, EXECUTORCH, LITERT, PYTHON
 
 
 @hookimpl(optionalhook=True)

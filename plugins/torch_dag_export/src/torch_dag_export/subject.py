@@ -65,6 +65,10 @@ class ExportSubject:
                 names[slot] = parameter.name if len(inside) == 1 else f"{parameter.name}_{place}"
         return tuple(names)
 
+    def in_program_order(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return values, one for each input of the graph, in the order of the parameters, as programs take them."""
+        return tuple(values[slot] for parameter in self.parameters for slot in slots(parameter.structure))
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """A name for each tensor that the graph returns: its path in the returned value, such as ``features_0``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -106,8 +107,17 @@ class Call:
             stem: Last part of the vertex name; the function's name by default.
             path: Whole vertex name instead.
         """
-        name = path or ".".join(filter(None, (self.scope, stem or self.name.strip("_"))))
+        name = path or ".".join(filter(None, (self.scope, stem or stem_of(self.name))))
         return self.builder.emit(name, module, operands, own=bool(path), source=self.source)
+
+
+def stem_of(function: str) -> str:
+    """Return the last part of the name of a vertex that calls a function; a keyword gets ``_`` as in `operator`.
+
+    Compilers of PyTorch write the names of what vertices hold as attributes of generated code.
+    """
+    stem = function.strip("_")
+    return f"{stem}_" if keyword.iskeyword(stem) else stem
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_dag_core.conversion.asking import ask, explaining
 from torch_dag_core.conversion.both_modes import JoinedCall, JoinedModel
-from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value
+from torch_dag_core.conversion.builder import Builder, Call, Emitted, Operand, Results, Value, stem_of
 from torch_dag_core.conversion.folding import is_persistent
 from torch_dag_core.conversion.free_sizes import Claim
 from torch_dag_core.conversion.joining import ByMode
@@ -105,7 +105,7 @@ class Emission:
     def _constant(self, entry: Entry) -> Value:
         tensor = cast("Tensor", entry.outcome.tensor)
         path = entry.path if isinstance(entry, Held) and entry.kind == "buffer" else None
-        name = _join(entry.origin.scope, entry.name.strip("_")) if path is None else path
+        name = _join(entry.origin.scope, stem_of(entry.name)) if path is None else path
         persistent = path is not None and is_persistent(self._model, path)
 
         def make() -> Vertex:

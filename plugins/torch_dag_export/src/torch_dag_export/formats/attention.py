@@ -37,7 +37,8 @@ def _attention(  # noqa: PLR0913  the signature is torch's
     if mask is None:
         return scores.softmax(-1) @ value
     scores = scores.masked_fill(~mask, -_INFINITE) if mask.dtype == torch.bool else scores + mask
-    is_hidden = scores.amax(-1, keepdim=True) == -_INFINITE
+    # Not by their maximum, which OpenVINO does not find to be infinite.
+    is_hidden = (scores == -_INFINITE).all(-1, keepdim=True)
     return scores.softmax(-1).masked_fill(is_hidden, 0.0) @ value
 
 

@@ -31,12 +31,11 @@ def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
 
 
 def _load(subject: ExportSubject, files: Sequence[Path]) -> Runtime:
-    del subject
     runtime: Any = importlib.import_module("executorch.runtime")
     method = runtime.Runtime.get().load_program(files[0]).load_method("forward")  # by its path: bytes may not go away
 
     def call(*tensors: Tensor) -> list[Tensor]:
-        return list(method.execute(list(tensors)))
+        return list(method.execute(list(subject.in_program_order(tensors))))
 
     return call
 

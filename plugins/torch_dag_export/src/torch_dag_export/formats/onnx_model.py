@@ -33,7 +33,7 @@ def onnx_bytes(subject: ExportSubject) -> bytes:
     try:
         made: Any = torch.onnx.export(
             with_simple_attention(subject.program), dynamo=True, verbose=False,
-            input_names=subject.input_names, output_names=subject.output_names,
+            input_names=subject.in_program_order(subject.input_names), output_names=subject.output_names,
         )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
         message = f"the program cannot be written as ONNX: {first_line(error.__cause__ or error)}"
@@ -47,13 +47,12 @@ def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
 
 
 def _load(subject: ExportSubject, files: Sequence[Path]) -> Runtime:
-    del subject
     runtime: Any = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(files[0].read_bytes(), providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
 
     def call(*tensors: Tensor) -> list[Tensor]:
-        given = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        given = {name: tensor.numpy() for name, tensor in zip(names, subject.in_program_order(tensors), strict=True)}
         return [torch.from_numpy(array) for array in session.run(None, given)]
 
     return call

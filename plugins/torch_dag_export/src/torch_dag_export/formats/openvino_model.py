@@ -31,13 +31,12 @@ def _write(subject: ExportSubject, files: Sequence[Path]) -> None:
 
 
 def _load(subject: ExportSubject, files: Sequence[Path]) -> Runtime:
-    del subject
     openvino: Any = importlib.import_module("openvino")
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(*[file.read_bytes() for file in files]), "CPU", _AS_WRITTEN)
 
     def call(*tensors: Tensor) -> list[Tensor]:
-        results = compiled([tensor.numpy() for tensor in tensors])
+        results = compiled([tensor.numpy() for tensor in subject.in_program_order(tensors)])
         return [torch.from_numpy(results[output].copy()) for output in compiled.outputs]
 
     return call
