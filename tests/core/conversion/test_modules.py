@@ -302,20 +302,6 @@ def test_gradient_only_for_some(faithful):
     assert not dag.get_vertex_by_name("0").module.weight.requires_grad
 
 
-def test_autocast_inside_a_model_is_refused():
-    class Mixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(6, 6)
-
-        def forward(self, x):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                return self.fc(x)
-
-    with pytest.raises(TraceError, match="switches autocast"):
-        build_from_unstructured_module(Mixed(), rows(2))
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace. is deprecated")
 def test_calls_that_the_trace_cannot_see_are_refused():
     scripted = torch.jit.trace(lambda x: x * 2 + 1, rows(2))

@@ -34,7 +34,7 @@ from torch_dag_core.plugins.registry import Registry, qualified_name
 from torch_dag_core.tracing.exclusive import exclusive
 from torch_dag_core.tracing.recording import Recording
 from torch_dag_core.tracing.restoring import frozen_modules
-from torch_dag_core.tracing.trace import LEAF, THROUGH, Treatment
+from torch_dag_core.tracing.trace import LEAF, OPAQUE, THROUGH, Treatment
 
 _BATCHES = (13, 11)
 Modes: TypeAlias = Literal["both", "eval"]
@@ -240,7 +240,9 @@ class _Conversion:
     def _treatment(self, module: nn.Module) -> Treatment:
         """Tell how a module is traced: through its forward, as one call, or through a stand-in."""
         atomic = self.registry.atomic_for(module)
-        if type(module) in self.atomic or isinstance(module, DagModule):
+        if type(module) in self.atomic:
+            return OPAQUE
+        if isinstance(module, DagModule):
             return LEAF
         if module in self.frozen:
             return THROUGH  # as one vertex it would follow the mode of the graph

@@ -45,6 +45,14 @@ def _autocast_dtype(device: str, name: str) -> Setting:
     return _setting(lambda: torch.get_autocast_dtype(device) == dtype, text)
 
 
+def _autocast_to_other(device: str, name: str) -> Setting:
+    dtype = _DTYPES[name]
+    text = f"torch.is_autocast_enabled({device!r}) and torch.get_autocast_dtype({device!r}) != torch.{name}"
+    return _setting(
+        lambda: torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) != dtype, f"({text})"
+    )
+
+
 def _default_dtype(name: str) -> Setting:
     dtype = _DTYPES[name]
     return _setting(lambda: torch.get_default_dtype() == dtype, f"torch.get_default_dtype() == torch.{name}")
@@ -53,6 +61,11 @@ def _default_dtype(name: str) -> Setting:
 SETTINGS: dict[str, Setting] = {
     **{f"autocast {device}": _autocast(device) for device in DEVICES},
     **{f"autocast dtype {device} {name}": _autocast_dtype(device, name) for device in DEVICES for name in _DTYPES},
+    **{
+        f"autocast {device} to another type than {name}": _autocast_to_other(device, name)
+        for device in DEVICES
+        for name in _DTYPES
+    },
     **{f"default dtype {name}": _default_dtype(name) for name in _DTYPES},
     "deterministic algorithms": _setting(
         lambda: bool(torch.are_deterministic_algorithms_enabled()), "torch.are_deterministic_algorithms_enabled()"

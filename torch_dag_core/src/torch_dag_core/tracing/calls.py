@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +20,6 @@ from torch_dag_core.tracing.tape import Tape
 from torch_dag_core.tracing.tensors import shape_of, storage_of, tensors_in, version_of, with_refs
 from torch_dag_core.tracing.tracker import Tracker, View, outcome_of
 from torch_dag_core.tracing.writes import Writes
-
-_AUTOCAST = ("cpu", "cuda")
 
 
 @dataclass(eq=False, slots=True)
@@ -54,7 +53,7 @@ class Calls:
     """Makes calls with recording paused, and records what they read, gave and changed.
 
     Attributes:
-        blocks: Where the model switches autocast off.
+        blocks: Where the model switches autocast on or off.
     """
 
     def __init__(
@@ -62,13 +61,12 @@ class Calls:
     ) -> None:  # fmt: skip
         self._tape, self._tracker, self._writes = tape, tracker, write
         self._location, self._pause, self._randomness = location, pause, randomness
-        self._autocast = _autocast_state()
         self.blocks = AutocastBlocks()
 
     def make(self, call: Invocation) -> Live:
         """Make a call and record it."""
-        if _autocast_state() != self._autocast:
-            self._location.fail("the model switches autocast, which a graph leaves to its caller")
+        if not self.blocks.is_all:
+            self._location.fail("the model switches autocast other than by a block, which a graph leaves to its caller")
         tensors = tensors_in(call.args, call.keywords)
         self.blocks.computed(call.entry.name if isinstance(call.entry, FunctionCall) else "module", tensors)
         refs = self._tracker.refs(tensors)
@@ -78,7 +76,7 @@ class Calls:
         if call.is_random:
             self._randomness.check()
         before, state = _versions(tensors), _versions(call.state)
-        with self._pause, WithoutGradient():
+        with self._pause, WithoutGradient(), torch._C._DisableAutocast() if self.blocks else contextlib.nullcontext():
             result = call.execute()
             written = _changed(before)
             if not written:
@@ -162,7 +160,3 @@ def _versions(tensors: list[Tensor] | tuple[Tensor, ...]) -> list[tuple[Tensor, 
 
 def _changed(versions: list[tuple[Tensor, int | None]]) -> list[Tensor]:
     return [tensor for tensor, version in versions if version_of(tensor) != version]
-
-
-def _autocast_state() -> list[bool]:
-    return [torch.is_autocast_enabled(device) for device in _AUTOCAST]

@@ -22,6 +22,7 @@ from torch_dag_core.tracing.shortcuts import known_result
 Function: TypeAlias = Callable[..., Any]
 """A torch function; torch gives most of them no types."""
 META = torch.device("meta")
+_CPU = torch.device("cpu")
 CREATION = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like"})
 """Functions that read nothing but shape and type of their operand: what they make is a constant."""
 _INDEXING = frozenset({"__getitem__", "__setitem__", "index_put", "index_put_"})
@@ -89,7 +90,9 @@ def run_module(module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live
     return result
 
 
-def run_on_zeros(module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+def run_on_zeros(
+    module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live], device: torch.device = _CPU
+) -> Live:  # fmt: skip
     """Call a copy of a module with zeros for everything that has no data, and return results without data."""
     twin = copy.deepcopy(module)
     for part in twin.modules():
@@ -98,7 +101,8 @@ def run_on_zeros(module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Li
                 part._parameters[name] = nn.Parameter(_zeros(parameter.detach()), requires_grad=parameter.requires_grad)
         for name, buffer in part._buffers.items():
             part._buffers[name] = None if buffer is None else _zeros(buffer)
-    result: Live = _mapped(twin.cpu()(*_mapped(args, _zeros), **_mapped(kwargs, _zeros)), _without_data)
+    args, kwargs = _mapped((args, kwargs), lambda tensor: _zeros(tensor).to(device))
+    result: Live = _mapped(twin.to(device)(*args, **kwargs), _without_data)
     return result
 
 

@@ -97,6 +97,9 @@ class _Calls:
 
     def _check(self, cls: type[Function], args: tuple[Live, ...]) -> None:
         """Refuse a function whose gradient is not that of its forward."""
+        if self._recorder.autocasts:
+            what = f"the custom autograd function {cls.__name__} is called inside of a block that switches autocast on"
+            self._recorder.location.fail(f"{what}, under which a graph cannot check its gradient")
         with self._recorder.pause:
             forward = partial(_forward, cls)
             keeps = self._checked.differentiates_itself(cls, self._bound(cls), forward, plain(settled(args)))

@@ -33,9 +33,17 @@ class WithoutGradient:
     the model's calls of it.
     """
 
+    _enabled = False
+
     def __enter__(self) -> None:
         self._before = is_grad_enabled()
-        torch._C._set_grad_enabled(False)  # noqa: FBT003
+        torch._C._set_grad_enabled(self._enabled)
 
     def __exit__(self, *_: object) -> None:
         torch._C._set_grad_enabled(self._before)
+
+
+class WithGradient(WithoutGradient):
+    """Turns autograd on inside one ``with`` block."""
+
+    _enabled = True

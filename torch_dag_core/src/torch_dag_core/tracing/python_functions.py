@@ -19,7 +19,12 @@ COMPOSITE = frozenset({"multi_head_attention_forward", "triplet_margin_with_dist
 """Functions of `torch.nn.functional` that consist of calls of others."""
 
 
-@lru_cache(maxsize=len(COMPOSITE))
+def is_written_in_python(function: Callable[..., Any]) -> bool:
+    """Tell whether `opened` makes the steps of a function visible."""
+    return isinstance(function, FunctionType) and function.__module__ == torch.nn.functional.__name__
+
+
+@lru_cache(maxsize=16)
 def opened(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return torch's function without its first step, which hands the whole call to whoever overrides it."""
     original = cast("FunctionType", function)

@@ -13,15 +13,17 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from torch_dag_core.errors import TraceError
 from torch_dag_core.graph.op import Op
+from torch_dag_core.tracing.autocast_functions import NEVER_CAST
 from torch_dag_core.tracing.calls import Calls, Invocation
-from torch_dag_core.tracing.execution import Function, run, run_module, writes
+from torch_dag_core.tracing.casts import RecordedCasts, UnseenError
+from torch_dag_core.tracing.execution import Function, run, run_module, run_on_zeros, writes
 from torch_dag_core.tracing.gradient_flags import GRADIENT_NAMES, GradientFlags
 from torch_dag_core.tracing.held import HeldTensors
 from torch_dag_core.tracing.idle_casts import is_kept
 from torch_dag_core.tracing.location import USE_ATOMIC, Location
 from torch_dag_core.tracing.names import ESCAPES, RANDOM, canonical, is_property, renamed, sizing_operands, spelling
 from torch_dag_core.tracing.pause import Pause
-from torch_dag_core.tracing.python_functions import COMPOSITE, opened
+from torch_dag_core.tracing.python_functions import COMPOSITE, is_written_in_python, opened
 from torch_dag_core.tracing.randomness import Randomness
 from torch_dag_core.tracing.reachable import is_library
 from torch_dag_core.tracing.recording import Escape, FunctionCall, Input, Live, ModuleCall, OpCall, Recording
@@ -51,12 +53,13 @@ class Recorder(TorchFunctionMode):
         flags: Answers whether tensors require gradients.
 
     Attributes:
+        device: The device that the model is told it runs on.
         location: The modules that are running.
         pause: Inside it, calls run unrecorded.
         tracker: Which entry each tensor is the value of.
         sizes: What the model reads of sizes.
         randomness: What the model does to random state.
-        autocast: Where the model switches autocast off.
+        autocast: Where the model switches autocast on or off.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Recorder(TorchFunctionMode):
     ) -> None:  # fmt: skip
         super().__init__()
         self._most_calls = settings.most_calls
-        self._device, self._modules, self._flags = device, modules, flags or GradientFlags()
+        self.device, self._modules, self._flags = device, modules, flags or GradientFlags()
         self.location, self.pause = Location(), Pause()
         self._held = HeldTensors(modules)
         self._tape = Tape()
@@ -74,6 +77,7 @@ class Recorder(TorchFunctionMode):
         self.randomness = Randomness(self.location, self.pause)
         self._calls = Calls(self._tape, self.tracker, self._writes, self.location, self.pause, self.randomness)
         self.autocast = self._calls.blocks
+        self._casts = RecordedCasts(self.autocast, self._held, device, self.pause)
         self._size_log = SizeLog(self.pause, settings.disguise)
         self.sizes = SizeReads(self.tracker, self._size_log)
 
@@ -111,11 +115,22 @@ class Recorder(TorchFunctionMode):
         recorded, keywords = settled(args), settled(kwargs)
         name = path.rpartition(".")[2] or type(module).__name__.lower()
         entry, state = ModuleCall(name=name, origin=self.location.origin(), path=path), tuple(module.buffers())
-        execute = partial(self._watched, run_module, module, plain(args), plain(kwargs))
+        execute = partial(self._watched, self._run_leaf, module, plain(args), plain(kwargs))
         with _pop_mode_temporarily():
             return self._calls.make(
                 Invocation(entry, recorded, keywords, execute, is_random=True, may_write=True, state=state)
             )
+
+    def _run_leaf(self, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
+        """Call a leaf for shapes and types; one that switches autocast on has these from zeros on its own device."""
+        self.autocast.switched_on.clear()
+        try:
+            result = run_module(module, args, kwargs)
+        except RuntimeError:  # operands of different types, which autocast would have cast
+            if self.device.type not in self.autocast.switched_on:
+                raise
+        is_cast = self.device.type in self.autocast.switched_on
+        return run_on_zeros(module, args, kwargs, self.device) if is_cast else result
 
     def call_op(self, module: Op, args: tuple[Live, ...]) -> Live:
         """Run an op that is no part of the model, but of a function that stands in for one, as one call."""
@@ -192,7 +207,21 @@ class Recorder(TorchFunctionMode):
                 return cast("Live", opened(func)(*args, **kwargs))
         if isinstance(kwargs.get("out"), Tensor):
             return self._into(kwargs.pop("out"), func, name, args, kwargs)
+        if self.autocasts and canonical(name) not in NEVER_CAST:
+            try:
+                args, kwargs = self._casts.before(func, (args, kwargs), self._recorded_cast)
+            except UnseenError as error:
+                return self._in_steps(func, name, args, kwargs, error)
         return self._record(func, name, args, kwargs)
+
+    def _in_steps(
+        self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live], error: UnseenError
+    ) -> Live:  # fmt: skip
+        """Record a call that autocast changes between its steps as these steps, where they are written in Python."""
+        if not is_written_in_python(func):
+            self.location.fail(f"what autocast does to {name} inside of the model has no form in a graph: {error}")
+        with self:
+            return cast("Live", opened(func)(*args, **kwargs))
 
     def _into(self, out: Live, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         """Record ``func(..., out=out)`` as a call and a copy."""
@@ -215,6 +244,14 @@ class Recorder(TorchFunctionMode):
             Invocation(entry, recorded, kwargs, execute, is_random=name in RANDOM, may_write=writes(name))
         )
 
+    @property
+    def autocasts(self) -> bool:
+        """Whether the running code has switched autocast on for the device of the model."""
+        return bool(self.autocast) and self.autocast.dtype(self.device.type) is not None
+
+    def _recorded_cast(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        return cast("Tensor", self._record(Tensor.to, "to", (tensor, dtype), {}))
+
     def _watched(self, function: Callable[..., Live], *args: Live | nn.Module) -> Live:
         """Call a function under the mode again, for what `run` does for the calls inside."""
         with self:
@@ -224,7 +261,7 @@ class Recorder(TorchFunctionMode):
 
     def _pretend(self, name: str) -> Live:
         """Answer questions about the device as the model's own tensors would."""
-        return self._device if name == "device" else self._device.type == name.removeprefix("is_")
+        return self.device if name == "device" else self.device.type == name.removeprefix("is_")
 
     def _attribute(self, func: Function, name: str, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         value: Live = func(*args, **kwargs)

@@ -12,6 +12,7 @@ from uuid import UUID
 import torch
 
 from torch_dag_core.graph.caller_state import DEVICES, SETTINGS, setting_is
+from torch_dag_core.tracing.autocast_blocks import is_decided
 from torch_dag_core.tracing.sources import seeded
 
 Function: TypeAlias = Callable[..., Any]
@@ -114,6 +115,20 @@ def _of_dtype(name: str, answer: torch.dtype) -> Condition | None:
     return setting_is(full, value=True) if full in SETTINGS else None
 
 
+def _asks_caller(device: str | None, *, dtype: bool = False) -> Callable[[tuple[Any, ...]], bool]:
+    """Return what tells whether a question about autocast goes to the caller of the model, not to the model itself."""
+    return lambda args: not is_decided(device or (args[0] if args else "cuda"), dtype=dtype)
+
+
+def _autocast_asked(device: str | None) -> Asked:
+    return Asked("setting", _opposite, _asks_caller(device), _autocast_of(device), skips_libraries=True)
+
+
+def _autocast_dtype_asked(device: str | None) -> Asked:
+    is_asking = _asks_caller(device, dtype=True)
+    return Asked("setting", _other_dtype, is_asking, _autocast_dtype_of(device), skips_libraries=True)
+
+
 def _setting(other: Function, condition: Callable[[Any, tuple[Any, ...]], Condition | None]) -> Asked:
     return Asked("setting", other, condition=condition, skips_libraries=True)
 
@@ -136,11 +151,11 @@ _TABLE: dict[str, dict[str, Asked]] = {
     "torch": {
         "is_grad_enabled": Asked("gradient mode", _opposite, skips_libraries=True),
         "is_inference_mode_enabled": Asked("inference mode", _opposite, skips_libraries=True),
-        "is_autocast_enabled": _setting(_opposite, _autocast_of(None)),
-        "is_autocast_cpu_enabled": _setting(_opposite, _autocast_of("cpu")),
-        "get_autocast_dtype": _setting(_other_dtype, _autocast_dtype_of(None)),
-        "get_autocast_cpu_dtype": _setting(_other_dtype, _autocast_dtype_of("cpu")),
-        "get_autocast_gpu_dtype": _setting(_other_dtype, _autocast_dtype_of("cuda")),
+        "is_autocast_enabled": _autocast_asked(None),
+        "is_autocast_cpu_enabled": _autocast_asked("cpu"),
+        "get_autocast_dtype": _autocast_dtype_asked(None),
+        "get_autocast_cpu_dtype": _autocast_dtype_asked("cpu"),
+        "get_autocast_gpu_dtype": _autocast_dtype_asked("cuda"),
         "are_deterministic_algorithms_enabled": _setting(
             _opposite, lambda answer, _: setting_is("deterministic algorithms", value=answer)
         ),

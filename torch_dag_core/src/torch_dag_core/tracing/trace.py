@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_dag_core.errors import TorchDagError, TraceError
 from torch_dag_core.graph.op import Op
 from torch_dag_core.graph.structure import pack, unpack
+from torch_dag_core.tracing.autocast_functions import LEFT_ALONE, has_shortcut
 from torch_dag_core.tracing.autocasting import watched_autocast
 from torch_dag_core.tracing.capturing import capture_announced
 from torch_dag_core.tracing.execution import META
@@ -40,13 +41,21 @@ from torch_dag_core.tracing.tracker import Tracker
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a submodule is traced: as one recorded call, through a function that stands in for it, or through it."""
+    """How a submodule is traced: as one recorded call, through a function that stands in for it, or through it.
+
+    Attributes:
+        leaf: As one call.
+        stand_in: The function that stands in for it.
+        opaque: Whether nothing but a leaf will do.
+    """
 
     leaf: bool = False
     stand_in: Callable[..., Live] | None = None
+    opaque: bool = False
 
 
 LEAF = Treatment(leaf=True)
+OPAQUE = Treatment(leaf=True, opaque=True)
 THROUGH = Treatment()
 Treatments: TypeAlias = Callable[[nn.Module], Treatment]
 
@@ -173,13 +182,15 @@ def _recorded_modules(paths: Mapping[int, str], recorder: Recorder, treatment: T
     def call(original: Original, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         path, is_paused = paths.get(id(module)), recorder.pause or threading.get_ident() != owner
         if is_paused or path is None:
-            if isinstance(module, Op) and not is_paused:
+            if isinstance(module, Op) and not is_paused and not recorder.autocasts:
                 return recorder.call_op(module, args)
             unrecorded: Live = original(module, *args, **kwargs)
             return unrecorded
         how = treatment(module)
         if how is not THROUGH and (module._forward_hooks or module._forward_pre_hooks or recorder.is_altered(module)):
             how = THROUGH
+        if recorder.autocasts:
+            how = _in_autocast(how, module, path, recorder)
         inside = how.stand_in is not None and recorder.location.modules[-1:] == [path]
         if how.leaf or inside:
             return recorder.call_leaf(path, module, args, kwargs)
@@ -191,3 +202,14 @@ def _recorded_modules(paths: Mapping[int, str], recorder: Recorder, treatment: T
 
     with handled(call):
         yield
+
+
+def _in_autocast(how: Treatment, module: nn.Module, path: str, recorder: Recorder) -> Treatment:
+    """Return how to trace a module inside a block of autocast, where each call of functions has casts of its own."""
+    if how.opaque:
+        what = f"the atomic module {path!r} is called inside of a block that switches autocast on"
+        recorder.location.fail(f"{what}, which no vertex is")
+    if has_shortcut(module, recorder.device):
+        what = f"torch's shortcut for {type(module).__name__} ({path!r}) gives another type under torch.no_grad()"
+        recorder.location.fail(f"{what} where autocast is on")
+    return how if type(module) in LEFT_ALONE else THROUGH

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
+import torch
 from torch import nn
 
 from torch_dag_core.conversion.builder import PASS, Call, Emitted, Operand, Value
@@ -21,7 +22,9 @@ from torch_dag_core.ops.contraction import (
     ScaledDotProductAttention,
     TransposedConvolution,
 )
+from torch_dag_core.ops.layout import Permute
 
+_HALF = (torch.float16, torch.bfloat16)
 Window: TypeAlias = "int | tuple[int, ...] | list[int]"
 _CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
 _TRANSPOSED = {
@@ -44,9 +47,18 @@ def reflected_matmul(call: Call, input: Value, other: Value) -> Value:
 
 
 @normalizes("addmm", "baddbmm")
-def addmm(call: Call, input: Value, *factors: Value, beta: float = 1, alpha: float = 1, **named: Value) -> Value:
-    """Emit ``beta * input + alpha * (first @ second)``; factors may be named: ``mat1, mat2`` or ``batch1, batch2``."""
-    product = call.emit(Matmul(), *factors, *(named[name] for name in sorted(named)), stem="matmul")
+def addmm(call: Call, input: Value, *factors: Value, beta: float = 1, alpha: float = 1, **named: Value) -> Emitted:
+    """Emit ``beta * input + alpha * (first @ second)``; factors may be named: ``mat1, mat2`` or ``batch1, batch2``.
+
+    In half precision the sum is rounded once, so the call stays one vertex: `LinearFunction` where it is that.
+    """
+    factors = (*factors, *(named[name] for name in sorted(named)))
+    if call.dtype in _HALF:
+        if beta != 1 or alpha != 1 or [len(value.shape or ()) for value in (input, *factors)] != [1, 2, 2]:
+            return PASS
+        weight = call.emit(Permute((1, 0)), factors[1], stem="transpose")
+        return call.emit(LinearFunction(), factors[0], weight, input, stem="linear")
+    product = call.emit(Matmul(), *factors, stem="matmul")
     scaled = product if alpha == 1 else call.emit(Mul(scalar=alpha), product, stem="mul")
     added = input if beta == 1 else call.emit(Mul(scalar=beta), input, stem="mul")
     return call.emit(Add(), added, scaled, stem="add")
