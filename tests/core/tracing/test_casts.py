@@ -93,15 +93,7 @@ def found_for(name, dtype, device):
     for function, args in calls_of(name, dtype):
         try:
             found.append(seen(function, *args, device=device))
-        except (
-            UnseenError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            AttributeError,
-        ) as error:
+        except Exception as error:  # noqa: BLE001  most of these are no calls
             assert "between its steps" not in str(error)  # noqa: PT017
     return found
 

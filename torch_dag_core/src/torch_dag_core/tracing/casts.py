@@ -36,6 +36,8 @@ _SINGLE = frozenset({
     "aten._scaled_dot_product_flash_attention_for_cpu.default",
 })  # fmt: skip
 """Operators whose kernels call no others that autocast could change."""
+_FAILURES = (RuntimeError, TypeError, ValueError, AssertionError)
+"""What operators raise on the meta device."""
 _NO_CASTS = Casts({})
 _MOST_FOUND = 4096
 _found: dict[Hashable, Casts] = {}
@@ -124,7 +126,7 @@ def _observed(function: Function, given: Given, device: torch.device) -> Casts:
                 return casts
             if len(wanted.casts) > len(seen.dtypes):  # an operand that is cast twice has two gradients
                 break
-    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except _FAILURES as error:
         message = f"without data, it fails: {error}"
         raise UnseenError(message) from error
     message = "autocast casts between its steps"
@@ -139,7 +141,7 @@ def _is_proved(run: CastRun, wanted: CastRun, function: Function, given: Given, 
     """
     try:
         run.call(function, given, casts, autocast=False)
-    except (RuntimeError, TypeError):  # operands of different types, or a function that takes no dtype
+    except _FAILURES:  # operands of different types, or a function that takes no dtype
         return False
     if not run.is_same_as(wanted) or not casts.dtypes.keys().isdisjoint(run.written):
         return False
