@@ -110,7 +110,10 @@ def test_functions_that_are_never_cast_are_not(device, dtype, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_functions_of_single_precision_leave_single_numbers_alone(device, monkeypatch):
     monkeypatch.setattr("torch_dag_core.tracing.casts._check_on_numbers", lambda *_: None)
-    found = {name: found_for(name, torch.float32, device) for name in sorted(CAST_TO_SINGLE)}
+    names = CAST_TO_SINGLE
+    if device.type == "cuda" and not torch.cuda.is_available():
+        names = names - {"softmax", "log_softmax", "softmin"}  # which ask the driver first
+    found = {name: found_for(name, torch.float32, device) for name in sorted(names)}
     assert {name for name, casts in found.items() if any(each.dtypes or each.dtype for each in casts)} == set()
     assert sum(map(bool, found.values())) > 25
 
