@@ -105,10 +105,11 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         return self._take(func, name, settled(args), settled(kwargs))
 
-    def input(self, name: str, value: Tensor) -> None:
-        """Record one input tensor."""
-        entry = Input(name=name, origin=self.location.origin(), outcome=outcome_of(value, is_constant=False))
-        self.tracker.own(value, self._tape.append(entry))
+    def inputs(self, names: Sequence[str], values: Sequence[Tensor]) -> None:
+        """Record the input tensors."""
+        for name, value in zip(names, values, strict=True):
+            entry = Input(name=name, origin=self.location.origin(), outcome=outcome_of(value, is_constant=False))
+            self.tracker.own(value, self._tape.append(entry))
 
     def call_leaf(self, path: str, module: nn.Module, args: tuple[Live, ...], kwargs: dict[str, Live]) -> Live:
         """Run a leaf module as one recorded call."""

@@ -36,7 +36,7 @@ class RepeatedRuns:
     Args:
         start: Returns a recorder of the model as it is, given the tracker of the run before; None at the first run.
         run: Runs the model under a recorder.
-        snapshot: Marked with the state before the first run.
+        snapshot: One of the model, which is marked before the first run.
         modules: Every module of the model with its path, before the first run.
         draws: Watches what the model asks of its surroundings.
     """
@@ -63,6 +63,7 @@ class RepeatedRuns:
             return self._checked(repeats=repeats)
 
     def _checked(self, *, repeats: bool) -> Recording:
+        self._snapshot.mark()
         self._draws.mark()
         recording = self._next()
         changes = [*self._snapshot.changes(), *self._overwritten()]

@@ -87,24 +87,25 @@ def trace(  # noqa: PLR0913
         restored(model, snapshot) as before, in_mode(model, training=settings.training) as modules,
         torch.enable_grad(), _no_compiling(),
     ):  # fmt: skip
-        draws = OutsideDraws(
-            scopes.watched, before.places_of(watched_ids()), before.scopes_naming(IDENTITIES), before.has_seen
-        )  # fmt: skip
-        paths = {id(module): path for path, module in modules}
+        draws, paths = _draws(scopes, before), {id(module): path for path, module in modules}
         move_parameters_to_meta((module for _, module in modules), before.blanks)
-        before.mark()
 
         def start(earlier: Tracker | None) -> Recorder:
             found = modules if earlier is None else named_submodules(model)
             return Recorder(found, device, before.hold, settings, earlier, draws.flags)
 
         def run(recorder: Recorder) -> Recording:
-            for name, tensor in zip(names, tensors, strict=True):
-                recorder.input(name, tensor)
+            recorder.inputs(names, tensors)
             with _recorded_modules(paths, recorder, treatment), _recorded(recorder, checked, scopes):
                 return _run(model, recorder, args, kwargs)
 
         return RepeatedRuns(start, run, before, modules, draws).record(repeats=settings.repeats)
+
+
+def _draws(scopes: Scopes, snapshot: Snapshot) -> OutsideDraws:
+    """Return the watch on what the model asks of its surroundings."""
+    places, identities = snapshot.places_of(watched_ids()), snapshot.scopes_naming(IDENTITIES)
+    return OutsideDraws(scopes.watched, places, identities, snapshot.has_seen)
 
 
 def _device_of(model: nn.Module) -> torch.device:
