@@ -123,6 +123,23 @@ def test_inputs_given_in_another_order_than_the_models_are_told_apart(tmp_path, 
     assert report.relative < 1e-6
 
 
+@pytest.mark.parametrize("name", ["pt2", "onnx", "openvino", EXECUTORCH, LITERT])
+def test_a_constant_that_fills_a_tensor_is_a_number_to_every_format(tmp_path, name):
+    needs(name)
+
+    class Strides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.strides = [torch.tensor(8.0), torch.tensor(0.1)]
+
+        def forward(self, x):
+            return x * torch.cat([x.new_full((len(x), 1), stride) for stride in self.strides], 1)
+
+    dag = td.build_from_unstructured_module(Strides().eval(), torch.randn(3, 2))
+    report = tde.export(dag, tmp_path / "net", format=name)
+    assert report.relative < 1e-6
+
+
 def test_constants_of_functions_that_are_named_like_keywords_are_exported(tmp_path):
     class Masked(nn.Module):
         def forward(self, x):

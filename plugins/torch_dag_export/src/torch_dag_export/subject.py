@@ -22,6 +22,7 @@ from torch_dag_core.graph.inputs import Parameter
 from torch_dag_core.graph.interpret import bind_inputs
 from torch_dag_core.graph.structure import slots, unpack, walk
 from torch_dag_core.graph.values import Slot
+from torch_dag_export.constant_items import write_items_out
 from torch_dag_export.errors import ExportError, first_line
 
 _BATCHES = (1, 3, 4, 5, 6, 8, 12, 16)
@@ -114,10 +115,12 @@ class ExportSubject:
         """
         shapes = self._dynamic_shapes(largest_batch) if self.free_batch else None
         try:
-            return torch.export.export(self.dag, self.arguments(), dynamic_shapes=shapes)
+            program = torch.export.export(self.dag, self.arguments(), dynamic_shapes=shapes)
         except Exception as error:
             message = f"torch.export cannot take the graph: {type(error).__name__}: {first_line(error)}"
             raise ExportError(message) from error
+        write_items_out(program)
+        return program
 
     def _dynamic_shapes(self, largest: int | None) -> tuple[Any, ...]:
         """Return what `torch.export` is told of the sizes of the arguments: which dimensions are free."""
