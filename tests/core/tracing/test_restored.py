@@ -273,11 +273,12 @@ def test_models_are_as_before_when_the_user_interrupts_at_any_moment():
         for _ in range(150):
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 0.15))
-                ended.append(convert(model))
-            except KeyboardInterrupt:
+                try:
+                    ended.append(convert(model))
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:  # also one that comes before the timer is stopped
                 ended.append(KeyboardInterrupt)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             assert difference(before, everything(model)) is None
     finally:
         signal.signal(signal.SIGALRM, handler)
