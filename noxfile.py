@@ -29,7 +29,7 @@ TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis")
 FRAMEWORKS = ("lightning", "transformers", "accelerate")
 PLOT_TOOLS = ("matplotlib",)
 EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime", "openvino", "torchao")
-DEVICE_TOOLS = ("executorch", "litert-torch")  # go with the newest torch alone; the second brings jax, 40 s in all
+DEVICE_TOOLS = ("executorch",)  # goes with the newest torch alone
 SITE_TOOLS = ("mkdocs", "mkdocs-material", "mkdocs-awesome-nav", "mkdocstrings[python]")
 NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
 BENCHMARK_TOOLS = ("matplotlib", "torch-pruning")
@@ -213,6 +213,16 @@ def random_sizes(session: nox.Session) -> None:
     """Convert 8,000 random models that compute with sizes, and call each graph at other sizes."""
     provide(session, CORE)
     with_random_seeds(session, ("benchmarks/size_probe.py", "--count", "4000", "--seed", "{}"))
+
+
+@nox.session(python="3.11", requires=["environment"], default=False)
+def litert(session: nox.Session) -> None:
+    """Test export to LiteRT in an environment of its own: its tools bring jax, and pin what others need newer."""
+    wheels = [wheel(folder) for folder in distributions()]
+    session.install("--quiet", *wheels, "litert-torch", *TEST_TOOLS, *MODEL_ZOO, *EXPORT_TOOLS, *CONSTRAINTS)
+    # jaxtyping brings a plugin that warns of pytest's newest release, and warnings are errors here.
+    arguments = ("-p", "no:jaxtyping", "tests/plugins/export", "-k", "litert", *session.posargs)
+    session.run("python", "-m", "pytest", *arguments, env=TEST_ENVIRONMENT)
 
 
 @nox.session(python="3.11", requires=["environment"], default=False)

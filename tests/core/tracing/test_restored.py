@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import random
 import signal
 import threading
+import time
 from collections import OrderedDict, deque
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch import nn
 
 from torch_dag_core.conversion.convert import build_from_unstructured_module
 from torch_dag_core.errors import TraceError
+from torch_dag_core.tracing.restoring import restored
 
 GLOBAL = {"t": torch.zeros(3), "n": 0}
 
@@ -186,7 +190,8 @@ def everything(model):
         fingerprint(model, set()), fingerprint((GLOBAL, Block.kept, Block.count), set()), random.getstate(),
         torch.get_rng_state().tolist(), (numpy_state[1].tolist(), *numpy_state[2:]), torch.is_grad_enabled(),
         torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.get_default_device(),
-        nn.Module.__call__, vars(torch.autograd.Function).get("apply"),
+        nn.Module.__call__, vars(torch.autograd.Function).get("apply"), torch._dynamo.eval_frame._stance,
+        torch.Size, len, range, math.sqrt, random.random, time.time,
     )  # fmt: skip
 
 
@@ -283,6 +288,15 @@ def test_models_are_as_before_when_the_user_interrupts_at_any_moment():
     finally:
         signal.signal(signal.SIGALRM, handler)
     assert ended.count(KeyboardInterrupt) > 20
+
+
+def test_what_compiled_functions_do_is_as_before_when_a_block_ends_in_the_middle():
+    model = nn.Linear(3, 3)
+    before = everything(model)
+    with contextlib.suppress(KeyboardInterrupt), restored(model):
+        torch.compiler.set_stance("force_eager")
+        raise KeyboardInterrupt
+    assert difference(before, everything(model)) is None
 
 
 class Scaled(nn.Module):

@@ -25,6 +25,7 @@ from torch_dag_core.graph.conditions import OPERATORS
 from torch_dag_core.graph.nested import leaves
 from torch_dag_core.tracing.expressions import Scope
 from torch_dag_core.tracing.namespaces import NAMES_ON_NUMBERS, ON_NUMBERS, Scopes, cached_functions
+from torch_dag_core.tracing.restoring import undoing
 from torch_dag_core.tracing.settled import PLAIN, SETTLING, plain
 from torch_dag_core.tracing.size_reads import TracedShape
 from torch_dag_core.tracing.sizes import Traced, TracedFloat, TracedInt, ordinary
@@ -135,7 +136,7 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
     _note_builtins()
     patches = Patches()
     functions = {name: _followed(name, function) for name, function in ON_NUMBERS.items()}
-    try:
+    with undoing(patches.undo):
         patches.put(vars(builtins), {name: _followed(name, function) for name, function in _BUILTINS.items()})
         patches.put(vars(builtins), {"len": _here(length, len), "range": FollowingRange})
         patches.put(vars(operator), {"index": _followed("index", operator.index)})
@@ -147,8 +148,6 @@ def following(length: Function, scopes: Scopes) -> Iterator[None]:
             if id(scope.get(name)) in NAMES_ON_NUMBERS:
                 patches.put(scope, {name: functions[NAMES_ON_NUMBERS[id(scope[name])]]})
         yield
-    finally:
-        patches.undo()
 
 
 def _note_builtins() -> None:

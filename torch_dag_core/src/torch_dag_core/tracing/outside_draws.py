@@ -24,6 +24,7 @@ from torch_dag_core.tracing.following import Patches, StandsIn
 from torch_dag_core.tracing.gradient_flags import GradientFlags
 from torch_dag_core.tracing.places import Place
 from torch_dag_core.tracing.reachable import is_library
+from torch_dag_core.tracing.restoring import undoing
 from torch_dag_core.tracing.sources import Source, generator_source, global_generators
 from torch_dag_core.tracing.surroundings import (
     DATE,
@@ -102,7 +103,18 @@ class OutsideDraws:
         patches, seed = Patches(), random.Random.seed
         functions = list(watched_functions())
         replaced: list[tuple[Place, Any]] = []
-        try:
+
+        def undo() -> None:
+            random.Random.seed = seed  # type: ignore[method-assign]
+            patches.undo()
+            for place, stand_in in replaced:
+                if place.read() is stand_in:
+                    place.write(place.value)
+            self.flags.release()
+            for answers in self._answers.values():
+                answers.release()
+
+        with undoing(undo):
             stand_ins: dict[int, Any] = {id(w.original): self._standing_in(w.original, w.asked) for w in functions}
             stand_ins[id(DATE)] = self._dates()
             for watched in functions:
@@ -120,15 +132,6 @@ class OutsideDraws:
                 place.write(stand_ins[id(place.value)])
             random.Random.seed = self._seed_of(seed)  # type: ignore[method-assign]
             yield
-        finally:
-            random.Random.seed = seed  # type: ignore[method-assign]
-            patches.undo()
-            for place, stand_in in replaced:
-                if place.read() is stand_in:
-                    place.write(place.value)
-            self.flags.release()
-            for answers in self._answers.values():
-                answers.release()
 
     def _standing_in(self, original: Function, asked: Asked) -> Function:
         """Return ``original`` for other threads and libraries; the answers of its source for the model."""

@@ -48,11 +48,26 @@ def _set_autocast(value: list[tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
+def _compiler() -> Any:
+    return sys.modules.get("torch._dynamo.eval_frame")
+
+
+def _stance() -> object:
+    """Return what the compiler does with compiled functions; None before it is imported."""
+    return None if _compiler() is None else _compiler()._stance
+
+
+def _set_stance(value: object) -> None:
+    if _compiler() is not None and _compiler()._stance is not value:
+        _compiler()._set_stance(value or _compiler().DynamoStance())
+
+
 _DEVICES = ("cpu", "cuda")
 _SETTINGS: tuple[tuple[Callable[[], object], Callable[[Any], None]], ...] = (
     (torch.is_grad_enabled, torch._C._set_grad_enabled),
     (torch.get_default_dtype, torch.set_default_dtype),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (_stance, _set_stance),
 )
 """How each setting is read and written."""
